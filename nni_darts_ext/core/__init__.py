@@ -1,0 +1,19 @@
+"""The maths of DARTS, free of any host: PyTorch at most, never NNI, never Lightning.
+
+H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 2019, arXiv 1806.09055.
+
+========================  ==========================================================================
+:mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
+:mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
+:mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.sources`           which edge feeds which input, found out in the first forward pass
+:mod:`.relaxation`        what the choices of a supernet do in a forward pass
+:mod:`.derivation`        from weights to a discrete architecture (section 2.4)
+:mod:`.export`            the architecture in the forms that people and hosts read
+:mod:`.fixed`             an architecture in any of these forms, made into the network that it describes
+:mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
+:mod:`.oneshot`           what a one-shot strategy adds to a model
+:mod:`.trainer`           the search loop
+:mod:`.bilevel`           what belongs to the architecture step and what to the weight step
+========================  ==========================================================================
+"""

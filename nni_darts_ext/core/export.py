@@ -1,0 +1,40 @@
+"""A derived architecture in the forms that people and hosts read."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Union
+
+from .derivation import Derivation
+from .space import Choice, Edge, Name, SearchSpace
+
+Decision = Union[Name, List[Name]]
+
+
+def to_classic(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
+    """``{key: name | index | list}`` as classic NNI writes it, in the order edges, inputs.
+
+    One name stands without brackets, ``[]`` for none. Indices where the names are all digits or not distinct.
+    """
+    return {choice.key: _readable(choice, derivation.decisions[choice.key]) for choice in space}
+
+
+def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
+    """``{label: name}`` for edges and ``{label: [indices]}`` for inputs, the sample that NNI 3.0 freezes a space with.
+
+    This form has no word for an edge without a candidate: such an edge names its best one, and the inputs leave it out.
+    """
+    sample: Dict[str, Any] = {key: edge.names[derivation.best[key]] for key, edge in space.edges.items()}
+    for key in space.inputs:
+        sample[key] = [i for i, chosen in enumerate(derivation.decisions[key]) if chosen]
+    return sample
+
+
+def _readable(choice: Choice, decision: List[bool]) -> Decision:
+    if isinstance(choice, Edge):
+        names = [str(name) for name in choice.names]
+        by_name = len(set(names)) == len(names) and not all(name.isdigit() for name in names)
+    else:
+        names = list(choice.choose_from)
+        by_name = len(set(names)) == len(names)
+    chosen: List[Name] = [names[i] if by_name else i for i, kept in enumerate(decision) if kept]
+    return chosen[0] if len(chosen) == 1 else chosen

@@ -1,0 +1,169 @@
+"""An architecture, in whichever form a family of NNI writes it, made into the network that it describes."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+
+from torch import nn
+
+from ..errors import ArchitectureError
+from .mixture import reduce
+from .space import NO_KEY, Choice, Edge, SearchSpace, candidates_of
+
+Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
+
+
+def read(architecture: Architecture) -> Mapping[str, Any]:
+    """The architecture itself, or the one in the JSON file of that name.
+
+    Raises
+    ------
+    ArchitectureError
+        The file is missing or holds no JSON object.
+    """
+    if isinstance(architecture, Mapping):
+        return architecture
+    try:
+        with open(architecture, encoding='utf-8') as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ArchitectureError(f'{os.fspath(architecture)!r} is no architecture that can be read: {error}. Expected a '
+                                'JSON file, as trainer.export(file) or json.dump(mutator.export(), file) writes it.') from error
+    if not isinstance(content, dict):
+        raise ArchitectureError(f'{os.fspath(architecture)!r} holds {type(content).__name__}. Expected an object that maps '
+                                'the key of each choice to what was chosen.')
+    return content
+
+
+def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = True) -> Dict[str, List[bool]]:
+    """For each choice of a space which candidates an architecture keeps.
+
+    Parameters
+    ----------
+    space
+        The choices of the model.
+    architecture
+        For each key a name, an index, a list of these, or a list of bools. Understood are the exports of every family:
+        classic (``[]`` for a dropped edge), Retiarii's and NNI 3.0's sample (which name a candidate for every edge; an
+        edge that feeds InputChoices, none of which kept it, is dropped).
+    strict
+        Whether every choice of the model must be decided and every key must be one of the model's. Default True. If
+        not, choices without a decision are left out of the result and other keys are passed over.
+
+    Raises
+    ------
+    ArchitectureError
+        Missing or unexpected keys; a decision that the choice does not have.
+    """
+    missing = [choice.key for choice in space if choice.key not in architecture]
+    unexpected = [key for key in architecture if key not in space.edges and key not in space.inputs]
+    if strict and (missing or unexpected):
+        raise ArchitectureError(f'The architecture is not one of this model: missing are {missing}, unexpected are '
+                                f'{unexpected}. Apply it to the model that was searched, or pass strict=False.')
+    decisions = {choice.key: _parse(choice, space, architecture[choice.key]) for choice in space if choice.key in architecture}
+    read_by: Dict[str, List[bool]] = {}
+    for key, sources in space.sources.items():
+        for source, kept in zip(sources, decisions.get(key, [True] * len(sources))):
+            read_by.setdefault(source, []).append(kept)
+    return {key: decision if key in space.inputs or any(read_by.get(key, [True])) else [False] * len(decision)
+            for key, decision in decisions.items()}
+
+
+def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
+    names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(space.sources[choice.key])
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if values and all(isinstance(one, bool) for one in values):
+        return _checked(choice, names, value, values)
+    chosen = set()
+    for one in values:
+        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < len(names):
+            chosen.add(one)
+        elif isinstance(one, str) and one != NO_KEY and names.count(one) == 1:
+            chosen.add(names.index(one))
+        else:
+            raise _unfit(choice, names, value)
+    return _checked(choice, names, value, [i in chosen for i in range(len(names))])
+
+
+def _checked(choice: Choice, names: Sequence[str], value: Any, decision: List[bool]) -> List[bool]:
+    if len(decision) != len(names) or (isinstance(choice, Edge) and sum(decision) > 1):
+        raise _unfit(choice, names, value)
+    return decision
+
+
+def _unfit(choice: Choice, names: Sequence[str], value: Any) -> ArchitectureError:
+    if isinstance(choice, Edge):
+        return ArchitectureError(f'LayerChoice {choice.key!r} cannot be {value!r}. Expected one of {list(names)}, an index '
+                                 f'from 0 to {len(names) - 1}, or [] to drop it.')
+    return ArchitectureError(f'InputChoice {choice.key!r} cannot keep {value!r}. Expected sources out of {list(names)} or '
+                             f'indices from 0 to {len(names) - 1}.')
+
+
+def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapping[str, List[bool]]) -> None:
+    """Put what was chosen in the place of each choice. What was not chosen leaves neither parameters nor work behind.
+
+    Parameters
+    ----------
+    model
+        The model, changed in place.
+    choices
+        What each of its choice modules is.
+    decisions
+        What :func:`decide` gave. Choices without a decision stay.
+    """
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            choice = choices.get(child)
+            if choice is not None and choice.key in decisions:
+                setattr(parent, name, _chosen(child, choice, decisions[choice.key]))
+
+
+def _chosen(module: Any, choice: Choice, decision: List[bool]) -> nn.Module:
+    kept = [i for i, is_kept in enumerate(decision) if is_kept]
+    chosen: nn.Module
+    if isinstance(choice, Edge):
+        chosen = candidates_of(module, choice)[kept[0]] if kept else DroppedEdge()
+    else:
+        chosen = ChosenInputs(kept, module.reduction, choice.choose_from)
+    return WithMask(chosen, decision) if getattr(module, 'return_mask', False) else chosen
+
+
+class DroppedEdge(nn.Module):
+    """An edge that nothing selected. It computes nothing and gives None, as NNI's does; the InputChoice behind it leaves
+    that out."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+class ChosenInputs(nn.Module):
+    """An InputChoice that has been decided: some of its inputs, reduced."""
+
+    def __init__(self, chosen: List[int], reduction: str, choose_from: Sequence[str]) -> None:
+        super().__init__()
+        self.chosen = chosen
+        self.reduction = reduction
+        self.choose_from = choose_from
+
+    def forward(self, candidates: Any) -> Any:
+        if isinstance(candidates, Mapping):  # classic NNI takes a dict, too
+            candidates = [candidates[key] for key in self.choose_from]
+        kept = [candidates[i] for i in self.chosen]
+        return reduce(kept, self.reduction) if kept or self.reduction == 'none' else None
+
+    def extra_repr(self) -> str:
+        return f'chosen={self.chosen}, reduction={self.reduction!r}'
+
+
+class WithMask(nn.Module):
+    """What classic NNI's ``return_mask=True`` asks for: the output and which candidates it is of."""
+
+    def __init__(self, module: nn.Module, decision: List[bool]) -> None:
+        super().__init__()
+        self.module = module
+        self.decision = decision
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tuple[Any, List[bool]]:
+        return self.module(*args, **kwargs), self.decision

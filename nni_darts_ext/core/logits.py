@@ -1,0 +1,174 @@
+"""One float vector of n + 1 logits for each edge: its n candidates in their order, the zero op last.
+
+The weights of an edge are ``softmax(logits)[:-1]``: the zero op takes its share of the mass and contributes
+nothing (Liu et al., section 2.2 with the "none" operation of the authors' code).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import LogitsError
+
+INITIAL_SCALE = 1e-3
+"""Standard deviation of new logits. Source: NNI's ``DartsMutator`` and the authors' code."""
+
+
+class Relaxed(NamedTuple):
+    """The continuous relaxation of one edge."""
+
+    weights: Tensor
+    """Shape ``(n,)``, the zero op's share left out; differentiable in the logits."""
+    live: Tuple[int, ...]
+    """The candidates whose weight is not exactly 0, the only ones that run."""
+
+    @classmethod
+    def of(cls, weights: Tensor) -> Relaxed:
+        return cls(weights, tuple(i for i, weight in enumerate(weights.tolist()) if weight != 0))
+
+
+class Logits(nn.Module):
+    """A mapping from the key of each edge to the parameter of its logits. Keys are any strings.
+
+    **Cutting.** ``-inf`` written into a logit cuts that candidate, as NNI documents; so does :meth:`cut`. A value of
+    ``-inf`` does not survive an optimiser (weight decay alone makes it NaN), so a cut is remembered beside the
+    parameter, whose entry is held at 0 and gets a gradient of 0: optimisers see finite numbers only. ``state_dict``
+    spells a cut ``-inf`` again, and loading one takes it up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cut: Dict[str, Set[int]] = {}
+
+    # The mapping ---------------------------------------------------------------------------------------------------
+
+    def add(self, key: str, n_candidates: int) -> nn.Parameter:
+        """Draw ``n_candidates + 1`` logits for ``key`` as ``1e-3 * randn``, unless the key has some already."""
+        if key not in self:
+            self[key] = nn.Parameter(INITIAL_SCALE * torch.randn(n_candidates + 1))
+        return self[key]
+
+    def __setitem__(self, key: str, logits: nn.Parameter) -> None:
+        if not isinstance(logits, nn.Parameter) or logits.dim() != 1:
+            raise LogitsError(f'The logits of {key!r} must be an nn.Parameter of one dimension, got {logits!r}.')
+        if key in self and len(self[key]) != len(logits):
+            raise LogitsError(f'The logits of {key!r} must stay {len(self[key])} numbers (the candidates and the '
+                              f'zero op), got {len(logits)}.')
+        # Not register_parameter: it refuses names that attributes have, such as "keys".
+        self._parameters[_to_name(key)] = logits
+        self._cut[key] = set()
+
+    def __getitem__(self, key: str) -> nn.Parameter:
+        logits = self._parameters.get(_to_name(key))
+        if logits is None:
+            raise KeyError(key)
+        return logits
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and _to_name(key) in self._parameters
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cut)
+
+    def __len__(self) -> int:
+        return len(self._cut)
+
+    def keys(self) -> List[str]:
+        return list(self)
+
+    def values(self) -> List[nn.Parameter]:
+        return [self[key] for key in self]
+
+    def items(self) -> List[Tuple[str, nn.Parameter]]:
+        return [(key, self[key]) for key in self]
+
+    # The relaxation ------------------------------------------------------------------------------------------------
+
+    def relax(self, key: str) -> Relaxed:
+        """Weights of the candidates of one edge, and which of them run.
+
+        Raises
+        ------
+        LogitsError
+            A logit is NaN or ``+inf``, or the candidates and the zero op are all cut.
+        """
+        return Relaxed.of(self.probabilities(key)[:-1])
+
+    def probabilities(self, key: str) -> Tensor:
+        """Shape ``(n + 1,)``: the softmax of the logits, zero op last. Cut entries are exactly 0."""
+        return torch.softmax(self.effective(key), dim=-1)
+
+    def effective(self, key: str) -> Tensor:
+        """The logits with ``-inf`` at the cuts, shape ``(n + 1,)``; the gradient at a cut is 0."""
+        logits = self[key]
+        cut = self._take_up_cuts(key)
+        if not cut:
+            return logits
+        return logits.index_fill(0, torch.tensor(sorted(cut), device=logits.device), -math.inf)
+
+    # Cuts ----------------------------------------------------------------------------------------------------------
+
+    def cut(self, key: str, index: int) -> None:
+        """Remove a candidate from its edge: weight 0, not run, gradient 0. Index n stands for the zero op."""
+        index = range(len(self[key]))[index]
+        self._check_something_left(key, self._take_up_cuts(key) | {index})
+        self[key].data[index] = -math.inf
+        self._take_up_cuts(key)
+
+    def restore(self, key: str, index: int, value: float = 0.0) -> None:
+        """Undo a cut. The logit starts again at ``value``."""
+        self._take_up_cuts(key)
+        self._cut[key].discard(range(len(self[key]))[index])
+        self[key].data[index] = value
+
+    def cuts(self, key: str) -> Tuple[int, ...]:
+        """The entries of ``key`` that are cut, in ascending order."""
+        return tuple(sorted(self._take_up_cuts(key)))
+
+    def _take_up_cuts(self, key: str) -> Set[int]:
+        """Learn of ``-inf`` that users wrote, and hold the cut entries at 0 whatever an optimiser did to them."""
+        data, cut = self[key].data, self._cut[key]
+        values = data.tolist()
+        cut.update(i for i, value in enumerate(values) if value == -math.inf)
+        for i, value in enumerate(values):
+            if i in cut:
+                if value != 0:
+                    data[i] = 0.0
+            elif not math.isfinite(value):
+                raise LogitsError(
+                    f'Logit {i} of {key!r} is {value}. Logits are finite, or -inf for a candidate that is cut. '
+                    'Look for a learning rate that is too high or a loss that is not finite.')
+        self._check_something_left(key, cut)
+        return cut
+
+    def _check_something_left(self, key: str, cut: Set[int]) -> None:
+        if len(cut) == len(self[key]):
+            raise LogitsError(f'The candidates of {key!r} and its zero op would all be cut: nothing is left to compute. '
+                              'Leave at least one of them, or restore one.')
+
+    # Checkpoints: a cut is -inf in them, as in those of NNI's class ---------------------------------------------------
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for key in self:
+            if self._take_up_cuts(key):
+                destination[prefix + _to_name(key)] = self.effective(key).detach()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for key in self:
+            if prefix + _to_name(key) in state_dict:
+                self._cut[key].clear()
+                self._take_up_cuts(key)
+
+    def extra_repr(self) -> str:
+        return '\n'.join(f'{key!r}: {len(self[key]) - 1} candidates and the zero op' for key in self)
+
+
+def _to_name(key: str) -> str:
+    """The key as the name of a parameter, in which a module tolerates neither a dot nor nothing at all."""
+    return key.replace('%', '%25').replace('.', '%2E') if key else '%'

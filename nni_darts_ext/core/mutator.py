@@ -1,0 +1,180 @@
+"""The interface of NNI's ``DartsMutator``, without a host behind it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SearchSpaceError
+from . import export
+from .derivation import Derivation, derive
+from .logits import Logits
+from .relaxation import Relaxation, relax
+from .space import Choice, Name, SearchSpace
+
+_logger = logging.getLogger(__name__)
+
+
+class MutatorInterface:
+    """What every host's ``DartsMutator`` offers; the host adds how the choices of a model are found and run.
+
+    Attributes
+    ----------
+    choices : Logits
+        From the key of each LayerChoice to its parameter of n + 1 logits, zero op last.
+    space : SearchSpace
+        What the model lets one choose.
+    form : str
+        The form of :meth:`export` that the host itself takes.
+    """
+
+    form = 'classic'
+    choices: Logits
+    space: SearchSpace
+    _zero_op_wins: bool
+    _relaxation: Relaxation
+    _cache: Dict[str, Tensor]
+
+    def _open(self, space: SearchSpace, zero_op_wins: bool) -> None:
+        self.space = space
+        self._zero_op_wins = zero_op_wins
+        self._cache = {}
+        self.choices = Logits()
+        for edge in space.edges.values():
+            self.choices.add(edge.key, len(edge.names))
+        self._relaxation = Relaxation(self.choices, space)
+
+    @property
+    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
+        """For each InputChoice the keys of the LayerChoices that feed its candidates, named or found out.
+
+        What the model does not name is found out in the first forward pass that records gradients.
+        """
+        return dict(self.space.sources)
+
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self.choices.values()[0].device
+
+    def reset(self) -> None:
+        """Take the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do."""
+        self._cache = self.sample_search()
+
+    def sample_search(self) -> Dict[str, Tensor]:
+        """The relaxed decisions.
+
+        Returns
+        -------
+        dict
+            For each LayerChoice its weights, a float tensor of shape ``(n,)``, differentiable in the logits;
+            for each InputChoice a bool tensor of ones, shape ``(n_candidates,)``.
+        """
+        sampled = {key: self.choices.relax(key).weights for key in self.space.edges}
+        sampled.update((node.key, torch.ones(len(node.choose_from), dtype=torch.bool, device=self.device()))
+                       for node in self.space.inputs.values())
+        return sampled
+
+    def sample_final(self) -> Dict[str, Tensor]:
+        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge."""
+        decisions = self._derive().decisions
+        return {choice.key: torch.tensor(decisions[choice.key], dtype=torch.bool, device=self.device())
+                for choice in self.space}
+
+    def export(self, form: str = 'classic') -> Dict[str, Any]:
+        """The derived architecture, ready for ``json.dump``.
+
+        Parameters
+        ----------
+        form
+            ``'classic'`` (default, source: NNI 2.0 - 2.8): ``{key: name | index | list}``, ``[]`` for a dropped edge.
+            ``'sample'``: ``{label: name, label: [indices]}``, which ``freeze`` and ``model_context`` of NNI 3.0 take.
+        """
+        forms = {'classic': export.to_classic, 'sample': export.to_sample}
+        if form not in forms:
+            raise ValueError(f'Unknown form {form!r} of an architecture. Expected one of {sorted(forms)}.')
+        return forms[form](self.space, self._derive())
+
+    def status(self) -> Dict[str, List[float]]:
+        """The weights of the last :meth:`reset` as lists of numbers, for logging."""
+        return {key: [float(weight) for weight in weights.tolist()] for key, weights in self._cache.items()}
+
+    def cut(self, key: str, candidate: Name) -> None:
+        """Remove a candidate, by name or index, from the LayerChoice ``key``. It stays cut through checkpoints."""
+        self.choices.cut(key, self._index(key, candidate))
+
+    def restore(self, key: str, candidate: Name) -> None:
+        """Undo :meth:`cut`; the logit starts again at 0."""
+        self.choices.restore(key, self._index(key, candidate))
+
+    def _index(self, key: str, candidate: Name) -> int:
+        edge = self.space.edges.get(key)
+        if edge is None:
+            raise SearchSpaceError(f'No LayerChoice has the key {key!r}. The keys are {sorted(self.space.edges)}.')
+        if candidate in edge.names:
+            return edge.names.index(candidate)
+        if isinstance(candidate, int) and 0 <= candidate < len(edge.names):
+            return candidate
+        raise SearchSpaceError(f'LayerChoice {key!r} has no candidate {candidate!r}. Expected one of '
+                               f'{list(edge.names)} or an index from 0 to {len(edge.names) - 1}.')
+
+    def _derive(self) -> Derivation:
+        for node in self.space.inputs.values():
+            if node.n_chosen is not None and not self.space.is_fed(node.key):
+                _logger.warning('InputChoice %r names no LayerChoice in choose_from%s: all its inputs are equally strong and '
+                                'the first %d are kept.', node.key,
+                                ', and no forward pass has shown any' if node.key in self.space.unnamed else '', node.n_chosen)
+        with torch.no_grad():
+            probabilities = {key: self.choices.probabilities(key).tolist() for key in self.space.edges}
+        return derive(self.space, probabilities, self._zero_op_wins)
+
+
+class InPlaceMutator(MutatorInterface, nn.Module):
+    """The ``DartsMutator`` of hosts whose choices call no mutator: it makes them run their relaxation themselves.
+
+    ``model(x)`` runs the supernet from now on; the training loop is yours. ``export('sample')`` gives what the host makes a
+    network of: ``fixed_arch``, or ``freeze`` and ``model_context``.
+
+    Parameters
+    ----------
+    model
+        A model with the host's LayerChoice and InputChoice. Its choices are changed in place.
+    zero_op_wins
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False, what classic NNI's class does.
+    choose_from
+        For InputChoices by label the sources of their candidates, where the model's own shall not count. Default: what
+        :func:`nni_darts_ext.nn.InputChoice` was told, and what the first forward pass shows where it was told nothing.
+
+    Raises
+    ------
+    SearchSpaceError
+        The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+    """
+
+    form = 'sample'
+
+    def __init__(self, model: nn.Module, zero_op_wins: bool = False,
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+        super().__init__()
+        space, choices = self.read_space(model, choose_from)
+        self._open(space, zero_op_wins)
+        # Not as submodules: the model's weights are not the mutator's.
+        vars(self).update(model=model, _found=choices)
+        for module, choice in choices.items():
+            relax(module, choice, self._relaxation)
+
+    @staticmethod
+    def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]]) \
+            -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
+        """How the host reads the search space of a model, and what each of its modules is in it."""
+        raise NotImplementedError
+
+    @property
+    def mutables(self) -> List[nn.Module]:
+        """The LayerChoices and InputChoices in the order of the model's modules, the first one of each key."""
+        by_key: Dict[str, nn.Module] = {}
+        for module, choice in vars(self)['_found'].items():
+            by_key.setdefault(choice.key, module)
+        return list(by_key.values())

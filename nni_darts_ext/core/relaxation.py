@@ -1,0 +1,67 @@
+"""What the choices of a supernet do in a forward pass, whichever host calls it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, List, Mapping, Optional, Sequence
+
+from torch import Tensor, nn
+
+from ..errors import SearchSpaceError
+from .logits import Logits, Relaxed
+from .mixture import mix, reduce
+from .sources import SourceFinder
+from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
+
+
+class Relaxation:
+    """The forward pass of edges and inputs. It knows no module, so that copies of the model copy little with it."""
+
+    def __init__(self, choices: Logits, space: SearchSpace) -> None:
+        self._choices = choices
+        self._space = space
+        self._sources = SourceFinder(space)
+
+    def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
+             reduction: str = 'sum', weights: Optional[Tensor] = None) -> Any:
+        """The mixture of the candidates, with the given weights, shape ``(n,)``, or those that the logits have now."""
+        relaxed = self._choices.relax(key) if weights is None else Relaxed.of(weights)
+        return self._sources.mark(key, mix(candidates, relaxed, args, kwargs, reduction))
+
+    def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
+        """All candidates, reduced."""
+        self.note(key, candidates)
+        return reduce(candidates, reduction)
+
+    def note(self, key: str, candidates: List[Any]) -> None:
+        """Find out where the candidates come from, unless that is known."""
+        self._sources.note(key, candidates)
+
+    def is_fed(self, key: str) -> bool:
+        """Whether a LayerChoice is known to feed one of the candidates."""
+        return self._space.is_fed(key)
+
+
+def relax(module: nn.Module, choice: Choice, relaxation: Relaxation) -> None:
+    """Make a choice of a host that calls no mutator run its relaxation.
+
+    The module stays what it is, with its class, weights and names, so that the host can still make a network of it.
+
+    Raises
+    ------
+    SearchSpaceError
+        Another search has the module already.
+    """
+    if 'forward' in vars(module):
+        raise SearchSpaceError(f'{type(module).__name__} {choice.key!r} is searched already by another DartsMutator or '
+                               'strategy. Build a new model for a new search.')
+    vars(module)['forward'] = (partial(_forward_edge, module, choice, relaxation) if isinstance(choice, Edge)
+                               else partial(_forward_inputs, module, choice, relaxation))
+
+
+def _forward_edge(module: nn.Module, edge: Edge, relaxation: Relaxation, *args: Any, **kwargs: Any) -> Any:
+    return relaxation.edge(edge.key, candidates_of(module, edge), args, kwargs)
+
+
+def _forward_inputs(module: nn.Module, node: InputNode, relaxation: Relaxation, candidates: List[Any]) -> Any:
+    return relaxation.inputs(node.key, candidates, module.reduction)  # type: ignore[arg-type]

@@ -1,0 +1,258 @@
+"""The search loop of DARTS (Liu et al., algorithm 1, first order): an architecture step on a validation batch, then a weight
+step on a training batch."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.sampler import SubsetRandomSampler
+
+from ..errors import TrainingError
+from .bilevel import frozen
+from .mutator import MutatorInterface
+
+_logger = logging.getLogger(__name__)
+
+Metrics = Dict[str, float]
+Data = Union[Dataset, Tuple[Any, Any]]
+
+
+class SearchTrainer:
+    """Searches an architecture and the weights of its supernet together.
+
+    Parameters
+    ----------
+    model
+        The search space.
+    loss
+        Any callable of the model's output and the labels, giving a scalar tensor.
+    metrics
+        A callable of the same two, giving a dict of numbers.
+    optimizer
+        The optimiser of the model's weights.
+    num_epochs
+        How many epochs to search.
+    dataset_train
+        What to search on: a data set, which is split, or a pair for weights and logits, each a data set or an iterable of
+        batches. A batch is a pair of inputs and labels.
+    dataset_valid
+        What to validate the supernet on after each epoch. Default: the part of the logits.
+    mutator
+        A mutator of the model. Default: a ``DartsMutator``.
+    batch_size, workers
+        For the loaders made here. Default 64 and 4 (source: NNI).
+    device
+        Default: a GPU if there is one.
+    log_frequency
+        How many steps lie between two lines in the log. Default: none within an epoch.
+    callbacks
+        Callbacks of classic NNI (``nni.nas.pytorch.callbacks``), or others with the same methods.
+    arc_learning_rate
+        Learning rate of the logits. Default 3e-4 (source: the paper), with Adam, betas (0.5, 0.999), weight decay 1e-3.
+    unrolled
+        Second order. Not to be had yet; only False is accepted.
+    dataset
+        Another name of ``dataset_train``, which Retiarii's scripts use.
+    grad_clip
+        The norm that the gradient of the weights is clipped to; 0 or None for no clipping. Default 5 (source: NNI).
+    learning_rate
+        Sets the learning rate of ``optimizer``. Default: left alone.
+    split
+        The share of the data set that trains weights; the rest trains logits. Default 0.5 (source: NNI and the paper).
+
+    Attributes
+    ----------
+    history : list of dict
+        For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics.
+
+    Raises
+    ------
+    TrainingError
+        No data, or too little for one batch of either part; second order; a learning rate or split out of range.
+    """
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
+                 optimizer: torch.optim.Optimizer, num_epochs: int, dataset_train: Optional[Data] = None,
+                 dataset_valid: Optional[Dataset] = None, mutator: Optional[Any] = None, batch_size: int = 64,
+                 workers: int = 4, device: Union[torch.device, str, None] = None, log_frequency: Optional[int] = None,
+                 callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4, unrolled: bool = False, *,
+                 dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0, learning_rate: Optional[float] = None,
+                 split: float = 0.5) -> None:
+        if unrolled:
+            raise TrainingError('unrolled=True, the second order of DARTS, is not to be had yet. Use unrolled=False.')
+        if not 0 < split < 1:
+            raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
+        data = dataset if dataset_train is None else dataset_train
+        if data is None:
+            raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
+        self.device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if device is None else device)
+        self.model = model.to(self.device)
+        self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
+        self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
+        self.metrics = metrics
+        self.optimizer = optimizer
+        self.num_epochs = num_epochs
+        self.batch_size, self.workers = batch_size, workers
+        self.log_frequency = log_frequency
+        self.grad_clip = grad_clip
+        self.history: List[Dict[str, Any]] = []
+        if learning_rate is not None:
+            for group in optimizer.param_groups:
+                group['lr'] = learning_rate
+        self.train_loader, self.valid_loader = self._loaders(data, split)
+        self.test_loader = self.valid_loader if dataset_valid is None else self._loader(dataset_valid)
+        self.ctrl_optim = torch.optim.Adam(self.mutator.parameters(), arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
+        self.callbacks = list(callbacks or [])
+        for callback in self.callbacks:
+            callback.build(self.model, self.mutator, self)
+
+    def make_mutator(self, model: nn.Module) -> Any:
+        """The ``DartsMutator`` of the host that the model is built for."""
+        raise NotImplementedError
+
+    # Data ----------------------------------------------------------------------------------------------------------------
+
+    def _loaders(self, data: Data, split: float) -> Tuple[Iterable[Any], Iterable[Any]]:
+        if isinstance(data, (tuple, list)) and len(data) == 2:
+            return self._loader(data[0]), self._loader(data[1])
+        if not hasattr(data, '__len__') or not hasattr(data, '__getitem__'):
+            raise TrainingError(f'A {type(data).__name__} cannot be split for weights and logits, for it has no length. Give '
+                                'a pair of data sets or loaders as dataset_train.')
+        n = len(data)  # type: ignore[arg-type]
+        at = int(n * split)
+        if not 0 < at < n:
+            raise TrainingError(f'A data set of {n} samples with split={split} leaves {at} for the weights and {n - at} for '
+                                'the logits. Both need one at least.')
+        indices = list(range(n))
+        return self._loader(data, SubsetRandomSampler(indices[:at])), self._loader(data, SubsetRandomSampler(indices[at:]))
+
+    def _loader(self, data: Any, sampler: Any = None) -> Iterable[Any]:
+        if isinstance(data, DataLoader) or not hasattr(data, '__getitem__') or isinstance(data, (list, tuple)):
+            loader = data  # batches already
+        else:
+            loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers)
+        if hasattr(loader, '__len__') and len(loader) == 0:
+            raise TrainingError(f'A {type(data).__name__} gives no batch at all. Give more data, or a smaller batch_size.')
+        return loader
+
+    def _to_device(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.to(self.device)
+        if isinstance(value, Mapping):
+            return {key: self._to_device(part) for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._to_device(part) for part in value)
+        return value
+
+    # The loop ------------------------------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Search for ``num_epochs`` epochs."""
+        self.train()
+
+    def train(self, validate: bool = True) -> None:
+        """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
+        for epoch in range(self.num_epochs):
+            for callback in self.callbacks:
+                callback.on_epoch_begin(epoch)
+            self.history.append({'epoch': epoch})
+            self.train_one_epoch(epoch)
+            if validate:
+                self.validate_one_epoch(epoch)
+            for callback in self.callbacks:
+                callback.on_epoch_end(epoch)
+
+    def validate(self) -> Metrics:
+        """The loss and metrics of the supernet as it is."""
+        return self.validate_one_epoch(-1)
+
+    def train_one_epoch(self, epoch: int) -> Metrics:
+        """One pass over the shorter of the two parts."""
+        self.model.train()
+        self.mutator.train()
+        means = _Means()
+        for step, (training, validation) in enumerate(zip(self.train_loader, self.valid_loader)):
+            training, validation = self._to_device(training), self._to_device(validation)
+            self._architecture_step(validation)
+            means.add(self._weight_step(training))
+            if self.log_frequency and step % self.log_frequency == 0:
+                _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
+        return self._record(epoch, 'train', means)
+
+    def validate_one_epoch(self, epoch: int) -> Metrics:
+        """One pass over the validation data, without a step."""
+        self.model.eval()
+        self.mutator.eval()
+        means = _Means()
+        with torch.no_grad():
+            for batch in self.test_loader:
+                inputs, labels = self._to_device(batch)
+                output, loss = self._forward(inputs, labels)
+                means.add({**self.metrics(output, labels), 'loss': loss.item()})
+        return self._record(epoch, 'valid', means)
+
+    def _architecture_step(self, batch: Any) -> None:
+        self.ctrl_optim.zero_grad()
+        with frozen(self.model.parameters()):
+            self._forward(*batch)[1].backward()
+        self.ctrl_optim.step()
+
+    def _weight_step(self, batch: Any) -> Mapping[str, float]:
+        self.optimizer.zero_grad()
+        with frozen(self.mutator.parameters()):
+            output, loss = self._forward(*batch)
+            loss.backward()
+        if self.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        self.optimizer.step()
+        return {**self.metrics(output, batch[1]), 'loss': loss.item()}
+
+    def _forward(self, inputs: Any, labels: Any) -> Tuple[Any, Tensor]:
+        self.mutator.reset()
+        output = self.model(inputs)
+        return output, self.loss(output, labels)
+
+    def _record(self, epoch: int, part: str, means: _Means) -> Metrics:
+        if epoch >= 0:
+            self.history[-1][part] = means.values()
+        _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
+        return means.values()
+
+    # The result ----------------------------------------------------------------------------------------------------------
+
+    def export(self, file: Optional[str] = None) -> Dict[str, Any]:
+        """The architecture as it stands, in the form that the model's family takes; written to a JSON file if one is named."""
+        mutator = self.mutator
+        architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
+        if file is not None:
+            with open(file, 'w', encoding='utf-8') as opened:
+                json.dump(architecture, opened, indent=2, sort_keys=True)
+        return architecture
+
+    def checkpoint(self) -> Dict[str, Any]:
+        """The states of weights, logits and both optimisers."""
+        return {'model': self.model.state_dict(), 'mutator': self.mutator.state_dict(),
+                'optimizer': self.optimizer.state_dict(), 'ctrl_optim': self.ctrl_optim.state_dict()}
+
+
+class _Means:
+    """Running means of named numbers."""
+
+    def __init__(self) -> None:
+        self._values: Dict[str, List[float]] = defaultdict(list)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._values[name].append(float(value))
+
+    def values(self) -> Metrics:
+        return {name: sum(values) / len(values) for name, values in self._values.items()}
+
+    def __str__(self) -> str:
+        return ', '.join(f'{name} {value:.4f}' for name, value in self.values().items())

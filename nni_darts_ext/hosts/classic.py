@@ -1,0 +1,96 @@
+"""NNI 2.0 - 2.8, ``nni.nas.pytorch``: choices carry keys, a Mutator runs them, ``DartsTrainer`` takes the Mutator."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from nni.nas.pytorch import mutables
+from nni.nas.pytorch.mutables import LayerChoice
+from nni.nas.pytorch.mutator import Mutator
+from nni.nas.pytorch.trainer import Trainer
+from torch import Tensor, nn
+
+from ..core.mutator import MutatorInterface
+from ..core.space import Choice, Edge, InputNode, SearchSpace, find_modules
+
+__all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'Trainer', 'input_choice', 'layer_choice', 'read_space']
+
+ModelSpace = nn.Module
+
+
+def layer_choice(candidates: Union[Sequence[nn.Module], Dict[str, nn.Module]], key: Optional[str], **kwargs: Any) -> nn.Module:
+    named = OrderedDict(candidates) if isinstance(candidates, dict) else list(candidates)
+    return LayerChoice(named, key=key, **kwargs)
+
+
+def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str, key: Optional[str], **kwargs: Any) -> nn.Module:
+    return mutables.InputChoice(choose_from=choose_from, n_chosen=n_chosen, reduction=reduction, key=key, **kwargs)
+
+
+class DartsMutator(MutatorInterface, Mutator):
+    """DARTS' relaxation and derivation on NNI's classic choices: ``nni.algorithms.nas.pytorch.darts.DartsMutator``
+    without its faults.
+
+    Give it to NNI's own trainer, ``DartsTrainer(model, ..., mutator=DartsMutator(model))``, and its :meth:`export` to
+    ``nni.nas.pytorch.fixed.apply_fixed_architecture``.
+
+    Parameters
+    ----------
+    model
+        A model with NNI's ``LayerChoice`` and ``InputChoice``. It is not changed, but belongs to this mutator from now on.
+    zero_op_wins
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False, what NNI does.
+    choose_from
+        For InputChoices by key the sources of their candidates, where the model's own shall not count. Default: what the
+        model names, and what the first forward pass shows where it names none.
+
+    Raises
+    ------
+    SearchSpaceError
+        The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+    """
+
+    def __init__(self, model: nn.Module, zero_op_wins: bool = False,
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+        space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
+        super().__init__(model)
+        self._open(space, zero_op_wins)
+
+    def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
+        """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""
+        if self._connect_all:  # NNI is drawing the graph of the whole supernet
+            return super().on_forward_layer_choice(mutable, *args, **kwargs)
+        weights = self._get_decision(mutable)
+        return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, weights), weights
+
+    def on_forward_input_choice(self, mutable: Any, tensor_list: List[Any]) -> Tuple[Any, Tensor]:
+        """All inputs reduced and, as a mask, ones. Called by NNI's InputChoice."""
+        if self._connect_all:
+            return super().on_forward_input_choice(mutable, tensor_list)
+        return self._relaxation.inputs(mutable.key, tensor_list, mutable.reduction), self._get_decision(mutable)
+
+
+def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
+        -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
+    """The search space of a model, and what each of its modules is in it."""
+    found = find_modules(model, mutables.Mutable, scopes=mutables.MutableScope)
+    other_keys = [module.key for _, module in found if isinstance(module, mutables.MutableScope)]
+    choices: Dict[nn.Module, Choice] = {}
+    for path, module in found:
+        if isinstance(module, LayerChoice):
+            choices[module] = Edge(module.key, tuple(module.names), path)
+        elif isinstance(module, mutables.InputChoice):
+            choices[module] = InputNode(module.key, tuple(module.choose_from), module.n_chosen, path)
+    return SearchSpace(choices.values(), other_keys, _hint(model), choose_from), choices
+
+
+def _hint(model: nn.Module) -> str:
+    """A model built from Retiarii's choices looks like a search space and is none here."""
+    foreign = [path for path, module in model.named_modules()
+               if type(module).__name__ in ('LayerChoice', 'InputChoice') and not isinstance(module, mutables.Mutable)]
+    if not foreign:
+        return ''
+    return (f'It has choices of another family of NNI, such as {foreign[0]!r} from '
+            f'{type(model.get_submodule(foreign[0])).__module__}: build them with nni_darts_ext.nn.LayerChoice and '
+            'InputChoice, or search them with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.retiarii.DartsMutator.')

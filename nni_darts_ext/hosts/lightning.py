@@ -1,0 +1,158 @@
+"""NNI 2.8 - 2.10: one-shot strategies around a Lightning module, for RetiariiExperiment with the oneshot engine."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import torch
+from torch import nn
+
+from ..core.logits import Logits
+from ..core.oneshot import FedInputs, OneShotSearch
+from ..core.space import Choice, refuse_nested
+from ..errors import EvaluatorError
+from .retiarii import InputChoice, LayerChoice, describe
+
+# NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
+try:
+    from nni.nas.strategy import DARTS as NniDARTS  # isort: skip
+    from nni.nas.evaluator.pytorch.lightning import Lightning
+    from nni.nas.nn.pytorch import Cell
+    from nni.nas.oneshot.pytorch.base_lightning import BaseSuperNetModule, traverse_and_mutate_submodules
+    from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+    from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
+    from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput
+except ImportError:  # their first home
+    from nni.retiarii.strategy import DARTS as NniDARTS  # isort: skip
+    from nni.retiarii.evaluator.pytorch.lightning import Lightning
+    from nni.retiarii.nn.pytorch import Cell
+    from nni.retiarii.oneshot.pytorch.base_lightning import BaseSuperNetModule, traverse_and_mutate_submodules
+    from nni.retiarii.oneshot.pytorch.differentiable import DartsLightningModule
+    from nni.retiarii.oneshot.pytorch.strategy import OneShotStrategy
+    from nni.retiarii.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput
+
+__all__ = ['DARTS', 'DartsModule']
+
+assert callable(traverse_and_mutate_submodules)  # what tells this family from NNI 3.0's
+
+
+class MixedInput(FedInputs, DifferentiableMixedInput):
+    """An InputChoice that names no sources."""
+
+
+class DartsModule(DartsLightningModule):
+    """NNI's one-shot module for DARTS with zero op and edge strengths. The logits are in the architecture optimiser alone, at
+    the learning rate that was given, in the order of the model."""
+
+    def __init__(self, inner_module: Any, mutation_hooks: Optional[List[Any]] = None, zero_op_wins: bool = False,
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, **kwargs: Any) -> None:
+        paths = {module: path for path, module in inner_module.model.named_modules()}
+        in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
+        taken: Dict[nn.Module, Choice] = {}
+        # The base class traverses the model before anything can be registered.
+        self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
+        with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
+            super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
+        self.search = OneShotSearch()
+        self.search.zero_op_wins = zero_op_wins
+        self.search.take(taken, [choice.key for choice in taken.values()], choose_from)
+
+    def default_mutation_hooks(self) -> List[Any]:
+        return [self._take_up, *super().default_mutation_hooks()]
+
+    def _take_up(self, module: nn.Module, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
+        """The mutation hook: LayerChoices and InputChoices are ours, but for the inputs that NNI's Cell manages itself."""
+        if isinstance(module, BaseSuperNetModule) or not isinstance(module, (LayerChoice, InputChoice)):
+            return False
+        if isinstance(module, InputChoice) and module in self._in_cells:
+            return False
+        path = self._paths.get(module, name)
+        refuse_nested(path, [choice.path for choice in self._taken.values()])
+        mixed = MixedInput.instead_of(module, name, memo, mutate_kwargs) if isinstance(module, InputChoice) else None
+        self._taken[mixed or module] = describe(path, module)
+        return mixed or True
+
+    def arch_parameters(self) -> List[nn.Parameter]:
+        nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]
+        return list(dict.fromkeys([*self.search.choices.values(), *nnis]))
+
+    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.arch_parameters(), self.arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
+
+    def configure_optimizers(self) -> Any:
+        configured = super().configure_optimizers()
+        own = set(self.arch_parameters())
+        for optimizer in _optimizers(configured):
+            if not own.issuperset(p for group in optimizer.param_groups for p in group['params']):
+                for group in optimizer.param_groups:  # those of the weights, into which NNI lets its alphas slip
+                    group['params'] = [parameter for parameter in group['params'] if parameter not in own]
+        return configured
+
+    def export(self) -> Dict[str, Any]:
+        return {**self.search.sample(), **super().export()}
+
+    def export_probs(self) -> Dict[str, Any]:
+        nnis = super().export_probs() if hasattr(DartsLightningModule, 'export_probs') else {}
+        return {**nnis, **{f'{label}/{name}': p.item() for label, of_edge in self.search.probabilities().items()
+                           for name, p in of_edge.items()}}
+
+
+def _optimizers(configured: Any) -> Iterator[torch.optim.Optimizer]:
+    """The optimisers in whatever ``configure_optimizers`` of Lightning may return."""
+    if isinstance(configured, torch.optim.Optimizer):
+        yield configured
+    elif isinstance(configured, (list, tuple)):
+        for part in configured:
+            yield from _optimizers(part)
+    elif isinstance(configured, dict):
+        yield from _optimizers(configured.get('optimizer'))
+
+
+class DARTS(NniDARTS):
+    """DARTS as a strategy of ``RetiariiExperiment`` (``config.execution_engine = 'oneshot'``): NNI's own, with zero op and
+    edge strengths.
+
+    Each LayerChoice gets n + 1 logits, the last one for the zero op. Each InputChoice that LayerChoices feed has no logits:
+    it reduces all its inputs during the search and keeps the ``n_chosen`` whose edges are strongest. Which LayerChoice
+    feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
+    An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
+
+    Parameters
+    ----------
+    zero_op_wins
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False.
+    choose_from
+        For InputChoices by label the sources of their candidates, where neither of the two above shall count.
+    **kwargs
+        Those of that NNI's own ``DARTS``: ``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on
+        ``gradient_clip_val``.
+
+    Attributes
+    ----------
+    choices : Logits
+        From the label of each LayerChoice to its logits, once the experiment has taken the model up.
+    choose_from : dict
+        For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
+    """
+
+    model: Optional[DartsModule]
+
+    def __init__(self, **kwargs: Any) -> None:
+        OneShotStrategy.__init__(self, DartsModule, **kwargs)
+
+    @property
+    def choices(self) -> Logits:
+        return self.model.search.choices if self.model else Logits()
+
+    @property
+    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
+        space = self.model.search.space if self.model else None
+        return dict(space.sources) if space else {}
+
+    def run(self, base_model: Any, applied_mutators: Any) -> None:
+        if not isinstance(base_model.evaluator, Lightning):
+            raise EvaluatorError(
+                f'DARTS trains a supernet step by step and needs a Lightning evaluator, found '
+                f'{type(base_model.evaluator).__name__}. Use Classification or Regression, or wrap a LightningModule of yours '
+                'in Lightning, all of nni.retiarii.evaluator.pytorch.')
+        super().run(base_model, applied_mutators)

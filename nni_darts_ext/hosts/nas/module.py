@@ -1,0 +1,75 @@
+"""NNI's one-shot Lightning module for DARTS, with two steps that keep to their own parameters."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from nni.mutable import Categorical
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from torch import Tensor, nn
+
+from ...core.bilevel import frozen
+from ...core.oneshot import ZERO_OP
+from .penalty import penalize
+from .supernet import Supernet
+
+
+class DartsModule(DartsLightningModule):
+    """NNI's one-shot Lightning module, with two steps that keep to their own parameters.
+
+    The architecture step leaves the gradients of the weights alone and the weight step those of the logits; the penalty
+    has a gradient; the architecture parameters have the same order in every process.
+    """
+
+    def arch_parameters(self) -> List[nn.Parameter]:
+        parameters = [parameter for module in self.supernet_modules() if hasattr(module, 'arch_parameters')
+                      for parameter in module.arch_parameters()]
+        return list(dict.fromkeys(parameters))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        arch_parameters = self.arch_parameters()
+        if self.trainer.current_epoch >= self.warmup_epochs:
+            own = set(arch_parameters)
+            with frozen(parameter for parameter in self.parameters() if parameter not in own):
+                self._architecture_step(batch['val'], 2 * batch_idx)
+        with frozen(arch_parameters):
+            self.resample()
+            outputs = self.training_module.training_step(batch['train'], 2 * batch_idx + 1)
+            self.advance_optimization(_loss(outputs), batch_idx, self.gradient_clip_val)
+        self.advance_lr_schedulers(batch_idx)
+        if batch_idx % self.log_prob_every_n_step == 0:
+            self.log_probs(self.export_probs())
+        return outputs
+
+    def _architecture_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.architecture_optimizers()
+        self.resample()
+        optimizer.zero_grad()
+        loss = _loss(self.training_module.training_step(batch, batch_idx))
+        if self.penalty is not None:
+            loss, details = penalize(self.penalty, loss, self._distributions())
+            self.log_dict({f'penalty/{name}': value for name, value in details.items()})
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def _distributions(self) -> Dict[str, Dict[Any, Tensor]]:
+        """For each label the probabilities of its values, differentiable; the zero op costs nothing and is left out.
+
+        NNI's own are plain numbers, under which a penalty never moves an architecture.
+        """
+        found: Dict[str, Dict[Any, Tensor]] = {}
+        for module in self.supernet_modules():
+            if isinstance(module, Supernet):
+                for label, of_edge in module.probabilities().items():
+                    found[label] = {name: p for name, p in of_edge.items() if name != ZERO_OP}
+                continue
+            alphas = getattr(module, '_arch_alpha', None)
+            if isinstance(alphas, nn.ParameterDict):
+                for label, spec in module.simplify().items():
+                    if isinstance(spec, Categorical) and label in alphas:
+                        found[label] = dict(zip(spec.values, module._softmax(alphas[label]).unbind()))
+        return found
+
+
+def _loss(outputs: Any) -> Tensor:
+    return outputs['loss'] if isinstance(outputs, dict) else outputs

@@ -1,0 +1,32 @@
+"""NNI's profiler penalty with a gradient: what an architecture is expected to cost, given the probabilities of its choices."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, Dict, Mapping, Tuple
+
+from nni.mutable import MutableExpression
+from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
+from nni.nas.oneshot.pytorch.supermodule._expression_utils import traverse_all_options
+from torch import Tensor
+
+Distributions = Mapping[str, Mapping[Any, Tensor]]
+"""For each label the probabilities of its values. They may add up to less than 1: the zero op costs nothing."""
+
+
+def penalize(penalty: ExpectationProfilerPenalty, loss: Tensor, distributions: Distributions) -> Tuple[Tensor, Dict[str, Any]]:
+    """What ``penalty(loss, probabilities)`` gives, differentiable in the probabilities."""
+    cost = expectation(penalty.profiler.expression, distributions)
+    normalized = penalty.nonlinear_fn(cost / penalty.baseline - 1)
+    total = penalty.aggregate_fn(loss, normalized)
+    return total, {'loss_original': loss, 'penalty': cost, 'normalized_penalty': normalized, 'loss_final': total}
+
+
+def expectation(expression: Any, distributions: Distributions) -> Any:
+    """The expected value of an expression over choices. NNI's own cannot add an op without parameters (0.0) to one with
+    some (an int), which every cell of the DARTS paper has."""
+    if not isinstance(expression, MutableExpression):
+        return expression
+    if getattr(expression, 'function', None) in (operator.add, operator.sub):
+        return expression.function(*(expectation(argument, distributions) for argument in expression.arguments))
+    return sum(weight * value for value, weight in traverse_all_options(expression, distributions))

@@ -1,0 +1,73 @@
+"""What the strategy adds to a model space."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+
+from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedCell, DifferentiableMixedInput
+from torch import nn
+
+from ...core.oneshot import ZERO_OP, FedInputs, OneShotSearch
+from ...core.space import refuse_nested
+from .choices import describe
+
+
+class Supernet(OneShotSearch, BaseSuperNetModule):
+    """The search of a model space, with the answers that NNI asks supernets for."""
+
+    def __init__(self, zero_op_wins: bool) -> None:
+        super().__init__()
+        self.zero_op_wins = zero_op_wins
+        self._taken: Dict[str, nn.Module] = {}
+        self._cells: List[str] = []
+
+    def take_up(self, module: nn.Module, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
+        """The mutation hook: LayerChoices and InputChoices are ours, but for the inputs that NNI's Cell manages itself."""
+        if isinstance(module, Cell):
+            self._cells.append(name)
+        in_cell = any(name.startswith(f'{cell}.') for cell in self._cells)
+        if isinstance(module, BaseSuperNetModule) or not isinstance(module, (LayerChoice, InputChoice)):
+            return False
+        if isinstance(module, InputChoice) and in_cell:
+            return False
+        refuse_nested(name, self._taken)
+        mixed = MixedInput.instead_of(module, name, memo, mutate_kwargs) if isinstance(module, InputChoice) else None
+        self._taken[name] = mixed or module
+        return mixed or True
+
+    def close(self, labels: Iterable[str], choose_from: Optional[Mapping[str, Sequence[str]]]) -> None:
+        """Relax what was taken up. ``labels`` are all labels of the model space."""
+        self.take({module: describe(name, module) for name, module in self._taken.items()}, labels, choose_from)
+        self._taken = {}
+
+    def arch_parameters(self) -> Iterator[nn.Parameter]:
+        return iter(self.choices.values())
+
+    def resample(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        return {}
+
+    def export(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        return {label: choice for label, choice in self.sample().items() if label not in memo}
+
+    def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        return {label: {name: p.item() for name, p in of_edge.items()}
+                for label, of_edge in self.probabilities().items() if label not in memo}
+
+    def freeze(self, sample: Dict[str, Any]) -> None:
+        """Nothing of the search stays in the network that is found."""
+        return None
+
+
+class MixedInput(FedInputs, DifferentiableMixedInput):
+    """An InputChoice that names no sources."""
+
+
+class MixedCell(DifferentiableMixedCell):
+    """NNI's cell, which has a zero op on each edge but leaves it out of what it logs."""
+
+    def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        names = [*self.op_names, ZERO_OP]
+        return {label: dict(zip(names, self._softmax(alpha).tolist()))
+                for label, alpha in self._arch_alpha.items() if label not in memo}

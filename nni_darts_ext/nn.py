@@ -1,0 +1,90 @@
+"""The choices of a search space, written once for every NNI: ``import nni_darts_ext.nn as dnn``.
+
+:func:`LayerChoice` and :func:`InputChoice` build the installed NNI's own modules, never others in their place;
+:data:`ModelSpace` is the base class that its models want (NNI's on 3.0, ``torch.nn.Module`` before).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
+
+from .core.mixture import REDUCTIONS
+from .core.space import NO_KEY, check_n_chosen
+from .errors import SearchSpaceError
+from .hosts import find
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    ModelSpace = Module
+
+
+def LayerChoice(candidates: Union[Sequence[Module], Dict[str, Module]], key: Optional[str] = None, **kwargs: Any) -> Module:
+    """An edge: one of several candidates is chosen.
+
+    Parameters
+    ----------
+    candidates
+        The modules, in a list or by name in a dict. They take the same inputs and return the same shape.
+    key
+        The name of the decision (NNI 3.0 says label). LayerChoices that share a key share the decision.
+        Default: NNI makes one up where it can.
+    **kwargs
+        Whatever else the installed NNI's LayerChoice takes.
+    """
+    if not candidates:
+        raise SearchSpaceError(f'LayerChoice {key!r} has no candidates. Give it at least one module.')
+    return _host().layer_choice(candidates, key, **kwargs)
+
+
+def InputChoice(n_candidates: Optional[int] = None, choose_from: Optional[List[str]] = None, n_chosen: Optional[int] = None,
+                reduction: str = 'sum', key: Optional[str] = None, **kwargs: Any) -> Module:
+    """A node's inputs: ``n_chosen`` of several tensors are chosen.
+
+    Parameters
+    ----------
+    n_candidates
+        How many tensors there are to choose from. May be left out when ``choose_from`` is given.
+    choose_from
+        For each tensor the key of the LayerChoice that it comes from, which decides how strong it is, or
+        ``InputChoice.NO_KEY`` where there is none. Kept on every NNI, also on those whose InputChoice has no such thing.
+        Default: what the first forward pass of the search shows.
+    n_chosen
+        How many are kept. Default None: all of them (source: classic NNI).
+    reduction
+        ``'sum'`` (default, source: NNI), ``'mean'``, ``'concat'`` along dimension 1, or ``'none'`` for a list.
+    key
+        The name of the decision (NNI 3.0 says label).
+    **kwargs
+        Whatever else the installed NNI's InputChoice takes.
+
+    Raises
+    ------
+    SearchSpaceError
+        Neither or contradicting numbers of candidates; ``n_chosen`` out of range; an unknown reduction.
+    """
+    if choose_from is None:
+        if n_candidates is None:
+            raise SearchSpaceError(f'InputChoice {key!r} has neither n_candidates nor choose_from. Give one of them.')
+        choose_from = [NO_KEY] * n_candidates
+    if n_candidates is not None and n_candidates != len(choose_from):
+        raise SearchSpaceError(f'InputChoice {key!r} has n_candidates={n_candidates} but {len(choose_from)} keys in '
+                               'choose_from. Leave n_candidates out, or make them agree.')
+    check_n_chosen(n_chosen, len(choose_from), key)
+    if reduction not in REDUCTIONS:
+        raise SearchSpaceError(f'InputChoice {key!r} has reduction={reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')
+    return _host().input_choice(list(choose_from), n_chosen, reduction, key, **kwargs)
+
+
+InputChoice.NO_KEY = NO_KEY  # type: ignore[attr-defined]
+
+
+def _host() -> ModuleType:
+    return find('layer_choice', 'The choices of a search space need NNI 2.0 - 3.0.')
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'ModelSpace':
+        return _host().ModelSpace
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,55 @@
+"""What the tests share: the installed hosts, and the recorded answers of NNI's own class."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nni_darts_ext import hosts
+
+DATA = Path(__file__).parent / 'data'
+OFFERED = hosts.available()
+
+
+NEEDS = {  # one of these families each
+    'test_examples.py': hosts.FAMILIES,
+    'test_families.py': hosts.FAMILIES,
+    'hosts/test_classic.py': ['classic'],
+    'hosts/test_lightning.py': ['lightning'],
+    'hosts/test_nas.py': ['nas'],
+    'hosts/test_retiarii.py': ['retiarii'],
+    'test_choose_from.py': hosts.FAMILIES,
+    'test_fixed.py': hosts.FAMILIES,
+    'test_nn.py': hosts.FAMILIES,
+    'test_ten_steps.py': hosts.FAMILIES,
+    'test_trainer.py': hosts.FAMILIES,
+}
+collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
+
+
+def pytest_report_header(config):
+    return [f'{hosts.installed()}; family {family}: {reason or "offered"}' for family, reason in OFFERED.items()]
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'family(*names): needs one of these host families')
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers('family'):
+        if all(OFFERED[name] for name in mark.args):
+            pytest.skip(f'this NNI has no {" or ".join(mark.args)} family')  # test_environment knows whether it must
+
+
+def pytest_generate_tests(metafunc):
+    if 'record' in metafunc.fixturenames:
+        records = json.loads((DATA / 'darts_mutator_vectors.json').read_text())
+        metafunc.parametrize('record', records, ids=range(len(records)))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """NNI writes logs where it runs, and experiments and configuration into the user's home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('NNI_CONFIG_DIR', str(tmp_path / 'config'))
+    monkeypatch.setenv('HOME', str(tmp_path))

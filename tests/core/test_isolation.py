@@ -1,0 +1,22 @@
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+from nni_darts_ext import core
+
+HEAVY = {
+    'nni_darts_ext': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
+    'nni_darts_ext.errors': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
+    ', '.join(f'nni_darts_ext.core.{module.name}' for module in pkgutil.iter_modules(core.__path__)):
+        ('nni', 'pytorch_lightning'),
+}
+
+
+@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core'])
+def test_importing_brings_no_host_along(modules):
+    code = f'import sys, {modules}; print(sorted({{name.split(".")[0] for name in sys.modules}}))'
+    loaded = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout
+    for heavy in HEAVY[modules]:
+        assert repr(heavy) not in loaded

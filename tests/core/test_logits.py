@@ -1,0 +1,169 @@
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from nni_darts_ext import LogitsError
+from nni_darts_ext.core.logits import Logits
+
+KEYS = ['plain', 'with.dot', '', 'keys', 'values', 'forward', 'training', 'a%2Eb', 'a.b', '%', 'state_dict', 'ключ']
+OPTIMIZERS = {
+    'Adam': lambda p: torch.optim.Adam(p, 1e-2, betas=(0.5, 0.999), weight_decay=1e-3),
+    'AdamW': lambda p: torch.optim.AdamW(p, 1e-2, weight_decay=1e-2),
+    'AMSGrad': lambda p: torch.optim.Adam(p, 1e-2, weight_decay=1e-3, amsgrad=True),
+    'SGD': lambda p: torch.optim.SGD(p, 1e-1, momentum=0.9, weight_decay=1e-3, nesterov=True),
+    'RMSprop': lambda p: torch.optim.RMSprop(p, 1e-2, momentum=0.9, weight_decay=1e-3),
+}
+
+
+def logits_of(*sizes):
+    torch.manual_seed(0)
+    choices = Logits()
+    for i, size in enumerate(sizes):
+        choices.add(f'k{i}', size)
+    return choices
+
+
+def test_a_new_edge_has_a_logit_for_each_candidate_and_the_zero_op():
+    torch.manual_seed(3)
+    logits = Logits().add('edge', 4)
+    torch.manual_seed(3)
+    assert torch.equal(logits, 1e-3 * torch.randn(5))
+    assert isinstance(logits, nn.Parameter)
+
+
+def test_the_zero_op_takes_its_share_of_the_mass():
+    choices = logits_of(2)
+    choices['k0'].data = torch.tensor([0.0, math.log(2.0), math.log(3.0)])
+    assert choices.relax('k0').weights.tolist() == pytest.approx([1 / 6, 2 / 6])
+    assert choices.relax('k0').live == (0, 1)
+
+
+def test_any_string_is_a_key():
+    choices = Logits()
+    for i, key in enumerate(KEYS):
+        choices.add(key, i + 1)
+    assert list(choices) == choices.keys() == KEYS
+    assert [len(logits) for logits in choices.values()] == [i + 2 for i in range(len(KEYS))]
+    assert [key in choices for key in ['a.b', 'a', 'b', 'nothing']] == [True, False, False, False]
+    assert list(choices.parameters()) == choices.values()
+
+    other = Logits()
+    for i, key in enumerate(KEYS):
+        other.add(key, i + 1)
+    other.load_state_dict(choices.state_dict())
+    assert all(torch.equal(other[key], choices[key]) for key in KEYS)
+    with pytest.raises(KeyError):
+        choices['nothing']
+
+
+def test_ordinary_keys_keep_the_names_that_nni_gives_them_in_a_checkpoint():
+    assert list(logits_of(1, 1).state_dict()) == ['k0', 'k1']
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+@pytest.mark.parametrize('when', ['before the search', 'during the search'])
+@pytest.mark.parametrize('way', ['NNI\'s', 'cut'])
+def test_a_cut_holds_under_every_optimizer(optimizer, when, way):
+    choices = logits_of(3, 2)
+    optimizer = OPTIMIZERS[optimizer](choices.parameters())
+
+    def step():
+        optimizer.zero_grad()
+        sum((choices.relax(key).weights * torch.arange(1.0, 1 + len(choices[key]) - 1)).sum() for key in choices).backward()
+        nn.utils.clip_grad_norm_(choices.parameters(), 0.1)
+        optimizer.step()
+
+    for _ in range(0 if when == 'before the search' else 5):
+        step()
+    if way == 'cut':
+        choices.cut('k0', 1)
+    else:
+        choices['k0'].data[1] = -math.inf
+    for _ in range(20):
+        step()
+        assert choices.relax('k0').weights[1] == 0
+        assert choices['k0'].grad[1] == 0
+        assert all(torch.isfinite(logits).all() for logits in choices.values())
+        assert all(torch.isfinite(value).all() for state in optimizer.state.values()
+                   for value in state.values() if torch.is_tensor(value))
+    assert choices.relax('k0').live == (0, 2)
+    assert choices.relax('k0').weights.sum() < 1
+
+
+def test_a_cut_before_the_search_leaves_no_trace_in_the_optimizer():
+    choices = logits_of(3)
+    choices.cut('k0', 2)
+    optimizer = OPTIMIZERS['Adam'](choices.parameters())
+    for _ in range(3):
+        optimizer.zero_grad()
+        choices.relax('k0').weights[0].backward()
+        optimizer.step()
+    state = optimizer.state[choices['k0']]
+    assert state['exp_avg'][2] == state['exp_avg_sq'][2] == 0
+
+
+@pytest.mark.parametrize('copies', [copy.deepcopy, lambda choices: pickle.loads(pickle.dumps(choices))])
+def test_a_cut_stays_in_copies(copies):
+    choices = logits_of(3)
+    choices.cut('k0', 0)
+    assert copies(choices).cuts('k0') == (0,)
+
+
+def test_a_checkpoint_spells_a_cut_as_nni_does_and_brings_it_back():
+    choices = logits_of(3)
+    choices.cut('k0', 0)
+    saved = choices.state_dict()
+    assert saved['k0'][0] == -math.inf
+
+    other = logits_of(3)
+    other.cut('k0', 1)
+    other.load_state_dict(saved)
+    assert other.cuts('k0') == (0,)
+    assert torch.equal(other.relax('k0').weights, choices.relax('k0').weights)
+
+
+def test_restoring_undoes_a_cut():
+    choices = logits_of(2)
+    choices.cut('k0', 1)
+    choices.restore('k0', 1, 0.5)
+    assert choices.cuts('k0') == ()
+    assert choices['k0'][1] == 0.5
+
+
+def test_cutting_all_candidates_leaves_the_zero_op():
+    choices = logits_of(2)
+    choices['k0'].data[:2] = -math.inf
+    assert choices.relax('k0').weights.tolist() == [0, 0]
+    assert choices.relax('k0').live == ()
+
+
+def test_cutting_the_zero_op_too_is_refused_and_changes_nothing():
+    choices = logits_of(2)
+    choices.cut('k0', 0)
+    choices.cut('k0', -1)
+    with pytest.raises(LogitsError, match="'k0'.*all be cut"):
+        choices.cut('k0', 1)
+    assert choices.cuts('k0') == (0, 2)
+    assert choices.relax('k0').weights[1] == 1
+
+    choices['k0'].data[:] = -math.inf
+    with pytest.raises(LogitsError, match="'k0'.*all be cut"):
+        choices.relax('k0')
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_a_logit_that_is_no_number_is_reported(value):
+    choices = logits_of(2)
+    choices['k0'].data[1] = value
+    with pytest.raises(LogitsError, match=f"Logit 1 of 'k0' is {value}"):
+        choices.relax('k0')
+
+
+@pytest.mark.parametrize('value', [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1, 3)), torch.zeros(3)])
+def test_logits_are_replaced_by_their_like_only(value):
+    with pytest.raises(LogitsError, match="'k0'"):
+        logits_of(2)['k0'] = value

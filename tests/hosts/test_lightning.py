@@ -1,0 +1,214 @@
+"""NNI 2.8 - 2.10: the strategy in real RetiariiExperiments."""
+
+import warnings
+
+import nni.retiarii.nn.pytorch as nn_retiarii
+import pytest
+import ten_steps
+import torch
+from nni.retiarii import fixed_arch, model_wrapper
+from nni.retiarii.evaluator import FunctionalEvaluator
+from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
+from nni.retiarii.experiment.pytorch import RetiariiExeConfig, RetiariiExperiment
+from nni.retiarii.strategy import DARTS as NniDARTS
+from spaces import TWO_NODES, Cells, batches, write_weights
+from torch import nn
+
+import nni_darts_ext
+from nni_darts_ext import EvaluatorError, SearchSpaceError, hosts
+from nni_darts_ext.hosts import lightning
+from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
+
+
+@pytest.fixture(autouse=True)
+def _retiarii_first(monkeypatch):
+    monkeypatch.setenv(hosts.PREFERENCE, 'retiarii')
+
+
+class Module(LightningModule):
+    def __init__(self, optimizer):
+        super().__init__()
+        self.make_optimizer, self.losses = optimizer, []
+
+    def forward(self, x):
+        return self.model(x)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = nn.functional.cross_entropy(self(x), y)
+        self.losses.append(loss.item())
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return self.make_optimizer(self.parameters())
+
+
+def search(model, strategy, data, optimizer=None, epochs=1):
+    training, validation = zip(*data)
+    module = Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)))
+    trainer = Trainer(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+                      logger=False, accelerator='cpu', num_sanity_val_steps=0)
+    loaders = [DataLoader(list(part), batch_size=None) for part in (training, validation)]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of all that has changed around NNI since
+        experiment = RetiariiExperiment(model, Lightning(module, trainer, *loaders), [], strategy)
+        config = RetiariiExeConfig('local')
+        config.execution_engine = 'oneshot'
+        experiment.run(config)
+    return module, experiment
+
+
+class Started(lightning.DartsModule):
+    """Begins with logits that are the same everywhere, and remembers them."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.search.double()
+        ten_steps.start_logits(self.search.choices)
+        self.start = {key: logits.detach().clone() for key, logits in self.search.choices.items()}
+
+
+def strategy(**options):
+    made = lightning.DARTS(**options)
+    made.oneshot_module = Started
+    return made
+
+
+def test_it_is_what_the_package_offers_here():
+    assert nni_darts_ext.DARTS is lightning.DARTS
+    assert issubclass(lightning.DARTS, NniDARTS)
+
+
+def test_it_takes_the_recorded_ten_steps():
+    model, data = ten_steps.model_and_data()
+    darts = strategy(arc_learning_rate=ten_steps.ARC_LR)
+    module, _ = search(model, darts, data, lambda weights: torch.optim.SGD(weights, ten_steps.LR, momentum=0.9,
+                                                                             weight_decay=3e-4))
+    ten_steps.assert_same({'validation_loss': module.losses[0::2], 'training_loss': module.losses[1::2],
+                           'logits': {key: logits.tolist() for key, logits in darts.choices.items()}}, ten_steps.recorded(), 1e-6)
+
+
+def small():
+    return write_weights(Cells(TWO_NODES, named=True))
+
+
+def test_the_architecture_learns_at_the_given_rate_alone_where_nnis_ignores_it():
+    for rate, data in ((0.0, batches(3)), (1e-2, batches(1))):
+        darts = strategy(arc_learning_rate=rate)
+        search(small(), darts, data)
+        for key, logits in darts.choices.items():  # Adam's first step is the learning rate
+            moved = (logits - darts.model.start[key]).abs().tolist()
+            assert moved == pytest.approx([rate] * len(moved), rel=1e-2)
+    inner = Module(torch.optim.Adam)
+    inner.set_model(small())
+    theirs = NniDARTS().oneshot_module(inner, arc_learning_rate=0.0)
+    assert theirs.configure_architecture_optimizers().param_groups[0]['lr'] == 3e-4
+
+
+def test_the_logits_are_in_the_architecture_optimizer_alone_in_the_order_of_the_model():
+    darts = strategy()
+    search(small(), darts, batches(1))
+    logits = [id(parameter) for parameter in darts.choices.values()]
+    holding = [[id(p) for group in optimizer.param_groups for p in group['params']]
+               for optimizer in darts.model.trainer.optimizers]
+    assert sorted(holding, key=len)[0] == logits
+    assert sum(len(set(logits) & set(ids)) for ids in holding) == len(logits)
+
+
+def test_the_sample_honours_the_strengths_of_the_edges_and_fixed_arch_takes_it():
+    model = small()
+    darts = strategy()
+    _, experiment = search(model, darts, batches(1))
+    strong = {'node0_edge0': 0.0, 'node0_edge1': 3.0, 'node1_edge0': 2.0, 'node1_edge1': 0.0, 'node1_edge2': 1.0}
+    for key, strength in strong.items():
+        darts.choices[key].data[:] = 0.0
+        darts.choices[key].data[1] = strength
+    sample, = experiment.export_top_models()
+    assert sample['node0'] == [1] and sample['node1'] == [0, 2]
+    assert {sample[key] for key in ('node0_edge1', 'node1_edge0', 'node1_edge2')} == {'op1'}
+    with fixed_arch(sample):
+        found = Cells(TWO_NODES, named=True)
+    found(torch.randn(4, 3)).sum().backward()
+    applied = nni_darts_ext.apply_fixed_architecture(Cells(TWO_NODES, named=True), sample)
+    assert applied(torch.randn(4, 3)).shape == (4, 2)
+
+
+@model_wrapper
+class Everything(nn.Module):
+    """NNI's other primitives around an edge of ours, which feeds one of two InputChoices."""
+
+    def __init__(self):
+        super().__init__()
+        width = nn_retiarii.ValueChoice([4, 8], label='width')
+        self.stem = nn_retiarii.Conv2d(1, width, 3, padding=1)
+        self.squeeze = nn_retiarii.Conv2d(width, 4, 1)
+        self.repeat = nn_retiarii.Repeat(lambda i: nn_retiarii.Conv2d(4, 4, 3, padding=1), (1, 2), label='depth')
+        self.unfed = input_choice(['', ''], 1, 'sum', 'unfed')
+        self.edge = layer_choice({'conv': nn_retiarii.Conv2d(4, 4, 1), 'skip': nn_retiarii.Identity()}, 'edge')
+        self.fed = input_choice(['', ''], 1, 'sum', 'fed')
+        self.cell = nn_retiarii.Cell([nn_retiarii.Conv2d(4, 4, 1), nn_retiarii.Identity()], 1, 1, 1, label='cell')
+        self.classifier = nn_retiarii.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.repeat(self.squeeze(self.stem(x)))
+        x = self.unfed([x, torch.relu(x)])
+        x = self.fed([self.edge(x), x])
+        return self.classifier(self.cell([x]).mean((2, 3)))
+
+
+def images(steps):
+    return [[(torch.randn(4, 1, 6, 6), torch.randint(2, (4,))) for _ in range(2)] for _ in range(steps)]
+
+
+def test_cell_repeat_and_value_choices_work_as_in_nni():
+    inner = Module(torch.optim.Adam)
+    inner.set_model(Everything())
+    labels = set(NniDARTS().oneshot_module(inner).export())
+    data = images(3)
+    darts = lightning.DARTS(arc_learning_rate=0.1)
+    _, experiment = search(Everything(), darts, data)
+    sample, = experiment.export_top_models()
+    assert set(sample) == labels
+    assert darts.choose_from['fed'] == ('edge', '') and darts.choose_from['unfed'] == ('', '')
+    assert sample['fed'] == [0] and sample['unfed'] in (0, 1, [0], [1])  # as that NNI writes it
+    with fixed_arch(sample):
+        Everything()(data[0][0][0]).sum().backward()
+    own = set(darts.model.arch_parameters())
+    weights = max(darts.model.trainer.optimizers, key=lambda optimizer: sum(len(g['params']) for g in optimizer.param_groups))
+    assert len(own) > 1 and not own & {p for group in weights.param_groups for p in group['params']}
+
+
+def test_nnis_own_darts_space_is_searched_exported_and_trained():
+    hub = pytest.importorskip('nni.retiarii.hub.pytorch', reason='this NNI has no hub')
+    if not hasattr(hub, 'DARTS'):
+        pytest.skip('the hub of this NNI has no DARTS space')
+
+    def space():
+        return hub.DARTS(width=4, num_cells=3, dataset='cifar')
+    data = [[(torch.randn(2, 3, 32, 32), torch.randint(10, (2,))) for _ in range(2)]]
+    darts = lightning.DARTS(arc_learning_rate=0.1)
+    _, experiment = search(space(), darts, data)
+    sample, = experiment.export_top_models()
+    with fixed_arch(sample):
+        output = space()(data[0][0][0])
+    (output[0] if isinstance(output, tuple) else output).sum().backward()
+
+
+def test_without_n_chosen_every_input_is_exported():
+    darts = strategy()
+    _, experiment = search(write_weights(Cells([((2, 3), None, 'sum')])), darts, batches(1))
+    assert experiment.export_top_models()[0]['node0'] == [0, 1]
+
+
+def test_bad_input():
+    with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator'), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        config = RetiariiExeConfig('local')
+        config.execution_engine = 'oneshot'
+        RetiariiExperiment(small(), FunctionalEvaluator(print), [], lightning.DARTS()).run(config)
+    model = nn.ModuleDict({'a': layer_choice([nn.Sequential(layer_choice([nn.Identity()], 'in'))], 'out')})
+    with pytest.raises(SearchSpaceError, match='lies inside'):
+        search(model, lightning.DARTS(), batches(1))

@@ -1,0 +1,530 @@
+"""NNI 3.0: the mutator on its choices, and the strategy in real experiments of NNI's."""
+
+import copy
+import logging
+import math
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+
+import nas_experiment
+import nni
+import pytest
+import torch
+from nni.mutable import label_scope
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.experiment import NasExperiment
+from nni.nas.hub.pytorch import DARTS as DartsHub
+from nni.nas.hub.pytorch import MobileNetV3Space
+from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice, ModelSpace, MutableConv2d, MutableLinear, Repeat
+from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
+from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
+from nni.nas.oneshot.pytorch.strategy import is_supernet
+from nni.nas.profiler.pytorch.flops import NumParamsProfiler
+from nni.nas.space import model_context
+from spaces import TWO_NODES, Cells, batches, write_weights
+from torch import nn
+
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import DARTS, DartsMutator, EvaluatorError, SearchSpaceError, apply_fixed_architecture
+from nni_darts_ext.hosts.nas.penalty import penalize
+
+
+def search(model=None, steps=3, loss=nn.functional.cross_entropy, optimizer=None, data=None, trainer=(), **options):
+    """A short search; returns the strategy, the experiment and how the logits moved."""
+    model = write_weights(Cells(TWO_NODES, named=True)) if model is None else model
+    strategy = Recording(**options)
+    module = nas_experiment.Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)), loss)
+    experiment = nas_experiment.search(model, strategy, module, data or batches(steps), **dict(trainer))
+    moved = {key: strategy.choices[key].detach() - start for key, start in strategy.start.items()}
+    return strategy, experiment, moved
+
+
+class Recording(DARTS):
+    """Remembers the logits as they were drawn."""
+
+    def mutate_model(self, model):
+        model = super().mutate_model(model)
+        self.choices.double()
+        self.start = {key: logits.detach().clone() for key, logits in self.choices.items()}
+        return model
+
+
+# The mutator -----------------------------------------------------------------------------------------------------------
+
+def test_choices_stay_nnis_own_and_can_be_frozen():
+    model = Cells(TWO_NODES, named=True)
+    mutator = DartsMutator(model)
+    assert {type(module) for module in mutator.mutables} == {LayerChoice, InputChoice}
+    assert [module.label for module in mutator.mutables] == [module.label for module in dict.fromkeys(
+        module for module in model.modules() if isinstance(module, (LayerChoice, InputChoice)))]
+    assert mutator.device() == torch.device('cpu')
+
+    sample = mutator.export('sample')
+    assert model.contains(sample)
+    x = torch.randn(5, 3)
+    frozen = model.freeze(sample).eval()
+    with model_context(sample):
+        rebuilt = Cells(TWO_NODES, named=True).eval()
+    rebuilt.load_state_dict(frozen.state_dict())
+    assert torch.equal(rebuilt(x), frozen(x))
+
+
+def test_an_applied_sample_is_the_network_that_nni_freezes():
+    model = Cells(TWO_NODES, cells=2, named=True)
+    mutator = DartsMutator(model)
+    for logits in mutator.choices.values():
+        logits.data[0] = 1.0  # a layer with weights on every edge
+    sample = mutator.export('sample')
+    x = torch.randn(5, 3)
+    frozen = model.freeze(sample).eval()
+    applied = apply_fixed_architecture(model, sample).eval()
+    assert torch.equal(applied(x), frozen(x))
+    assert set(applied.state_dict()) < set(frozen.state_dict())  # NNI keeps the edges that nothing reads
+
+
+def test_choices_that_share_a_label_share_the_logits():
+    mutator = DartsMutator(Cells(TWO_NODES, cells=3))
+    assert len(mutator.choices) == 5
+    assert len(mutator.mutables) == 7
+
+
+def test_the_model_is_not_a_part_of_the_mutator():
+    mutator = DartsMutator(Cells(TWO_NODES))
+    assert list(mutator.parameters()) == mutator.choices.values()
+    assert all(name.startswith('choices.') for name in mutator.state_dict())
+
+
+@pytest.mark.parametrize('copies', [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_model_and_mutator_can_be_copied_together(copies):
+    model = Cells(TWO_NODES)
+    pair = copies((model, DartsMutator(model)))
+    pair[1].choices['node0_edge0'].data[0] = 9.0
+    x = torch.randn(4, 3)
+    assert not torch.equal(pair[0].eval()(x), model.eval()(x))
+    pair[0](x).sum().backward()
+    assert pair[1].choices['node0_edge0'].grad is not None
+
+
+class MyLayerChoice(LayerChoice):
+    pass
+
+
+class Subclassed(ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.edge = MyLayerChoice([nn.Linear(3, 2), nn.Linear(3, 2)], label='edge')
+
+    def forward(self, x):
+        return self.edge(x)
+
+
+def test_a_subclass_of_layer_choice_is_searched_where_nni_refuses_it():
+    with pytest.raises(TypeError, match='dangling mutables'):
+        NniDARTS().mutate_model(Subclassed())
+    DartsMutator(Subclassed())
+    _, experiment, moved = search(Subclassed().double(), arc_learning_rate=0.1)
+    assert moved['edge'].abs().min() > 0
+    assert experiment.export_top_models(formatter='dict')[0]['edge'] in (0, 1)
+
+
+def test_labels_under_a_prefix_are_found_by_their_keys():
+    class Prefixed(ModelSpace, label_prefix='net'):
+        def __init__(self):
+            super().__init__()
+            with label_scope('cell'):
+                self.edge = dnn.LayerChoice([nn.Identity()], key='edge')
+                self.pick = dnn.InputChoice(choose_from=['edge', ''], n_chosen=1, key='pick')
+    mutator = DartsMutator(Prefixed())
+    assert list(mutator.choices) == ['net/cell/edge']
+    assert mutator.space.inputs['net/cell/pick'].choose_from == ('net/cell/edge', '')
+
+
+def test_a_cut_reaches_the_frozen_sample():
+    model = Cells(TWO_NODES, named=True)
+    mutator = DartsMutator(model)
+    for candidate in ('op0', 'op1', 'op3'):
+        mutator.cut('node0_edge0', candidate)
+    assert mutator.export('sample')['node0_edge0'] == 'op2'
+
+
+def test_an_input_choice_without_sources_is_reported(caplog):
+    class NoSources(ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.edge = LayerChoice([nn.Identity()], label='edge')
+            self.pick = InputChoice(2, n_chosen=1, label='pick')
+    with caplog.at_level(logging.WARNING):
+        DartsMutator(NoSources()).export()
+    assert "InputChoice 'pick' names no LayerChoice in choose_from" in caplog.text
+
+
+# The strategy ------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('first', ['DARTS', 'DartsMutator', 'DartsTrainer', 'nn.LayerChoice'])
+def test_nnis_own_strategies_work_whatever_of_ours_was_imported_first(first):
+    code = (f'import nni_darts_ext, nni_darts_ext.nn; nni_darts_ext.{first}; nni_darts_ext.DARTS; '
+            'from nni.nas.strategy import DARTS; assert issubclass(nni_darts_ext.DARTS, DARTS); DARTS()')
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_it_is_nnis_strategy_by_class_and_name():
+    assert issubclass(DARTS, NniDARTS)
+    assert repr(DARTS()) == repr(NniDARTS()) == 'DARTS()'
+
+
+def test_a_seed_gives_the_logits_that_it_gives_to_the_mutator():
+    torch.manual_seed(1)
+    model = Cells(TWO_NODES)
+    state = torch.get_rng_state()
+    mutator = DartsMutator(Cells(TWO_NODES) if torch.set_rng_state(state) else copy.deepcopy(model))
+    torch.set_rng_state(state)
+    strategy = DARTS()
+    strategy.mutate_model(model)
+    assert list(strategy.choices) == list(mutator.choices)
+    assert all(torch.equal(strategy.choices[key], mutator.choices[key]) for key in mutator.choices)
+
+
+def test_the_supernet_computes_what_the_mutators_does():
+    one, other = Cells(TWO_NODES, cells=2), Cells(TWO_NODES, cells=2)
+    other.load_state_dict(one.state_dict())
+    mutator, strategy = DartsMutator(one), DARTS()
+    strategy.mutate_model(other)
+    strategy.choices.load_state_dict(mutator.choices.state_dict())
+    x = torch.randn(4, 3)
+    assert torch.equal(one(x), other(x))
+    assert is_supernet(other)
+
+
+def test_the_sample_honours_the_strengths_of_the_edges_and_freezes():
+    strategy, experiment, _ = search(steps=1)
+    strong = {'node0_edge0': 0.0, 'node0_edge1': 3.0, 'node1_edge0': 2.0, 'node1_edge1': 0.0, 'node1_edge2': 1.0}
+    for key, strength in strong.items():
+        strategy.choices[key].data[:] = 0.0
+        strategy.choices[key].data[1] = strength
+    strategy.choices['node1_edge1'].data[-1] = 5.0  # the zero op takes the edge's mass
+
+    sample, = experiment.export_top_models(formatter='dict')
+    assert sample['node0'] == [1] and sample['node1'] == [0, 2]
+    assert {sample[key] for key in ('node0_edge1', 'node1_edge0', 'node1_edge2')} == {'op1'}
+    frozen = experiment.model_space.freeze(sample)
+    assert not any('_darts' in name for name, _ in frozen.named_parameters())
+    instance, = experiment.export_top_models(formatter='instance')
+    x = torch.randn(4, 3, dtype=torch.float64)
+    with model_context(sample):
+        rebuilt = Cells(TWO_NODES, named=True).double()
+    rebuilt.load_state_dict(instance.state_dict())
+    assert torch.equal(rebuilt.eval()(x), instance.eval()(x))
+
+
+def test_the_architecture_learns_at_the_given_rate_alone():
+    _, _, still = search(arc_learning_rate=0.0)
+    assert not any(move.any() for move in still.values())
+    for rate in (1e-2, 1e-3):
+        _, _, moved = search(steps=1, arc_learning_rate=rate)
+        for move in moved.values():  # Adam's first step is the learning rate
+            assert move.abs().tolist() == pytest.approx([rate] * len(move), rel=1e-2)
+
+
+def test_warm_up_leaves_the_architecture_alone():
+    _, _, moved = search(arc_learning_rate=0.1, warmup_epochs=2, trainer={'max_epochs': 2})
+    assert not any(move.any() for move in moved.values())
+    _, _, moved = search(arc_learning_rate=0.1, warmup_epochs=2, trainer={'max_epochs': 3})
+    assert all(move.all() for move in moved.values())
+
+
+@pytest.mark.parametrize('clip', [None, 1e-4])
+def test_gradients_of_the_weights_are_clipped(clip):
+    model = write_weights(Cells(TWO_NODES, named=True))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    names = [name for name, _ in model.named_parameters()]
+    search(model, steps=1, gradient_clip_val=clip, optimizer=lambda weights: torch.optim.SGD(weights, 1.0))
+    after = dict(model.named_parameters())
+    moved = math.sqrt(sum(((after[name] - old) ** 2).sum().item() for name, old in zip(names, before)))
+    assert (moved > 0.01) if clip is None else moved == pytest.approx(clip, rel=1e-3)
+
+
+def test_each_step_leaves_to_the_other_what_it_owns():
+    model = write_weights(Cells(TWO_NODES, named=True))
+    strategy = Recording(arc_learning_rate=0.1)
+    seen = []
+
+    def loss(output, labels):
+        seen.append({'weights': model.classifier.weight.detach().clone(),
+                     'weights.grad': model.classifier.weight.grad,
+                     'logits': strategy.choices['node0_edge0'].detach().clone()})
+        value = nn.functional.cross_entropy(output, labels)
+        value.register_hook(lambda _: seen[-1].update(
+            weights_on=model.classifier.weight.requires_grad, logits_on=strategy.choices['node0_edge0'].requires_grad))
+        return value
+    nas_experiment.search(model, strategy, nas_experiment.Module(loss=loss), batches(2))
+    first_arch, first_weights, second_arch, _ = seen
+    assert torch.equal(first_arch['weights'], first_weights['weights'])
+    assert first_weights['weights.grad'] is None
+    assert not torch.equal(first_arch['logits'], first_weights['logits'])
+    assert torch.equal(first_weights['logits'], second_arch['logits'])
+    assert not torch.equal(first_weights['weights'], second_arch['weights'])
+    assert [(step['weights_on'], step['logits_on']) for step in seen] == [(False, True), (True, False)] * 2
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_probabilities_are_logged_with_the_zero_op():
+    from pytorch_lightning.loggers import CSVLogger
+
+    class Logger(CSVLogger):
+        def log_metrics(self, metrics, step=None):
+            seen.update(metrics)
+    logger, seen = Logger('.'), {}
+    strategy, _, _ = search(steps=2, log_prob_every_n_step=1, trainer={'logger': logger, 'log_every_n_steps': 1})
+    logged = {name: value for name, value in seen.items() if name.startswith('prob/node0_edge0/')}
+    assert set(logged) == {f'prob/node0_edge0/{name}' for name in ('op0', 'op1', 'op2', 'op3', 'zero_op')}
+    assert sum(logged.values()) == pytest.approx(1.0)
+    assert list(logged.values()) == pytest.approx(strategy.choices.probabilities('node0_edge0').tolist(), abs=1e-6)
+
+
+class Weighty(ModelSpace):
+    """One edge and one layer width, each with a heavy and a light choice that compute alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.edge = dnn.LayerChoice({'heavy': nn.Linear(3, 3), 'light': nn.Identity()}, key='edge')
+        self.wide = MutableLinear(3, nni.choice('width', [2, 4]))
+        self.narrow = MutableLinear(nni.choice('width', [2, 4]), 2)
+
+    def forward(self, x):
+        return self.narrow(self.wide(self.edge(x)))
+
+
+def test_a_penalty_moves_the_architecture_where_nnis_does_not():
+    def moves(strategy_class, edge=None):
+        torch.manual_seed(0)
+        model = Weighty()
+        model.edge = edge or model.edge
+        penalty = {'profiler': NumParamsProfiler(model, torch.randn(1, 3)), 'baseline': 10.0, 'scale': 100.0}
+        strategy = strategy_class(arc_learning_rate=0.01, penalty=penalty)
+        data = [[(x.float(), y) for x, y in step] for step in batches(10)]
+        nas_experiment.search(model, strategy, nas_experiment.Module(
+            loss=lambda output, labels: 0 * nn.functional.cross_entropy(output, labels)), data)
+        return strategy.oneshot_module.export_probs()
+    ours = moves(DARTS)
+    assert ours['edge']['light'] > ours['edge']['heavy'] + 0.03
+    assert ours['width'][2] > ours['width'][4] + 0.03
+    with pytest.raises(ValueError, match='Error when summing items'):
+        moves(NniDARTS)  # an op without parameters beside one with some
+    theirs = moves(NniDARTS, edge=nn.Linear(3, 3))
+    assert theirs['width'][2] == pytest.approx(theirs['width'][4], abs=0.01)
+
+
+def test_a_penalty_is_nnis_to_the_last_digit():
+    model = Weighty()
+    model.edge = nn.Linear(3, 3)  # what NNI's own can add up
+    penalty = ExpectationProfilerPenalty(NumParamsProfiler(model, torch.randn(1, 3)), 10.0, 2.0, nonlinear='positive',
+                                         aggregate='mul')
+    probabilities = {'width': {2: torch.tensor(0.3), 4: torch.tensor(0.7)}}
+    (ours, our_details), (theirs, their_details) = (penalize(penalty, torch.tensor(2.0), probabilities),
+                                                    penalty(torch.tensor(2.0), probabilities))
+    assert torch.equal(ours, theirs) and our_details == their_details
+
+
+def test_the_architecture_parameters_have_the_order_of_the_model():
+    strategy, _, _ = search(steps=1)
+    module = strategy.oneshot_module
+    assert [id(p) for p in module.arch_parameters()] == [id(p) for p in strategy.choices.values()]
+    weights, arch = module.optimizers()
+    own = {id(p) for p in strategy.choices.values()}
+    assert not own & {id(p) for group in weights.param_groups for p in group['params']}
+    assert [id(p) for p in arch.param_groups[0]['params']] == [id(p) for p in strategy.choices.values()]
+
+
+def test_a_cut_holds_in_an_experiment():
+    class Cut(Recording):
+        def mutate_model(self, model):
+            model = super().mutate_model(model)
+            self.choices['node0_edge0'].data[0] = -math.inf
+            self.choices['node1_edge1'].data[:-1] = -math.inf
+            return model
+    strategy = Cut(arc_learning_rate=0.1)
+    nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), strategy, nas_experiment.Module(), batches(10))
+    assert strategy.choices.relax('node0_edge0').live == (1, 2, 3)
+    assert strategy.choices.relax('node1_edge1').live == ()
+    assert all(torch.isfinite(logits).all() for logits in strategy.choices.values())
+
+
+class Everything(ModelSpace):
+    """NNI's other primitives around an edge of ours."""
+
+    def __init__(self):
+        super().__init__()
+        width = nni.choice('width', [4, 8])
+        self.stem = MutableConv2d(1, width, 3, padding=1)
+        self.squeeze = MutableConv2d(width, 4, 1)
+        self.repeat = Repeat(lambda i: nn.Conv2d(4, 4, 3, padding=1), nni.choice('depth', [1, 2]))
+        self.edge = dnn.LayerChoice(OrderedDict(conv=nn.Conv2d(4, 4, 1), skip=nn.Identity()), key='edge')
+        self.factory_cell = Cell([lambda a, b, c: nn.Conv2d(4, 4, 1), lambda a, b, c: nn.Identity()], 2, 2, label='factory')
+        self.plain_cell = Cell([nn.Conv2d(4, 4, 1), nn.Identity()], 1, 1, 2, label='plain')
+        self.pick = InputChoice(2, n_chosen=1, label='pick')
+        self.classifier = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.repeat(self.squeeze(self.stem(x)))
+        x = self.edge(self.pick([x, torch.relu(x)]))
+        y = self.factory_cell([x])
+        return self.classifier(self.plain_cell([x, y[:, :4] + y[:, 4:]]).mean((2, 3)))
+
+
+def images(steps, size, channels, classes):
+    return [[(torch.randn(4, channels, size, size), torch.randint(classes, (4,))) for _ in range(2)] for _ in range(steps)]
+
+
+def test_repeat_cell_value_choices_and_input_choices_without_sources_work_as_in_nni():
+    data = images(3, 6, 1, 2)
+    strategy, experiment, _ = search(Everything(), data=data, arc_learning_rate=0.1)
+    theirs = NniDARTS()
+    theirs.mutate_model(Everything())
+    sample, = experiment.export_top_models(formatter='dict')
+    assert set(sample) == set(Everything().simplify())
+    with model_context(sample):
+        Everything()(data[0][0][0]).sum().backward()
+
+    probabilities = strategy.oneshot_module.export_probs()
+    assert set(probabilities['edge']) == {'conv', 'skip', 'zero_op'}
+    assert set(probabilities['pick']) == {0, 1} and set(probabilities['depth']) == {1, 2}
+    assert set(probabilities['factory/2_1']) == {'0', '1', 'zero_op'}
+    assert all(sum(of_label.values()) == pytest.approx(1.0, abs=1e-5) for of_label in probabilities.values())
+    arch = strategy.oneshot_module.arch_parameters()
+    assert all(parameter.grad is not None for parameter in arch)
+
+
+@pytest.mark.parametrize('space, size', [
+    (lambda: DartsHub(width=4, num_cells=3, dataset='cifar'), 32),
+    (lambda: MobileNetV3Space(num_labels=10, base_widths=(8,) * 9, width_multipliers=(1.0, 2.0), expand_ratios=(1.0, 2.0),
+                              depth_range=(1, 2)), 32)], ids=['DARTS', 'MobileNetV3'])
+def test_the_space_hub_is_searched_exported_and_retrained(space, size):
+    data = images(1, size, 3, 10)
+    _, experiment, _ = search(space(), data=data, arc_learning_rate=0.1)
+    sample, = experiment.export_top_models(formatter='dict')
+    assert set(sample) == set(space().simplify())
+    with model_context(sample):
+        output = space()(data[0][0][0])
+    (output[0] if isinstance(output, tuple) else output).sum().backward()
+
+
+class Fed(ModelSpace):
+    """An InputChoice of NNI's own after two edges, and one that chooses among what no edge computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = LayerChoice([nn.Linear(3, 3), nn.Identity()], label='a')
+        self.b = LayerChoice([nn.Linear(3, 3), nn.Identity()], label='b')
+        self.fed = InputChoice(2, n_chosen=1, reduction='mean', label='fed')
+        self.unfed = InputChoice(2, n_chosen=1, label='unfed')
+        self.classifier = nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.unfed([x, torch.sin(x)])
+        return self.classifier(self.fed([torch.relu(self.b(x)), self.a(x)]))
+
+
+@pytest.mark.parametrize('warmup_epochs', [0, 1])
+def test_the_strategy_finds_out_which_edges_feed_an_input_choice(warmup_epochs):
+    strategy, experiment, _ = search(Fed().double(), warmup_epochs=warmup_epochs, trainer={'max_epochs': 2})
+    assert strategy.choose_from == {'fed': ('b', 'a'), 'unfed': ('', '')}
+    strategy.choices['b'].data[0] = 5.0
+    sample, = experiment.export_top_models(formatter='dict')
+    assert sample['fed'] == [0] and sample['b'] == 0 and len(sample['unfed']) == 1
+    assert set(strategy.oneshot_module.export_probs()) == {'a', 'b', 'unfed'}
+    x = torch.randn(4, 3, dtype=torch.float64)
+    edges = strategy.supernet.a(x), strategy.supernet.b(x)
+    assert torch.equal(strategy.supernet.fed(list(edges)), sum(edges) / 2)
+
+
+class Skips(ModelSpace):
+    """No edge at all: the choice is among earlier states."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        return self.two(self.pick([x, self.one(x)]))
+
+
+def test_a_space_of_input_choices_alone_is_searched_as_in_nni():
+    strategy, experiment, _ = search(Skips().double(), arc_learning_rate=0.1)
+    assert not strategy.choices and strategy.choose_from == {'pick': ('', '')}
+    assert experiment.export_top_models(formatter='dict')[0] in ({'pick': [0]}, {'pick': [1]})
+    alpha, = strategy.oneshot_module.arch_parameters()
+    assert alpha.abs().min() > 0.01
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------------
+
+class Net(ModelSpace):
+    def __init__(self, *build):
+        super().__init__()
+        self.parts = nn.ModuleList([part() for part in build])
+
+
+def edge(n=1, key='a'):
+    return lambda: LayerChoice([nn.Identity() for _ in range(n)], label=key)
+
+
+WRONG = {
+    'an unknown source': ([edge(), lambda: dnn.InputChoice(choose_from=['a', 'b'], key='i')], r"'i' names \['b'\].*\['a'\]"),
+    'a candidate with the zero op\'s name': ([lambda: LayerChoice({'zero_op': nn.Identity()}, label='a')], "'a'.*'zero_op'"),
+    'nested choices': ([lambda: LayerChoice([nn.Sequential(edge()())], label='out')],
+                       "at 'parts.0.0.0' lies inside the choice at 'parts.0'"),
+}
+
+
+@pytest.mark.parametrize('wrong', WRONG)
+@pytest.mark.parametrize('make', [DartsMutator, lambda model: DARTS().mutate_model(model)], ids=['mutator', 'strategy'])
+def test_what_cannot_be_searched_is_refused_at_construction(make, wrong):
+    build, message = WRONG[wrong]
+    if make is DartsMutator and 'zero op' in wrong:
+        pytest.skip('only the strategy logs the zero op by name')
+    with pytest.raises(SearchSpaceError, match=message):
+        make(Net(*build))
+
+
+def test_a_shared_key_with_different_sizes():
+    model = nn.ModuleList([Net(edge(2)), Net(edge(3))])
+    with pytest.raises(SearchSpaceError, match="'a'.*different sizes: 2 .* 3 at"):
+        DartsMutator(model)
+
+
+def test_too_many_inputs_to_choose():
+    with pytest.raises(SearchSpaceError, match="'i'.*n_chosen=3 of 2"):
+        Net(lambda: dnn.InputChoice(2, n_chosen=3, key='i'))
+
+
+def test_a_model_without_choices():
+    with pytest.raises(SearchSpaceError, match='no LayerChoice'):
+        DartsMutator(nn.Linear(2, 2))
+    with pytest.raises(SearchSpaceError, match='no LayerChoice'):
+        DARTS().mutate_model(Net(lambda: nn.Linear(2, 2)))
+
+
+def test_the_mutator_does_not_pass_over_what_it_cannot_search():
+    with pytest.raises(SearchSpaceError, match="MutableLinear at 'wide' has choices of its own.*nni_darts_ext.DARTS.*freeze"):
+        DartsMutator(Weighty())
+
+
+def test_one_model_cannot_be_searched_twice():
+    model = Cells(TWO_NODES)
+    DartsMutator(model)
+    with pytest.raises(SearchSpaceError, match='searched already'):
+        DartsMutator(model)
+    with pytest.raises(SearchSpaceError, match='searched already'):
+        DARTS().mutate_model(model)
+
+
+def test_an_evaluator_that_is_no_lightning_one():
+    model = Cells(TWO_NODES)
+    experiment = NasExperiment(model, FunctionalEvaluator(print), DARTS())
+    with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator.*Classification'):
+        experiment.run()
+    experiment.stop()
+    assert not is_supernet(model)

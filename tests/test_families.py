@@ -1,0 +1,117 @@
+"""All families that the installed NNI offers, against each other and against the core, on the same weights and data."""
+
+import itertools
+
+import pytest
+import ten_steps
+import torch
+from conftest import OFFERED
+from spaces import TWO_NODES, Cells, batches, write_weights
+from torch import nn
+
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import DartsTrainer, apply_fixed_architecture, hosts
+from nni_darts_ext.core.logits import Logits
+from nni_darts_ext.core.mixture import mix, reduce
+
+WITH_CHOICES = [family for family in ('classic', 'retiarii', 'nas') if OFFERED[family] is None]
+
+
+def built(family, monkeypatch, build=lambda: write_weights(Cells(TWO_NODES, cells=2, named=True))):
+    """A search space of the family's choices, and its mutator."""
+    monkeypatch.setenv(hosts.PREFERENCE, family)
+    model = build()
+    mutator = hosts.of_model(model).DartsMutator(model).double()
+    for i, logits in enumerate(mutator.choices.values()):
+        logits.data = torch.sin(torch.arange(len(logits), dtype=torch.float64) * (i + 2))
+    return model, mutator
+
+
+@pytest.mark.parametrize('family', WITH_CHOICES)
+def test_mutator_and_trainer_take_the_recorded_ten_steps(family, monkeypatch):
+    monkeypatch.setenv(hosts.PREFERENCE, family)
+    model, data = ten_steps.model_and_data()
+    mutator = hosts.of_model(model).DartsMutator(model).double()
+    ten_steps.assert_same(ten_steps.run(model, mutator, data), ten_steps.recorded(), 1e-9)
+
+    model, data = ten_steps.model_and_data()
+    trainer = DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, ten_steps.optimizers(
+        model.parameters(), [torch.zeros(1)])[0], 1, tuple(zip(*data)), device='cpu', arc_learning_rate=ten_steps.ARC_LR)
+    assert type(trainer.mutator) is type(mutator)
+    trainer.mutator.double()
+    ten_steps.start_logits(trainer.mutator.choices)
+    trainer.fit()
+    ten_steps.assert_same({'logits': {key: logits.tolist() for key, logits in trainer.mutator.choices.items()}},
+                          ten_steps.recorded(), 1e-9)
+
+
+def by_the_core(model, choices, x):
+    """The supernet's output from the core alone; only the candidates are the model's."""
+    for cell in model.cells:
+        states = [x, torch.sin(x)]
+        for i, edges in enumerate(cell.edges):
+            outputs = []
+            for j, edge in enumerate(edges):
+                key = 'node{}_edge{}'.format(i, j)
+                relaxed = choices.relax(key)
+                outputs.append(mix(list(edge.children())[:len(relaxed.weights)], relaxed, (states[j % len(states)],), {}))
+            states.append(reduce(outputs, 'sum'))
+        x = states[-1]
+    return model.classifier(x)
+
+
+@pytest.mark.parametrize('family', WITH_CHOICES)
+def test_the_supernet_computes_what_the_core_says(family, monkeypatch):
+    model, mutator = built(family, monkeypatch)
+    choices = Logits()
+    for key, logits in mutator.choices.items():
+        choices[key] = nn.Parameter(logits.detach().clone())
+    x = batches(1)[0][0][0]
+    mutator.reset()
+    assert torch.equal(model.eval()(x), by_the_core(model, choices, x))
+
+
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+@pytest.mark.parametrize('searched, applied', list(itertools.product(WITH_CHOICES, repeat=2)))
+def test_what_one_family_exports_is_the_same_network_in_the_other(searched, applied, form, monkeypatch):
+    model, mutator = built(searched, monkeypatch)
+    fresh, _ = built(applied, monkeypatch)
+    architecture = mutator.export(form)
+    x = batches(1)[0][0][0]
+    one, other = (apply_fixed_architecture(each, architecture).eval()(x) for each in (model, fresh))
+    assert torch.equal(one, other)
+
+
+class SharedEdge(dnn.ModelSpace):
+    """Two nodes read the edge b, which is strong enough for the second one only."""
+
+    def __init__(self):
+        super().__init__()
+        self.edges = nn.ModuleDict({key: dnn.LayerChoice([nn.Linear(3, 3), nn.Tanh()], key=key) for key in 'abc'})
+        self.first = dnn.InputChoice(choose_from=['a', 'b'], n_chosen=1, key='first')
+        self.second = dnn.InputChoice(choose_from=['b', 'c'], n_chosen=1, key='second')
+
+    def forward(self, x):
+        a, b, c = (self.edges[key](x) for key in 'abc')
+        return self.first([a, b]) + self.second([b, c])
+
+
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+def test_an_edge_shared_by_two_input_choices_survives_search_export_application_and_training(form):
+    model = SharedEdge().double()
+    trainer = DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, torch.optim.SGD(model.parameters(), 0.1), 1,
+                           tuple(zip(*batches(2))), device='cpu')
+    trainer.mutator.double()
+    trainer.fit()
+    for key, strength in (('a', 3.0), ('b', 2.0), ('c', 1.0)):
+        trainer.mutator.choices[key].data = torch.tensor([strength, 0.0, 0.0], dtype=torch.float64)
+    found = apply_fixed_architecture(SharedEdge().double(), trainer.mutator.export(form))
+    x = batches(1)[0][0][0]
+    assert torch.equal(found(x), found.edges['a'](x) + found.edges['b'](x))
+    found(x).sum().backward()
+    assert sum(parameter.numel() for parameter in found.parameters()) == 2 * 12  # of c nothing is left
+
+
+def test_without_n_chosen_every_input_is_exported():
+    model = Cells([((2, 3), None, 'sum')])
+    assert hosts.of_model(model).DartsMutator(model).export('sample')['node0'] == [0, 1]

@@ -1,0 +1,165 @@
+"""DartsTrainer on whatever NNI is installed."""
+
+import json
+
+import pytest
+import ten_steps
+import torch
+from spaces import TWO_NODES, Cells, batches, write_weights
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError, apply_fixed_architecture
+
+
+def accuracy(output, labels):
+    return {'acc': (output.argmax(dim=1) == labels).float().mean().item()}
+
+
+def dataset(n=24):
+    (x, y), _ = batches(1, batch=n)[0]
+    return TensorDataset(x, y)
+
+
+def trainer(model=None, data=None, lr=0.05, loss=nn.functional.cross_entropy, num_epochs=1, mutator=None, **options):
+    model = write_weights(Cells(TWO_NODES, cells=2, named=True)) if model is None else model
+    mutator = mutator or DartsMutator(model).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=3e-4)
+    return DartsTrainer(model, loss, accuracy, optimizer, num_epochs, data or dataset(), mutator=mutator,
+                        **{**dict(batch_size=6, workers=0, device='cpu'), **options})
+
+
+def logits(search):
+    return [logits.detach().clone() for logits in search.mutator.choices.values()]
+
+
+def test_it_takes_the_recorded_ten_steps():
+    model, data = ten_steps.model_and_data()
+    search = trainer(model, tuple(zip(*data)), arc_learning_rate=ten_steps.ARC_LR, grad_clip=ten_steps.CLIP)
+    ten_steps.start_logits(search.mutator.choices)
+    search.fit()
+    ten_steps.assert_same({'logits': {key: logits.tolist() for key, logits in search.mutator.choices.items()}},
+                          ten_steps.recorded(), 1e-9)
+    assert search.history[0]['train']['loss'] == pytest.approx(sum(ten_steps.recorded()['training_loss']) / 10)
+
+
+def test_it_makes_the_mutator_itself_and_its_export_can_be_applied(tmp_path):
+    model = Cells(TWO_NODES).double()
+    search = DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.Adam(model.parameters()), num_epochs=1,
+                          dataset_train=dataset(), dataset_valid=dataset(12), workers=0, batch_size=4)
+    search.train()
+    architecture = search.export(str(tmp_path / 'architecture.json'))
+    assert architecture == search.mutator.export(search.mutator.form)
+    assert json.loads((tmp_path / 'architecture.json').read_text()) == json.loads(json.dumps(architecture))
+    found = apply_fixed_architecture(Cells(TWO_NODES).double(), str(tmp_path / 'architecture.json'))
+    found(dataset()[:4][0]).sum().backward()
+
+
+def test_the_architecture_learns_at_the_given_rate():
+    still = trainer(arc_learning_rate=0.0, num_epochs=2)
+    before = logits(still)
+    still.fit()
+    assert all(torch.equal(old, new) for old, new in zip(before, logits(still)))
+
+    moving = trainer(data=tuple(zip(*batches(1))), arc_learning_rate=1e-2)
+    before = logits(moving)
+    moving.fit()
+    for old, new in zip(before, logits(moving)):  # Adam's first step is the learning rate
+        assert (new - old).abs().tolist() == pytest.approx([1e-2] * len(old), rel=1e-3)
+
+
+@pytest.mark.parametrize('grad_clip', [1e-4, 0, None])
+def test_the_gradient_of_the_weights_is_clipped_as_told(grad_clip):
+    search = trainer(data=tuple(zip(*batches(1))), lr=1.0, grad_clip=grad_clip)
+    for group in search.optimizer.param_groups:
+        group['weight_decay'] = 0.0
+    before = [parameter.detach().clone() for parameter in search.model.parameters()]
+    search.fit()
+    moved = torch.stack([(new - old).norm() for new, old in zip(search.model.parameters(), before)]).norm().item()
+    assert moved == pytest.approx(grad_clip, rel=1e-3) if grad_clip else moved > 0.01
+
+
+def test_neither_step_touches_what_the_other_owns():
+    search = trainer(data=tuple(zip(*batches(1))))
+    seen = []
+    loss = search.loss
+    search.loss = lambda output, labels: (seen.append([p.requires_grad for p in (search.model.classifier.weight,
+                                                                              *search.mutator.parameters())])
+                                          or loss(output, labels))
+    search._architecture_step(batches(1)[0][1])
+    assert all(parameter.grad is None for parameter in search.model.parameters())
+    arch_gradients = [parameter.grad.clone() for parameter in search.mutator.parameters()]
+    search._weight_step(batches(1)[0][0])
+    assert all(torch.equal(p.grad, old) for p, old in zip(search.mutator.parameters(), arch_gradients))
+    assert seen == [[False] + [True] * len(arch_gradients), [True] + [False] * len(arch_gradients)]
+
+
+def test_the_supernet_is_validated_after_each_epoch_and_not_moved_by_it():
+    search = trainer(num_epochs=2, dataset_valid=dataset(30))
+    search.train()
+    assert [set(epoch) for epoch in search.history] == [{'epoch', 'train', 'valid'}] * 2
+    assert set(search.history[1]['valid']) == {'acc', 'loss'}
+    state = [value.clone() for value in search.model.state_dict().values()]
+    assert search.validate() == search.history[1]['valid']
+    assert all(torch.equal(old, new) for old, new in zip(state, search.model.state_dict().values()))
+    search.train(validate=False)
+    assert set(search.history[-1]) == {'epoch', 'train'}
+
+
+def indices(loader):
+    return {tuple(row) for x, _ in loader for row in x.tolist()}
+
+
+def test_the_split_is_the_users_to_choose():
+    data = dataset(24)
+    rows = [tuple(row) for row in data.tensors[0].tolist()]
+    halves = trainer(data=data)
+    assert (indices(halves.train_loader), indices(halves.valid_loader)) == (set(rows[:12]), set(rows[12:]))
+    share = trainer(data=data, split=0.75)
+    assert (indices(share.train_loader), indices(share.valid_loader)) == (set(rows[:18]), set(rows[18:]))
+    pair = trainer(data=(data, dataset(12)))
+    assert (len(pair.train_loader), len(pair.valid_loader)) == (4, 2)
+    loaders = DataLoader(data, 12), DataLoader(data, 8)
+    own = trainer(data=loaders)
+    assert (own.train_loader, own.valid_loader) == loaders
+
+
+def test_retiariis_arguments_are_understood():
+    model = write_weights(Cells(TWO_NODES))
+    search = DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.SGD(model.parameters(), 0.1), 1, dataset=dataset(),
+                          grad_clip=1.0, learning_rate=0.025, batch_size=6, workers=0, arc_learning_rate=1e-3)
+    search.mutator.double()
+    search.fit()
+    assert search.optimizer.param_groups[0]['lr'] == 0.025
+    assert search.ctrl_optim.param_groups[0]['lr'] == 1e-3
+    assert set(search.export()) == {'node0', 'node1', *search.mutator.choices}
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(unrolled=True), 'unrolled=True'),
+    (dict(split=1.0), r'split=1\.0'),
+    (dict(dataset_train=None), 'no data'),
+    (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
+    (dict(dataset_train=Stream()), 'Stream cannot be split.*pair'),
+    (dict(dataset_train=([], batches(1))), 'list gives no batch'),
+])
+def test_what_cannot_run_is_refused_at_construction(arguments, message):
+    model = Cells(TWO_NODES)
+    with pytest.raises(TrainingError, match=message):
+        DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.SGD(model.parameters(), 0.1), 1,
+                     **{**dict(dataset_train=dataset(), workers=0), **arguments})
+
+
+def test_checkpoints_hold_the_logits():
+    search = trainer()
+    search.fit()
+    saved = search.checkpoint()
+    other = trainer()
+    other.mutator.load_state_dict(saved['mutator'])
+    other.model.load_state_dict(saved['model'])
+    assert other.export() == search.export()
