@@ -80,8 +80,11 @@ def test_nnis_experiment_runs_the_trainer():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # NNI would rather have its strategies
         experiment = RetiariiExperiment(model, trainer)
-        experiment.run()
-        found = experiment.export_top_models()
+        try:
+            experiment.run()
+            found = experiment.export_top_models()
+        finally:  # its constructor starts threads that nothing of NNI's ends when a trainer searches: Python would wait for them
+            getattr(experiment, '_dispatcher', experiment).stopping = True
     assert set(found) == {'a', 'b', 'pick'} and len(trainer.history) == 1
 
 
