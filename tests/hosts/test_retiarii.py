@@ -84,7 +84,8 @@ def test_nnis_experiment_runs_the_trainer():
             experiment.run()
             found = experiment.export_top_models()
         finally:  # its constructor starts threads that nothing of NNI's ends when a trainer searches: Python would wait for them
-            getattr(experiment, '_dispatcher', experiment).stopping = True
+            if experiment._dispatcher is not None:
+                experiment._dispatcher.stopping = True
     assert set(found) == {'a', 'b', 'pick'} and len(trainer.history) == 1
 
 
