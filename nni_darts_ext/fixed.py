@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Mapping, Optional, Sequence
 
 from torch import nn
@@ -9,8 +10,10 @@ from torch import nn
 from . import hosts
 from .core import fixed
 
+_logger = logging.getLogger(__name__)
 
-def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture, strict: bool = True,
+
+def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture, verbose: bool = True, *, strict: bool = True,
                              choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> nn.Module:
     """Turn a search space into the network that an architecture describes, in place.
 
@@ -24,6 +27,8 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
     architecture
         What ``export()`` gave, a sample of NNI 3.0 or an export of NNI's own classes, or the name of a JSON file of it.
         From any family to any family.
+    verbose
+        Whether the log says what was applied. Default True (source: classic NNI, where it says how strict to be instead).
     strict
         Whether every choice must be decided and every key must be one of the model's. Default True.
     choose_from
@@ -43,5 +48,8 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
         The model is no search space.
     """
     space, choices = hosts.of_model(model).read_space(model, choose_from)
-    fixed.apply(model, choices, fixed.decide(space, fixed.read(architecture), strict))
+    architecture = fixed.read(architecture)
+    fixed.apply(model, choices, fixed.decide(space, architecture, strict))
+    if verbose:
+        _logger.info('Applied the architecture %s.', dict(architecture))
     return model

@@ -82,6 +82,20 @@ def test_what_one_family_exports_is_the_same_network_in_the_other(searched, appl
     assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize('family', WITH_CHOICES)
+def test_the_weight_optimizer_never_gets_the_logits(family, monkeypatch):
+    model, mutator = built(family, monkeypatch)
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in mutator.choices.values()}
+    weights = torch.optim.SGD(model.parameters(), 0.1)  # made after the mutator, as a user may
+    before = [logits.detach().clone() for logits in mutator.choices.values()]
+    mutator.reset()
+    model(batches(1)[0][0][0]).sum().backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1e-9)
+    assert any(logits.grad.abs().max() > 1e-6 for logits in mutator.choices.values())
+    weights.step()
+    assert all(torch.equal(old, new) for old, new in zip(before, mutator.choices.values()))
+
+
 class SharedEdge(dnn.ModelSpace):
     """Two nodes read the edge b, which is strong enough for the second one only."""
 

@@ -71,6 +71,18 @@ def test_an_architecture_of_another_model_is_refused_and_changes_nothing():
     assert list(fresh.modules()) == before
 
 
+@pytest.mark.parametrize('verbose', [True, False])
+def test_verbose_says_what_was_applied_and_nothing_else(verbose, caplog):
+    _, mutator = searched()
+    architecture = mutator.export()
+    del architecture['node0']
+    with caplog.at_level('INFO', 'nni_darts_ext'), pytest.raises(ArchitectureError, match='missing'):
+        apply_fixed_architecture(Cells(TWO_NODES, cells=2, named=True), architecture, verbose)  # NNI's is not strict then
+    with caplog.at_level('INFO', 'nni_darts_ext'):
+        apply_fixed_architecture(Cells(TWO_NODES, cells=2, named=True), mutator.export(), verbose=verbose)
+    assert ('node0' in caplog.text) == verbose
+
+
 class Guarded(dnn.ModelSpace):
     """Inputs that name no sources, and something between them and the edges."""
 
