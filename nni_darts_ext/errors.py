@@ -33,3 +33,11 @@ class EvaluatorError(DartsExtError, TypeError):
 
 class TrainingError(DartsExtError, ValueError):
     """A search that cannot run with the data or settings that it was given."""
+
+
+class ClassArgsError(DartsExtError, ValueError):
+    """An argument of the tuner or assessor in an experiment's configuration that it cannot use."""
+
+
+class ExperimentError(DartsExtError, ValueError):
+    """An experiment that cannot be found or read, or has nothing to show yet."""

@@ -1,0 +1,78 @@
+"""The command ``nni-darts-ext``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Optional, Sequence
+
+from . import __version__
+from .errors import DartsExtError
+from .nnictl import registration, results
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run a command. Returns its exit status: 0 if it did what was asked, 1 if it could not, 2 if it was not understood."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except DartsExtError as error:
+        print(f'nni-darts-ext: {error}', file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser('nni-darts-ext', description='DARTS for an NNI that is already installed.')
+    made.add_argument('--version', action='version', version=f'nni-darts-ext {__version__}')
+    commands = made.add_subparsers(title='commands', metavar='COMMAND', dest='command', required=True)
+
+    command = commands.add_parser('register', help='make DartsTuner and DartsAssessor known to nnictl',
+                                  description='Make DartsTuner and DartsAssessor known to nnictl, as nnictl algo register does. '
+                                  'Doing it twice is no error.')
+    command.add_argument('--print-meta', action='store_true', help='only print the file for nnictl algo register --meta')
+    command.set_defaults(run=_register)
+
+    command = commands.add_parser('unregister', help='undo register', description='Undo register.')
+    command.set_defaults(run=_unregister)
+
+    command = commands.add_parser('best', help='rank what an experiment has found, and write the best architecture',
+                                  description='Rank the architectures that an experiment with DartsTuner has found so far, and '
+                                  'write the best one to a file. The experiment may still be running.')
+    command.add_argument('experiment', help='its id, or its folder')
+    command.add_argument('--output', default='architecture.json', metavar='FILE',
+                         help='where to write the best architecture (default: %(default)s)')
+    command.add_argument('--json', action='store_true', help='print the ranking as JSON')
+    command.set_defaults(run=_best)
+    return made
+
+
+def _register(args: argparse.Namespace) -> int:
+    if args.print_meta:
+        print(registration.META)
+    else:
+        registration.register()
+        print(f'Registered: {", ".join(registration.NAMES)}.')
+    return 0
+
+
+def _unregister(args: argparse.Namespace) -> int:
+    registration.unregister()
+    print(f'Not registered any more: {", ".join(registration.NAMES)}.')
+    return 0
+
+
+def _best(args: argparse.Namespace) -> int:
+    ranked = results.ranking(results.folder_of(args.experiment))
+    Path(args.output).write_text(json.dumps(ranked[0].architecture, indent=2, sort_keys=True), encoding='utf-8')
+    if args.json:
+        print(json.dumps(results.as_json(ranked), indent=2))
+    else:
+        print(results.table(ranked))
+        print(f'The best architecture is in {args.output}.')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""What tells that a search goes wrong: skip connections that take over, logits that do not move, edges without a favourite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from .space import SearchSpace
+
+SKIP_CONNECTIONS: FrozenSet[str] = frozenset(['skip_connect', 'skip_connection', 'skip', 'identity'])
+"""Names, in lower case, that candidates without parameters or work of their own go by."""
+
+
+class Collapse(NamedTuple):
+    """Indicators of the state of a search."""
+
+    skip_share: float
+    """The share of the derived edges that are skip connections, from 0 to 1."""
+    entropy: float
+    """The mean entropy of the edges' probabilities as a share of its maximum, from 0 (decided) to 1."""
+    movement: Optional[float]
+    """How far the logit that moved most is from where it was at the last reading; None at the first one."""
+
+
+class CollapseWatch:
+    """Looks at a mutator epoch by epoch.
+
+    Parameters
+    ----------
+    mutator
+        Any family's ``DartsMutator``: it has ``space``, ``choices`` and ``sample_final()``.
+    skip_connections
+        The names of the candidates that count as skip connections, whatever their case. Default
+        :data:`SKIP_CONNECTIONS`.
+    """
+
+    def __init__(self, mutator: Any, skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:
+        self._mutator = mutator
+        self._skip_connections = {name.lower() for name in skip_connections}
+        self._before: Optional[Dict[str, Tensor]] = None
+
+    def read(self) -> Collapse:
+        """The state of the search now."""
+        before, self._before = self._before, self._logits()
+        movement = None if before is None else max(float((logits - before[key]).abs().max())
+                                                   for key, logits in self._before.items())
+        return Collapse(skip_share(self._mutator.space, self._mutator.sample_final(), self._skip_connections),
+                        self._entropy(), movement)
+
+    def _logits(self) -> Dict[str, Tensor]:
+        return {key: logits.detach().clone() for key, logits in self._mutator.choices.items()}
+
+    def _entropy(self) -> float:
+        with torch.no_grad():
+            entropies = []
+            for key in self._mutator.choices:
+                probabilities = self._mutator.choices.probabilities(key)
+                entropies.append(float(torch.special.entr(probabilities).sum()) / math.log(len(probabilities)))
+        return sum(entropies) / len(entropies) if entropies else 0.0
+
+
+def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> float:
+    """The share of skip connections among the edges that a derived architecture keeps (0 without any edge).
+
+    Parameters
+    ----------
+    space
+        The choices.
+    decisions
+        For each edge which of its candidates is kept, shape ``(n,)`` of bools.
+    skip_connections
+        Names in lower case.
+    """
+    names = set(skip_connections)
+    kept = [str(name).lower() for edge in space.edges.values()
+            for name, is_kept in zip(edge.names, decisions[edge.key]) if is_kept]
+    return sum(name in names for name in kept) / len(kept) if kept else 0.0

@@ -1,0 +1,1 @@
+"""What the package offers ``nnictl``: a tuner, an assessor, their registration, the ranking of what they found, a doctor."""

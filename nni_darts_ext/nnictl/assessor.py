@@ -1,0 +1,73 @@
+"""Stops searches that have collapsed, as an assessor of NNI."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, List, Mapping, Set
+
+from nni.assessor import Assessor, AssessResult
+from nni.utils import ClassArgsValidator
+
+from .arguments import number, try_out, whole
+from .task import Task
+
+_logger = logging.getLogger(__name__)
+
+STOPPED: Set[str] = set()
+"""The tasks that were stopped, for the tuner, which runs in the same process and is told no more than that a trial ended."""
+
+
+class DartsAssessor(Assessor):
+    """Stops a search whose skip connections take over, or whose logits do not move.
+
+    It reads what :mod:`nni_darts_ext.report` adds to the intermediate results of a search; trials without that are left alone.
+
+    Parameters
+    ----------
+    max_skip_share
+        A search is stopped when skip connections take more than this share of the derived edges. Default 0.25: DARTS+ (Liang
+        et al. 2019, section 3) stops at two of the eight edges of a cell.
+    min_movement
+        A search is stopped when no logit moves by more than this in an epoch. Default 1e-6: with Adam a single step moves a
+        logit by about the learning rate, 3e-4 in the paper.
+    patience
+        For how many epochs in a row. Default 3; DARTS+ stops at once, and waits 10 epochs where it watches for a stable ranking.
+    start_step
+        How many epochs are left alone at first. Default 0.
+
+    Raises
+    ------
+    ClassArgsError
+        An argument is out of range.
+    """
+
+    def __init__(self, max_skip_share: float = 0.25, min_movement: float = 1e-6, patience: int = 3, start_step: int = 0) -> None:
+        super().__init__()
+        self.max_skip_share = number('max_skip_share', max_skip_share, 0, 1)
+        self.min_movement = number('min_movement', min_movement, 0)
+        self.patience = whole('patience', patience, 1)
+        self.start_step = whole('start_step', start_step, 0)
+
+    def assess_trial(self, trial_job_id: str, trial_history: List[Any]) -> AssessResult:
+        """Good unless the last ``patience`` epochs all say the same of the search."""
+        epochs = [result for result in trial_history[self.start_step:] if isinstance(result, Mapping) and 'skip_share' in result]
+        last = epochs[-self.patience:]
+        if len(last) < self.patience:
+            return AssessResult.Good
+        if all(epoch['skip_share'] > self.max_skip_share for epoch in last):
+            why = f'skip connections take {last[-1]["skip_share"]:.0%} of the derived edges, more than {self.max_skip_share:.0%}'
+        elif all(epoch.get('movement', math.inf) <= self.min_movement for epoch in last):
+            why = f'no logit moves by more than {self.min_movement} in an epoch'
+        else:
+            return AssessResult.Good
+        STOPPED.add(Task.of(last[-1].get('task')).key())
+        _logger.warning('Trial %s is stopped: for %d epochs %s.', trial_job_id, self.patience, why)
+        return AssessResult.Bad
+
+
+class DartsAssessorValidator(ClassArgsValidator):
+    """Lets ``nnictl`` refuse what :class:`DartsAssessor` would."""
+
+    def validate_class_args(self, **kwargs: Any) -> None:
+        try_out(DartsAssessor, kwargs)

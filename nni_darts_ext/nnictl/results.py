@@ -1,0 +1,113 @@
+"""What an experiment with ``DartsTuner`` has found so far, read from NNI's database while it runs or afterwards."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+from ..errors import ExperimentError
+from .selection import Ranked, rank
+from .task import Task
+
+
+def folder_of(experiment: str) -> Path:
+    """The folder of an experiment that its id or its folder names.
+
+    Raises
+    ------
+    ExperimentError
+        There is no such experiment.
+    """
+    home = Path.home() / 'nni-experiments'
+    if not (Path(experiment) / 'db').is_dir():
+        listed = _listed(home).get(experiment, {})
+        places = [Path(place) for place in (listed.get('logDir'),) if isinstance(place, str)] + [home]
+        for place in places:
+            if (place / experiment / 'db').is_dir():
+                return place / experiment
+        raise ExperimentError(f'There is no experiment {experiment!r}: it is no folder with a db in it, and {home} knows '
+                              f'{sorted(_listed(home)) or "none"}. Give the id that nnictl create printed, or the experiment\'s '
+                              'folder.')
+    return Path(experiment)
+
+
+def _listed(home: Path) -> Dict[str, Any]:
+    """The experiments that nnictl has a list of."""
+    try:
+        return dict(json.loads((home / '.experiment').read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def ranking(folder: Path) -> List[Ranked]:
+    """The architectures of an experiment, the best first.
+
+    Raises
+    ------
+    ExperimentError
+        The database cannot be read, or no search has ended yet.
+    """
+    profile, results = _read(folder)
+    arguments = profile.get('tuner', {}).get('classArgs') or {}
+    ranked = rank(results, arguments.get('optimize_mode', 'maximize') == 'maximize')
+    if not ranked:
+        raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, or '
+                              'look into the trials\' logs with nnictl if none is running.')
+    return ranked
+
+
+def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
+    """The experiment's configuration, and the tasks of its trials with their final results."""
+    file = folder / 'db' / 'nni.sqlite'
+    try:
+        with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
+            profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
+            events = database.execute("select trialJobId, data from TrialJobEvent where data like '{%'").fetchall()
+            finals = database.execute("select trialJobId, parameterId, data from MetricData where type = 'FINAL' "
+                                      'order by timestamp').fetchall()
+    except sqlite3.Error as error:
+        raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
+    handed_out = [(trial, _decoded(data)) for trial, data in events]
+    results = []
+    for trial, parameter_id, data in finals:
+        # NNI 3.0 may give a trial the parameters that it records for another one; what the trial says of itself is right. An
+        # experiment that was resumed may have two trials of an id: the trial's own record comes first.
+        parameters = [parameters for recorded, parameters in sorted(handed_out, key=lambda one, trial=trial: one[0] != trial)
+                      if str(parameters.get('parameter_id')) == str(parameter_id)]
+        if parameters:
+            results.append((Task.of(parameters[0]['parameters']), _decoded(data)))
+    return (_decoded(profiles[0][0]) if profiles else {}), results
+
+
+def _decoded(data: str) -> Any:
+    """NNI encodes some values twice."""
+    value = json.loads(data)
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def table(ranked: Sequence[Ranked]) -> str:
+    """The ranking, for people."""
+    rows = [('', 'found with seed', 'short trainings', 'mean', 'spread', 'long trainings')]
+    for i, one in enumerate(ranked, 1):
+        accuracies = list(one.accuracies.values())
+        rows.append((f'{i}.', ', '.join(str(seed) for seed in sorted({task.seed for task in one.found_by})),
+                     _numbers(accuracies), '-' if one.mean is None else f'{one.mean:.4f}',
+                     f'{statistics.stdev(accuracies):.4f}' if len(accuracies) > 1 else '-', _numbers(one.finals.values())))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
+    """The ranking, for machines."""
+    return [{'architecture': one.architecture, 'found_by': [task.parameters() for task in one.found_by],
+             'accuracies': one.accuracies, 'mean': one.mean,
+             'spread': statistics.stdev(one.accuracies.values()) if len(one.accuracies) > 1 else None,
+             'finals': one.finals} for one in ranked]
+
+
+def _numbers(values: Any) -> str:
+    return ', '.join(f'{value:.4f}' for value in values) or '-'

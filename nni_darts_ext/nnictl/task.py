@@ -1,0 +1,57 @@
+"""What one trial of an experiment does, as its parameters say it."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, Dict, Mapping, NamedTuple, Optional
+
+SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
+"""The phases: search an architecture; train one from scratch for a short while; train the best one long."""
+
+_OWN = ('phase', 'seed', 'architecture')
+
+
+class Task(NamedTuple):
+    """One search, or one training from scratch."""
+
+    phase: str = SEARCH
+    seed: int = 0
+    architecture: Optional[Dict[str, Any]] = None
+    """What to train, none for a search."""
+    hyperparameters: Dict[str, Any] = {}
+    """What the experiment's search space varies, for a search."""
+
+    @classmethod
+    def of(cls, parameters: Optional[Mapping[str, Any]]) -> Task:
+        """The task that a trial's parameters describe; a search with seed 0 where they describe none."""
+        parameters = parameters or {}
+        return cls(parameters.get('phase', SEARCH), parameters.get('seed', 0), parameters.get('architecture'),
+                   {name: value for name, value in parameters.items() if name not in _OWN})
+
+    def parameters(self) -> Dict[str, Any]:
+        """The parameters of the trial, for JSON."""
+        named = {'phase': self.phase, 'seed': self.seed, **self.hyperparameters}
+        return named if self.architecture is None else {**named, 'architecture': self.architecture}
+
+    def key(self) -> str:
+        """The same for the same task, also after its parameters have been through NNI's database."""
+        return canonical(self.parameters())
+
+
+def canonical(value: Any) -> str:
+    """JSON text that is equal for equal values."""
+    return json.dumps(value, sort_keys=True)
+
+
+def accuracy_of(result: Any) -> Optional[float]:
+    """The number in a trial's result, None if it holds none that can be ranked."""
+    number = result.get('default') if isinstance(result, Mapping) else result
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
+    return float(number) if is_number else None
+
+
+def architecture_of(result: Any) -> Optional[Dict[str, Any]]:
+    """The architecture in the result of a search, None if it holds none."""
+    architecture = result.get('architecture') if isinstance(result, Mapping) else None
+    return dict(architecture) if isinstance(architecture, Mapping) and architecture else None

@@ -1,0 +1,98 @@
+"""What a trial of ``DartsTuner`` asks and tells NNI, for trial scripts of one's own.
+
+    from nni_darts_ext import report
+
+    trial = report.start()                      # what to do: trial.phase, trial.seed, trial.architecture, trial.hyperparameters
+    ...
+    trial.epoch(accuracy, trainer.mutator)      # after each epoch; without the mutator in a training
+    trial.result(accuracy, trainer.mutator)     # at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Iterable, Optional
+
+from .nnictl.task import EVALUATE, FINAL, SEARCH, Task
+
+__all__ = ['EVALUATE', 'FINAL', 'SEARCH', 'Trial', 'start']
+
+
+def start(skip_connections: Optional[Iterable[str]] = None) -> Trial:
+    """Ask NNI what this trial shall do. Outside an experiment it is a search with seed 0.
+
+    Parameters
+    ----------
+    skip_connections
+        The names of the candidates that count as skip connections in the collapse indicators. Default: those of
+        :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`.
+    """
+    import nni
+    return Trial(Task.of(nni.get_next_parameter()), skip_connections)
+
+
+class Trial:
+    """A trial: what it shall do, and how to tell what came of it.
+
+    Attributes
+    ----------
+    phase : str
+        ``'search'``, ``'evaluate'`` (a short training from scratch) or ``'final'`` (a long one).
+    seed : int
+        The seed of the search or training.
+    architecture : dict or None
+        What to train, for :func:`nni_darts_ext.apply_fixed_architecture`; None for a search.
+    hyperparameters : dict
+        What the experiment's search space varies, for a search.
+    output : Path
+        NNI's folder for the trial's files; the working directory outside an experiment.
+    """
+
+    def __init__(self, task: Task, skip_connections: Optional[Iterable[str]] = None) -> None:
+        self._task = task
+        self._skip_connections = skip_connections
+        self._collapse: Any = None
+        self.phase, self.seed, self.architecture, self.hyperparameters = task
+        self.output = Path(os.environ.get('NNI_OUTPUT_DIR') or '.')
+
+    def epoch(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
+        """Report an epoch: the accuracy and, of a search, the indicators of collapse that ``DartsAssessor`` reads.
+
+        Returns
+        -------
+        dict
+            What was reported.
+        """
+        import nni
+        reported: Dict[str, Any] = {'default': float(accuracy)}
+        if mutator is not None:
+            indicators = self._watch(mutator).read()._asdict()
+            reported.update({name: value for name, value in indicators.items() if value is not None}, task=self._task.parameters())
+        nni.report_intermediate_result(reported)
+        return reported
+
+    def result(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
+        """Report the final result: the accuracy and, of a search, the architecture, which is written to ``architecture.json``
+        in :attr:`output` as well.
+
+        Returns
+        -------
+        dict
+            What was reported.
+        """
+        import nni
+        reported: Dict[str, Any] = {'default': float(accuracy)}
+        if mutator is not None:
+            reported['architecture'] = mutator.export()
+            (self.output / 'architecture.json').write_text(json.dumps(reported['architecture'], indent=2, sort_keys=True))
+        nni.report_final_result(reported)
+        return reported
+
+    def _watch(self, mutator: Any) -> Any:
+        """The indicators of a mutator; torch comes with them, so not before they are asked for."""
+        from .core.collapse import SKIP_CONNECTIONS, CollapseWatch
+        if self._collapse is None:
+            self._collapse = CollapseWatch(mutator, self._skip_connections or SKIP_CONNECTIONS)
+        return self._collapse

@@ -1,0 +1,189 @@
+"""One trial of ``DartsTuner``: ``python -m nni_darts_ext.trial --space module:function --data module:function``.
+
+It searches or trains, as NNI tells it, on whatever NNI is installed. Defaults are those of the paper's protocol (Liu et al.,
+appendix A): SGD with momentum 0.9 and weight decay 3e-4, its learning rate of 0.025 annealed by a cosine, gradients clipped to 5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import random
+import sys
+from typing import Any, Callable, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from . import DartsTrainer, apply_fixed_architecture, report
+from .errors import TrainingError
+
+_logger = logging.getLogger('nni_darts_ext.trial')  # the module's own name is __main__
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser('python -m nni_darts_ext.trial', description='One trial of DartsTuner: a search, or the '
+                                   'training of an architecture from scratch, as NNI tells it.',
+                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument('--space', required=True, type=imported, metavar='MODULE:FUNCTION',
+                      help='builds the search space; called without arguments')
+    made.add_argument('--data', required=True, type=imported, metavar='MODULE:FUNCTION',
+                      help='gives data sets: for training (a search splits it in halves), for validation and, if there is a third '
+                      'one, for the result of the long training')
+    made.add_argument('--evaluation-space', type=imported, metavar='MODULE:FUNCTION',
+                      help='builds a larger space of the same keys, to train in (default: that of --space)')
+    made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION', default=nn.functional.cross_entropy,
+                      help='of output and labels (default: cross entropy)')
+    made.add_argument('--metric', type=imported, metavar='MODULE:FUNCTION', default=accuracy,
+                      help='of output and labels, what is reported to NNI (default: the share of correct answers)')
+    made.add_argument('--search-epochs', type=int, default=50)
+    made.add_argument('--evaluation-epochs', type=int, default=100)
+    made.add_argument('--final-epochs', type=int, default=600)
+    made.add_argument('--batch-size', type=int, default=64)
+    made.add_argument('--learning-rate', type=float, default=0.025)
+    made.add_argument('--momentum', type=float, default=0.9)
+    made.add_argument('--weight-decay', type=float, default=3e-4)
+    made.add_argument('--grad-clip', type=float, default=5.0)
+    made.add_argument('--arc-learning-rate', type=float, default=3e-4)
+    made.add_argument('--order', type=int, choices=[1, 2], default=1, help='of the gradient of the logits')
+    made.add_argument('--skip-connection', action='append', metavar='NAME',
+                      help='a candidate that counts as a skip connection in the collapse indicators; may be given several times '
+                      '(default: skip_connect and the like)')
+    made.add_argument('--workers', type=int, default=0, help='processes that load data')
+    made.add_argument('--device', help='(default: a GPU if there is one)')
+    return made
+
+
+VARIED = {'epochs': 'search_epochs', **{name: name for name in (
+    'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'momentum', 'order', 'weight_decay')}}
+"""What an experiment's search space may vary, and the option that it stands for."""
+
+
+def main(argv: Optional[Sequence[str]] = None) -> None:
+    """Run the trial.
+
+    Raises
+    ------
+    TrainingError
+        The search space varies something that is no option of a search.
+    """
+    sys.path.insert(0, os.getcwd())  # where NNI puts the user's code
+    args = parser().parse_args(argv)
+    trial = report.start(args.skip_connection)
+    logging.basicConfig(level=logging.INFO)  # in an experiment NNI has set it up already, with a file in the trial's folder
+    unknown = sorted(set(trial.hyperparameters) - set(VARIED))
+    if unknown:
+        raise TrainingError(f'The search space varies {unknown}, which a search does not have. It has {sorted(VARIED)}.')
+    for name, value in trial.hyperparameters.items():
+        setattr(args, VARIED[name], value)
+    _seed(trial.seed)
+    _logger.info('%s with seed %d: %s', trial.phase, trial.seed, trial.architecture or trial.hyperparameters)
+    (search if trial.phase == report.SEARCH else train)(trial, args)
+
+
+def search(trial: report.Trial, args: argparse.Namespace) -> None:
+    """Search, and report the supernet's validation epoch by epoch and the architecture at the end."""
+    training, validation = _data(args)[:2]
+    model = args.space()
+    optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
+    trainer = DartsTrainer(
+        model, args.loss, lambda output, labels: {'metric': float(args.metric(output, labels))}, optimizer, args.search_epochs,
+        training, validation, batch_size=args.batch_size, workers=args.workers, device=args.device, callbacks=[_Reporter(trial)],
+        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip)
+    trainer.train()
+    trial.result(trainer.history[-1]['valid']['metric'], trainer.mutator)
+
+
+class _Reporter:
+    """A callback of the trainer."""
+
+    def __init__(self, trial: report.Trial) -> None:
+        self._trial = trial
+
+    def build(self, model: nn.Module, mutator: Any, trainer: Any) -> None:
+        self._mutator, self._trainer = mutator, trainer
+        self._scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optimizer, trainer.num_epochs)
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        pass
+
+    def on_epoch_end(self, epoch: int) -> None:
+        self._scheduler.step()
+        _logger.info('%s', self._trial.epoch(self._trainer.history[-1]['valid']['metric'], self._mutator))
+
+
+def train(trial: report.Trial, args: argparse.Namespace) -> None:
+    """Train an architecture from scratch, and report its validation epoch by epoch."""
+    is_final = trial.phase == report.FINAL
+    epochs = args.final_epochs if is_final else args.evaluation_epochs
+    training, *held_out = _data(args)
+    device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    model = apply_fixed_architecture((args.evaluation_space or args.space)(), trial.architecture).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers,
+                        drop_last=len(training) > args.batch_size)
+    for _ in range(epochs):
+        model.train()
+        for inputs, labels in loader:
+            optimizer.zero_grad()
+            args.loss(model(inputs.to(device)), labels.to(device)).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip)
+            optimizer.step()
+        scheduler.step()
+        _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
+    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device))
+
+
+def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torch.device) -> float:
+    """The metric over a data set."""
+    model.eval()
+    total = 0.0
+    with torch.no_grad():
+        for inputs, labels in DataLoader(dataset, args.batch_size, num_workers=args.workers):
+            total += float(args.metric(model(inputs.to(device)), labels.to(device))) * len(labels)
+    return total / len(dataset)
+
+
+def _data(args: argparse.Namespace) -> List[Any]:
+    datasets = list(args.data())
+    if len(datasets) not in (2, 3):
+        raise TrainingError(f'--data gave {len(datasets)} data sets. Expected two or three: for training, for validation and, if '
+                            'there is a third one, for the result of the long training.')
+    return datasets
+
+
+def accuracy(output: Tensor, labels: Tensor) -> float:
+    """The share of correct answers."""
+    return (output.argmax(dim=1) == labels).float().mean().item()
+
+
+def imported(name: str) -> Callable[..., Any]:
+    """What ``module:function`` names.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        There is no such thing.
+    """
+    module, colon, function = name.partition(':')
+    if not (module and colon and function):
+        raise argparse.ArgumentTypeError(f'{name!r} names no function. Expected module:function.')
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise argparse.ArgumentTypeError(f'{name!r} cannot be imported from {os.getcwd()}: {error}') from error
+
+
+def _seed(seed: int) -> None:
+    import numpy as np
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,126 @@
+"""A real experiment: nnictl, its manager and its trials, in a home of their own, on a free port, with bounded waits."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nni
+import psutil
+
+HERE = Path(__file__).parent
+IS_V1 = nni.__version__ in ('2.0', '2.1', '2.2')  # the schema of its configurations
+
+MIXES_UP_TRIALS = nni.__version__ == '3.0'  # and so may take a failed trial for another one
+
+
+class Experiment:
+    def __init__(self, folder):
+        self.home = folder
+        self.mark = folder / 'failed-once'
+        self.env = {**os.environ, 'HOME': str(folder), 'NNI_CONFIG_DIR': str(folder / 'config'), 'TINY_MARK': str(self.mark),
+                    'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]), 'OMP_NUM_THREADS': '1'}
+        (folder / 'config').mkdir(exist_ok=True)
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            self.port = probe.getsockname()[1]
+
+    def run(self, command, *arguments, status=0, timeout=120):
+        """Run an executable of the environment."""
+        ran = subprocess.run([str(Path(sys.executable).with_name(command)), *map(str, arguments)], env=self.env,
+                             cwd=str(self.home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             universal_newlines=True, timeout=timeout)
+        assert status is None or ran.returncode == status, ran.stdout
+        return ran.stdout
+
+    def config(self, tuner, assessor=None, space='tiny:failing_once'):
+        """Write the configuration in the schema of the installed NNI."""
+        command = f'python -m nni_darts_ext.trial --space {space} --data tiny:data --batch-size 8 ' \
+                  '--search-epochs 2 --evaluation-epochs 1 --final-epochs 1'
+        search_space = self.home / 'search_space.json'
+        search_space.write_text('{"arc_learning_rate": {"_type": "choice", "_value": [0.01]}}')
+        name, prefix = ('{}Name', 'builtin') if IS_V1 else ('name', '')
+
+        def algorithm(kind, arguments):
+            return {(prefix + name.format(kind.title())) if IS_V1 else 'name': f'Darts{kind.title()}', 'classArgs': arguments}
+        algorithms = {'tuner': algorithm('tuner', tuner), 'assessor': algorithm('assessor', assessor or {})}
+        if IS_V1:
+            config = {'authorName': 'tests', 'experimentName': 'tiny', 'trialConcurrency': 2, 'maxExecDuration': '1h',
+                      'trainingServicePlatform': 'local', 'searchSpacePath': str(search_space), 'useAnnotation': False,
+                      'trial': {'command': command, 'codeDir': str(HERE), 'gpuNum': 0}, **algorithms}
+        else:
+            config = {'experimentName': 'tiny', 'trialConcurrency': 2, 'searchSpaceFile': str(search_space),
+                      'trialCommand': command, 'trialCodeDirectory': str(HERE), 'trainingService': {'platform': 'local'},
+                      **algorithms}
+        file = self.home / 'config.yml'
+        file.write_text(json.dumps(config))  # JSON is YAML
+        return file
+
+    def create(self, config, **options):
+        said = self.run('nnictl', 'create', '--config', config, '--port', self.port, **options)
+        assert options or self.id, said
+        return said
+
+    @property
+    def id(self):
+        folders = [path.parent.name for path in self.home.glob('nni-experiments/*/db') if not path.parent.is_symlink()]
+        return folders[0] if folders else None
+
+    @property
+    def folder(self):
+        return self.home / 'nni-experiments' / self.id
+
+    def status(self):
+        with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/check-status', timeout=10) as answer:
+            return json.loads(answer.read().decode())['status']
+
+    def trials(self):
+        with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/trial-jobs', timeout=10) as answer:
+            return json.loads(answer.read().decode())
+
+    def wait(self, until, timeout=300):
+        """Wait until something holds of an experiment that runs."""
+        end = time.time() + timeout
+        while not until():
+            assert time.time() < end and self.status() != 'ERROR', self.logs()
+            time.sleep(0.5)
+
+    def wait_for_the_end(self, timeout=60):
+        """Wait until nothing runs any more."""
+        end = time.time() + timeout
+        while self.processes():
+            assert time.time() < end, self.processes()
+            time.sleep(0.5)
+
+    def logs(self):
+        """What the manager, the dispatcher and the trials wrote."""
+        files = [*self.folder.rglob('*.log'), *self.folder.rglob('stderr')]
+        return '\n'.join(f'--- {file}\n{file.read_text(errors="replace")[-3000:]}' for file in files)
+
+    def manager(self):
+        """The process of the manager."""
+        return psutil.Process(int(json.loads((self.home / 'nni-experiments' / '.experiment').read_text())[self.id]['pid']))
+
+    def processes(self):
+        """All that runs in this home."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get('HOME') == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except psutil.Error:
+                pass
+        return [process for process in found if process.pid != os.getpid()]
+
+    def kill(self):
+        """End whatever is left."""
+        for process in self.processes():
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.Error:
+                pass

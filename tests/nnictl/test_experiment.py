@@ -1,0 +1,112 @@
+"""Real experiments: nnictl, NNI's manager, its dispatcher and its trials."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from experiment import IS_V1, MIXES_UP_TRIALS, Experiment
+from tiny import Space
+
+from nni_darts_ext import apply_fixed_architecture
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    kept = configuration()
+    made = Experiment(tmp_path)
+    made.listed = made.run('nnictl', 'algo', 'list')
+    made.run('nni-darts-ext', 'register')
+    yield made
+    made.run('nnictl', 'stop', '--all', status=None)
+    made.kill()
+    for file, content in kept.items():  # up to 2.3 NNI keeps its configuration there, whatever NNI_CONFIG_DIR says
+        file.write_bytes(content)
+
+
+def configuration():
+    """What NNI keeps in this environment."""
+    return {path: path.read_bytes() for path in (Path(sys.prefix) / 'nni').rglob('*') if path.is_file()}
+
+
+def statuses(experiment):
+    return Counter(trial['status'] for trial in experiment.trials())
+
+
+def ids(experiment, status):
+    return {trial.get('trialJobId', trial.get('id')) for trial in experiment.trials() if trial['status'] == status}
+
+
+def best(experiment):
+    return json.loads(experiment.run('nni-darts-ext', 'best', experiment.id, '--json'))
+
+
+def test_an_experiment_from_its_registration_to_the_best_architecture(experiment):
+    before = configuration()
+    experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1}))
+    experiment.wait(lambda: experiment.status() == 'DONE')
+
+    assert experiment.mark.exists()
+    said = experiment.run('nni-darts-ext', 'best', experiment.id, '--output', 'best.json')
+    ranked = json.loads(experiment.run('nni-darts-ext', 'best', experiment.folder, '--json'))
+    assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1} and all(one['accuracies'] for one in ranked)
+    assert len(said.splitlines()) == len(ranked) + 2
+    ended = statuses(experiment)
+    assert ended['FAILED'] == 1 and ended['SUCCEEDED'] - 2 - len(ranked) - 1 in ((0, 1) if MIXES_UP_TRIALS else (0,))
+    assert [one['mean'] for one in ranked] == sorted((one['mean'] for one in ranked), reverse=True)
+    assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
+    written = json.loads((experiment.home / 'best.json').read_text())
+    assert written == ranked[0]['architecture'] == json.loads((experiment.home / 'architecture.json').read_text())
+    apply_fixed_architecture(Space(), written)
+    assert written in [json.loads(file.read_text()) for file in experiment.folder.rglob('architecture.json')]
+
+    experiment.run('nnictl', 'stop', experiment.id)
+    experiment.run('nni-darts-ext', 'unregister')
+    experiment.wait_for_the_end()
+    assert experiment.run('nnictl', 'algo', 'list') == experiment.listed
+    if (experiment.home / 'config' / 'registered_algorithms.yml').exists():
+        assert configuration() == before
+
+
+def test_a_killed_experiment_is_resumed_without_a_finished_trial_lost(experiment):
+    experiment.create(experiment.config({'searches': 3, 'evaluations': 1}, space='tiny:Space'))
+    experiment.wait(lambda: any(trial['status'] == 'SUCCEEDED' for trial in experiment.trials()))
+    finished = ids(experiment, 'SUCCEEDED')
+    experiment.manager().kill()
+    time.sleep(1)
+    experiment.kill()  # what the manager had started
+    experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone
+    experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port)
+    experiment.wait(lambda: experiment.status() == 'DONE')
+    assert finished <= ids(experiment, 'SUCCEEDED')
+    ranked = best(experiment)
+    assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1, 2} and all(one['accuracies'] for one in ranked)
+    assert 0 <= statuses(experiment)['SUCCEEDED'] - 3 - len(ranked) <= 2  # what ran when it was killed may run twice
+
+
+@pytest.mark.skipif(not IS_V1, reason='NNI checks classArgs before the start in its first schema alone')
+@pytest.mark.parametrize('tuner, assessor, named', [
+    ({'searches': 0}, {}, 'searches'), ({'search': 3}, {}, 'search'), ({}, {'max_skip_share': 2}, 'max_skip_share')])
+def test_nnictl_refuses_bad_arguments_before_anything_starts(experiment, tuner, assessor, named):
+    said = experiment.create(experiment.config(tuner, assessor), status=None)
+    assert named in said and 'classArgs' in said and experiment.id is None and not experiment.processes(), said
+
+
+def registered(experiment):
+    return sorted(re.findall(r'^\| (Darts\w+) ', experiment.run('nnictl', 'algo', 'list'), re.MULTILINE))
+
+
+def test_registering_twice_is_no_error_and_nnictl_takes_the_printed_file(experiment):
+    assert 'DartsTuner' in experiment.run('nni-darts-ext', 'register')
+    assert registered(experiment) == ['DartsAssessor', 'DartsTuner']
+    experiment.run('nni-darts-ext', 'unregister')
+    experiment.run('nni-darts-ext', 'unregister')
+    assert registered(experiment) == []
+    meta = experiment.run('nni-darts-ext', 'register', '--print-meta').strip()
+    experiment.run('nnictl', 'algo', 'register', '--meta', meta)
+    assert registered(experiment) == ['DartsAssessor', 'DartsTuner']
+    assert os.path.commonpath([meta, str(experiment.home)]) != str(experiment.home)

@@ -1,0 +1,36 @@
+"""The smallest search space and data that an experiment can have; one of its searches can be made to fail once."""
+
+import os
+
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import nni_darts_ext.nn as dnn
+
+
+class Space(dnn.ModelSpace):
+    def __init__(self):
+        super().__init__()
+        for key in 'abc':
+            setattr(self, key, dnn.LayerChoice({'linear': nn.Linear(4, 4), 'tanh': nn.Tanh(), 'skip_connect': nn.Identity()},
+                                               key=key))
+        self.inputs = dnn.InputChoice(choose_from=['a', 'b', 'c'], n_chosen=2, key='inputs')
+        self.classifier = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.classifier(self.inputs([self.a(x), self.b(x), self.c(x)]))
+
+
+def failing_once():
+    """Fails in the search with seed 1, the first time."""
+    if torch.initial_seed() == 1 and 'TINY_MARK' in os.environ and not os.path.exists(os.environ['TINY_MARK']):
+        open(os.environ['TINY_MARK'], 'w').close()
+        raise RuntimeError('made to fail')
+    return Space()
+
+
+def data():
+    x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
+    dataset = TensorDataset(x, x.argmax(dim=1))
+    return dataset, dataset
