@@ -36,21 +36,24 @@ class Selection:
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True) -> None:
         self._evaluations, self._finals, self._maximize = evaluations, finals, maximize
-        self._next: Deque[Task] = deque()
+        self._searches: Deque[Task] = deque()
+        self._trainings: Deque[Task] = deque()
         self._known: Dict[str, Task] = {}
         self._failures: Dict[str, int] = {}
         self._settled: Dict[str, Any] = {}
         """The results by task; None for those that were left out."""
 
-    def add(self, searches: Iterable[Task]) -> None:
-        """Searches to make. Those that are known already are not made again."""
-        for task in searches:
-            self._add(task)
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Tasks to do. Those that are known already are not done again."""
+        for task in tasks:
+            if task.key() not in self._known:
+                self._known[task.key()] = task
+                self._queue(task).append(task)
 
     def next(self) -> Optional[Task]:
         """A task to begin, or None while there is none."""
-        while self._next:
-            task = self._next.popleft()
+        while self._trainings or self._searches:
+            task = (self._trainings or self._searches).popleft()
             if not self.has_result(task):  # it may have come late, after the task had been counted as failed
                 return task
         return None
@@ -68,7 +71,7 @@ class Selection:
         self._settled[key] = value
         if task.phase == SEARCH:
             architecture = architecture_of(value)
-            self._add_all(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
+            self.add(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
         self._go_on()
 
     def has_result(self, task: Task) -> bool:
@@ -81,7 +84,7 @@ class Selection:
         if failures >= ATTEMPTS:
             return False
         _logger.warning('The trial %s ended without a result. It is tried once more.', task.parameters())
-        self._next.appendleft(task)
+        self._queue(task).appendleft(task)
         return True
 
     def leave_out(self, task: Task) -> None:
@@ -103,23 +106,14 @@ class Selection:
         """The architectures that were found, the best first; those without any result last."""
         return rank(((task, self._settled.get(key)) for key, task in self._known.items()), self._maximize)
 
-    def _add(self, task: Task) -> bool:
-        if task.key() in self._known:
-            return False
-        self._known[task.key()] = task
-        self._next.append(task)
-        return True
-
-    def _add_all(self, tasks: Iterable[Task]) -> None:
-        """Tasks that come before those that wait already."""
-        added = [task for task in tasks if self._add(task)]
-        self._next.rotate(len(added))
+    def _queue(self, task: Task) -> Deque[Task]:
+        return self._searches if task.phase == SEARCH else self._trainings
 
     def _go_on(self) -> None:
         if self._finals and self.is_done:
             best = next((ranked for ranked in self.ranking() if ranked.accuracies), None)
             if best is not None and not any(task.phase == FINAL for task in self._known.values()):
-                self._add_all(Task(FINAL, seed, best.architecture) for seed in range(self._finals))
+                self.add(Task(FINAL, seed, best.architecture) for seed in range(self._finals))
 
 
 class Ranked(NamedTuple):

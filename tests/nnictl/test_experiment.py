@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -41,13 +40,12 @@ def ids(experiment, status):
     return {trial.get('trialJobId', trial.get('id')) for trial in experiment.trials() if trial['status'] == status}
 
 
-def best(experiment):
-    return json.loads(experiment.run('nni-darts-ext', 'best', experiment.id, '--json'))
-
-
-def test_an_experiment_from_its_registration_to_the_best_architecture(experiment):
+@pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # it takes its time: each column of the matrix one way
+def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, interrupted):
     before = configuration()
     experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1}))
+    if interrupted:
+        finished = kill_and_resume(experiment)
     experiment.wait(lambda: experiment.status() == 'DONE')
 
     assert experiment.mark.exists()
@@ -55,14 +53,20 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     ranked = json.loads(experiment.run('nni-darts-ext', 'best', experiment.folder, '--json'))
     assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1} and all(one['accuracies'] for one in ranked)
     assert len(said.splitlines()) == len(ranked) + 2
-    ended = statuses(experiment)
-    assert ended['FAILED'] == 1 and ended['SUCCEEDED'] - 2 - len(ranked) - 1 in ((0, 1) if MIXES_UP_TRIALS else (0,))
     assert [one['mean'] for one in ranked] == sorted((one['mean'] for one in ranked), reverse=True)
     assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
+    succeeded = 2 + len(ranked) + 1
+    if interrupted:  # what ran when it was killed may run twice
+        assert finished <= ids(experiment, 'SUCCEEDED')
+        assert succeeded <= statuses(experiment)['SUCCEEDED'] <= succeeded + 2
+    else:
+        assert statuses(experiment)['FAILED'] == 1
+        assert succeeded <= statuses(experiment)['SUCCEEDED'] <= succeeded + MIXES_UP_TRIALS
     written = json.loads((experiment.home / 'best.json').read_text())
     assert written == ranked[0]['architecture'] == json.loads((experiment.home / 'architecture.json').read_text())
     apply_fixed_architecture(Space(), written)
     assert written in [json.loads(file.read_text()) for file in experiment.folder.rglob('architecture.json')]
+    assert any('evaluate with seed 0' in file.read_text() for file in experiment.folder.rglob('trial.log'))
 
     experiment.run('nnictl', 'stop', experiment.id)
     experiment.run('nni-darts-ext', 'unregister')
@@ -72,20 +76,15 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
         assert configuration() == before
 
 
-def test_a_killed_experiment_is_resumed_without_a_finished_trial_lost(experiment):
-    experiment.create(experiment.config({'searches': 3, 'evaluations': 1}, space='tiny:Space'))
-    experiment.wait(lambda: any(trial['status'] == 'SUCCEEDED' for trial in experiment.trials()))
+def kill_and_resume(experiment):
+    """Kill the manager once a trial has finished, with all that it had started, and resume. Returns the finished trials."""
+    experiment.wait(lambda: ids(experiment, 'SUCCEEDED'))
     finished = ids(experiment, 'SUCCEEDED')
     experiment.manager().kill()
-    time.sleep(1)
-    experiment.kill()  # what the manager had started
+    experiment.kill()
     experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone
     experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port)
-    experiment.wait(lambda: experiment.status() == 'DONE')
-    assert finished <= ids(experiment, 'SUCCEEDED')
-    ranked = best(experiment)
-    assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1, 2} and all(one['accuracies'] for one in ranked)
-    assert 0 <= statuses(experiment)['SUCCEEDED'] - 3 - len(ranked) <= 2  # what ran when it was killed may run twice
+    return finished
 
 
 @pytest.mark.skipif(not IS_V1, reason='NNI checks classArgs before the start in its first schema alone')

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from nni_darts_ext.core.collapse import CollapseWatch, skip_share
+from nni_darts_ext.core.derivation import derive
+from nni_darts_ext.core.logits import Logits
+from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
+
+SPACE = SearchSpace([Edge('a', ('conv', 'skip_connect'), 'a'), Edge('b', ('conv', 'Identity'), 'b'), Edge('c', ('conv', 'pool'), 'c'),
+                     InputNode('node', ('a', 'b', 'c'), 2, 'node')])
+
+
+class Mutator:
+    def __init__(self, **logits):
+        self.space, self.choices = SPACE, Logits()
+        for key, values in logits.items():
+            self.choices[key] = nn.Parameter(torch.tensor(values))
+
+    def sample_final(self):
+        return derive(SPACE, {key: self.choices.probabilities(key).tolist() for key in SPACE.edges}).decisions
+
+
+def test_the_share_of_skip_connections_is_that_of_the_edges_which_were_kept():
+    decided = {'a': [False, True], 'b': [False, True], 'c': [True, False]}
+    assert skip_share(SPACE, decided) == pytest.approx(2 / 3)
+    assert skip_share(SPACE, {**decided, 'c': [False, False]}) == 1.0
+    assert skip_share(SPACE, {key: [False, False] for key in 'abc'}) == 0.0
+    assert skip_share(SPACE, decided, ['conv']) == pytest.approx(1 / 3)
+
+
+def test_a_watch_reads_share_entropy_and_movement():
+    mutator = Mutator(a=[0.0, 3.0, 0.0], b=[2.0, 0.0, 0.0], c=[0.0, 0.0, 0.0])
+    watch = CollapseWatch(mutator)
+    first = watch.read()
+    assert first.skip_share == 0.5 and first.movement is None and 0.5 < first.entropy < 1
+    with torch.no_grad():
+        mutator.choices['b'][1] -= 0.25
+        mutator.choices['c'][0] += 0.125
+    assert watch.read().movement == 0.25 and watch.read().movement == 0.0
+    assert CollapseWatch(mutator, ['POOL']).read().skip_share == 0.0
+
+
+def test_entropy_is_1_for_the_undecided_and_near_0_for_the_decided():
+    assert CollapseWatch(Mutator(a=[0.0] * 3, b=[1.0] * 3, c=[0.0] * 3)).read().entropy == pytest.approx(1.0)
+    assert CollapseWatch(Mutator(a=[50.0, 0, 0], b=[0, 50.0, 0], c=[0, 0, 50.0])).read().entropy == pytest.approx(0.0, abs=1e-6)
+
+
+def test_cut_candidates_do_not_disturb():
+    mutator = Mutator(a=[0.0, 3.0, 0.0], b=[2.0, 0.0, 0.0], c=[0.0, 0.0, 0.0])
+    mutator.choices.cut('a', 1)
+    indicators = CollapseWatch(mutator).read()
+    assert indicators.skip_share == 0.0 and 0 < indicators.entropy < 1

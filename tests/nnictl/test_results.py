@@ -1,0 +1,97 @@
+"""The ranking, from databases that are written here as NNI writes them."""
+
+import json
+import sqlite3
+
+import pytest
+
+from nni_darts_ext.cli import main
+from nni_darts_ext.nnictl.task import Task
+
+SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('evaluate', 0, {'edge': 'b'})
+
+
+def experiment(folder, trials, optimize_mode='maximize'):
+    """Trials are (id, recorded parameters, reported id, value); as strings within strings where NNI does so."""
+    (folder / 'db').mkdir(parents=True)
+    database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
+    database.executescript('''
+        create table TrialJobEvent (timestamp integer, trialJobId text, event text, data text, logPath text, sequenceId integer);
+        create table MetricData (timestamp integer, trialJobId text, parameterId text, type text, sequence integer, data text);
+        create table ExperimentProfile (params text, id text, execDuration integer, startTime integer, endTime integer,
+                                        logDir text, nextSequenceId integer, revision integer);''')
+    database.execute('insert into ExperimentProfile values (?, "x", 0, 0, 0, "", 0, 1)',
+                     [json.dumps({'tuner': {'classArgs': {'optimize_mode': optimize_mode}}})])
+    for i, (trial, (recorded_id, task), reported_id, value) in enumerate(trials):
+        recorded = {'parameter_id': recorded_id, 'parameters': task.parameters()}
+        database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
+        database.execute('insert into TrialJobEvent values (?, ?, "SUCCEEDED", null, "", ?)', [i, trial, i])
+        if value is not None:
+            database.execute('insert into MetricData values (?, ?, ?, "FINAL", 0, ?)',
+                             [i, trial, str(reported_id), json.dumps(json.dumps(value))])
+    database.commit()
+    database.close()
+    return str(folder)
+
+
+FOUND = [('t0', (0, SEARCH), 0, {'default': 0.4, 'architecture': {'edge': 'a'}}),
+         ('t1', (1, Task('search', 1)), 1, {'default': 0.6, 'architecture': {'edge': 'b'}}),
+         ('t2', (2, A), 2, {'default': 0.7}), ('t3', (3, B), 3, {'default': 0.9}),
+         ('t4', (4, B._replace(seed=1)), 4, {'default': 0.8}), ('t5', (5, B._replace(phase='final')), 5, {'default': 0.95})]
+
+
+def test_the_ranking_is_printed_and_the_best_architecture_written(tmp_path, capsys):
+    assert main(['best', experiment(tmp_path / 'x', FOUND)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ['1.', '1', '0.9000,', '0.8000', '0.8500', '0.0707', '0.9500'], ['2.', '0', '0.7000', '0.7000', '-', '-'],
+        'The best architecture is in architecture.json.'.split()]
+    assert json.loads((tmp_path / 'architecture.json').read_text()) == {'edge': 'b'}
+
+
+def test_the_smaller_is_the_better_where_the_experiment_minimises(tmp_path, capsys):
+    assert main(['best', experiment(tmp_path / 'x', FOUND, 'minimize'), '--json', '--output', str(tmp_path / 'best')]) == 0
+    ranked = json.loads(capsys.readouterr().out)
+    assert [one['architecture'] for one in ranked] == [{'edge': 'a'}, {'edge': 'b'}]
+    assert json.loads((tmp_path / 'best').read_text()) == {'edge': 'a'}
+
+
+def test_what_a_trial_says_of_itself_counts_where_nni_has_mixed_up_two(tmp_path, capsys):
+    mixed_up = [*FOUND[:2], ('t2', (2, A), 3, {'default': 0.9}), ('t3', (3, B), 2, {'default': 0.7})]
+    main(['best', experiment(tmp_path / 'x', mixed_up), '--json'])
+    assert [(one['architecture'], one['mean']) for one in json.loads(capsys.readouterr().out)] == [
+        ({'edge': 'b'}, 0.9), ({'edge': 'a'}, 0.7)]
+
+
+def test_trials_of_a_resumed_experiment_may_share_an_id(tmp_path, capsys):
+    resumed = [*FOUND[:2], ('t2', (0, A), 0, {'default': 0.9}), ('t3', (1, B), 1, {'default': 0.7})]
+    main(['best', experiment(tmp_path / 'x', resumed), '--json'])
+    assert [(one['architecture'], one['mean']) for one in json.loads(capsys.readouterr().out)] == [
+        ({'edge': 'a'}, 0.9), ({'edge': 'b'}, 0.7)]
+
+
+def test_an_experiment_is_found_by_its_id(tmp_path, capsys):
+    elsewhere = tmp_path / 'elsewhere'
+    experiment(elsewhere / 'abc', FOUND)
+    experiment(tmp_path / 'nni-experiments' / 'def', FOUND)
+    (tmp_path / 'nni-experiments' / '.experiment').write_text(json.dumps({'abc': {'logDir': str(elsewhere)}}))
+    assert main(['best', 'abc']) == main(['best', 'def']) == 0
+    assert main(['best', 'ghi']) == 1
+    assert "no experiment 'ghi'" in capsys.readouterr().err
+
+
+def test_an_experiment_without_anything_to_rank_says_so(tmp_path, capsys):
+    assert main(['best', experiment(tmp_path / 'x', [('t0', (0, SEARCH), 0, None)])]) == 1
+    assert 'No search of the experiment' in capsys.readouterr().err
+    (tmp_path / 'y' / 'db').mkdir(parents=True)
+    (tmp_path / 'y' / 'db' / 'nni.sqlite').write_text('no database')
+    assert main(['best', str(tmp_path / 'y')]) == 1
+    assert 'cannot be read' in capsys.readouterr().err
+    assert not (tmp_path / 'architecture.json').exists()
+
+
+@pytest.mark.parametrize('arguments', [[], ['best'], ['no-command']])
+def test_what_is_not_understood_is_explained(arguments, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(arguments)
+    assert exit.value.code == 2 and 'usage' in capsys.readouterr().err

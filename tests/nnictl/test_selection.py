@@ -1,0 +1,105 @@
+"""Which task comes next, and how what was found is ranked; no NNI."""
+
+import pytest
+
+from nni_darts_ext.nnictl.selection import Selection, rank
+from nni_darts_ext.nnictl.task import Task
+
+SEARCHES = [Task('search', seed) for seed in range(3)]
+
+
+def found(name, accuracy=0.5):
+    return {'default': accuracy, 'architecture': {'edge': name}}
+
+
+def evaluation(name, seed=0):
+    return Task('evaluate', seed, {'edge': name})
+
+
+def begun(**options):
+    selection = Selection(**options)
+    selection.add(SEARCHES)
+    assert [selection.next() for _ in range(4)] == [*SEARCHES, None]
+    return selection
+
+
+def test_an_architecture_is_evaluated_as_soon_as_it_is_found_and_before_further_searches():
+    selection = Selection(evaluations=2)
+    selection.add(SEARCHES)
+    assert selection.next() == SEARCHES[0]
+    selection.result(SEARCHES[0], found('a'))
+    assert [selection.next() for _ in range(3)] == [evaluation('a', 0), evaluation('a', 1), SEARCHES[1]]
+
+
+def test_an_architecture_that_several_searches_found_is_evaluated_once():
+    selection = begun()
+    for search in SEARCHES:
+        selection.result(search, found('a'))
+    assert [selection.next(), selection.next()] == [evaluation('a'), None]
+    assert [task.seed for task in selection.ranking()[0].found_by] == [0, 1, 2]
+
+
+def test_the_best_architecture_is_trained_long_once_everything_else_is_done():
+    selection = begun(finals=2)
+    for search, name in zip(SEARCHES, 'abc'):
+        selection.result(search, found(name))
+    for name, accuracy in zip('abc', (0.7, 0.9, 0.8)):
+        assert not selection.is_done and selection.next() == evaluation(name)
+        selection.result(evaluation(name), {'default': accuracy})
+    assert [selection.next() for _ in range(3)] == [Task('final', 0, {'edge': 'b'}), Task('final', 1, {'edge': 'b'}), None]
+    selection.result(Task('final', 0, {'edge': 'b'}), 0.95)
+    assert not selection.is_done
+    selection.result(Task('final', 1, {'edge': 'b'}), 0.97)
+    assert selection.is_done and selection.ranking()[0].finals == {0: 0.95, 1: 0.97}
+
+
+def test_the_smaller_result_wins_where_it_is_the_better_one():
+    selection = begun(maximize=False)
+    for search, name in zip(SEARCHES, 'abc'):
+        selection.result(search, found(name))
+        selection.result(evaluation(name), {'a': 3.0, 'b': 1.0, 'c': 2.0}[name])
+    assert [one.architecture['edge'] for one in selection.ranking()] == ['b', 'c', 'a']
+
+
+def test_a_task_is_tried_twice_and_then_left_out():
+    selection = begun()
+    assert selection.try_again(SEARCHES[0]) and selection.next() == SEARCHES[0]
+    assert not selection.try_again(SEARCHES[0])
+    for search in SEARCHES:
+        selection.leave_out(search)
+    assert selection.is_done and selection.ranking() == []
+
+
+def test_a_late_result_counts_and_makes_the_second_try_needless():
+    selection = begun()
+    assert selection.try_again(SEARCHES[0])
+    selection.result(SEARCHES[0], found('a'))
+    assert [selection.next(), selection.next()] == [evaluation('a'), None]
+    selection.leave_out(SEARCHES[1])
+    selection.result(SEARCHES[1], found('b'))
+    assert selection.next() == evaluation('b')
+
+
+@pytest.mark.parametrize('value', [None, 'text', True, float('nan'), {}, {'default': 0.5}, {'architecture': {'edge': 'a'}},
+                                   {'default': 0.5, 'architecture': {}}, {'default': float('inf'), 'architecture': {'edge': 'a'}}])
+def test_what_is_no_result_of_a_search_is_none(value):
+    selection = begun()
+    selection.result(SEARCHES[0], value)
+    selection.result(Task('search', 99), value)  # of somebody else's trial
+    assert not selection.has_result(SEARCHES[0]) and selection.next() is None
+    for search in SEARCHES:
+        selection.leave_out(search)
+    assert selection.is_done
+
+
+def test_a_task_is_known_by_its_parameters_after_they_have_been_through_a_database():
+    task = Task('search', 3, None, {'arc_learning_rate': 3e-4, 'order': 2})
+    assert Task.of(dict(reversed(list(task.parameters().items())))).key() == task.key()
+    assert Task.of({}) == Task.of(None) == Task('search', 0)
+
+
+def test_the_ranking_shows_what_has_no_result_yet_last():
+    ranked = rank([(SEARCHES[0], found('a')), (SEARCHES[1], found('b')), (SEARCHES[2], None), (evaluation('b'), 0.5),
+                   (evaluation('b', 1), 0.7)])
+    assert [one.architecture['edge'] for one in ranked] == ['b', 'a']
+    assert ranked[0].mean == pytest.approx(0.6) and ranked[1].mean is None

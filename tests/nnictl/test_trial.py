@@ -1,0 +1,101 @@
+"""The trial outside an experiment, as a user tries it first, and what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nni
+import pytest
+import torch
+from tiny import Space
+
+from nni_darts_ext import TrainingError, report, trial
+
+TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--search-epochs', '3', '--evaluation-epochs', '2',
+        '--final-epochs', '1']
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the trial is asked to do, and what it tells NNI."""
+    class Told:
+        intermediate, final, parameters = [], [], {}
+    monkeypatch.setattr(nni, 'get_next_parameter', lambda: Told.parameters)
+    monkeypatch.setattr(nni, 'report_intermediate_result', Told.intermediate.append)
+    monkeypatch.setattr(nni, 'report_final_result', Told.final.append)
+    Told.intermediate.clear()
+    Told.final.clear()
+    return Told
+
+
+def test_a_search_reports_its_epochs_and_indicators_and_the_architecture(told, tmp_path):
+    told.parameters = {'phase': 'search', 'seed': 3, 'arc_learning_rate': 0.1, 'epochs': 2}
+    trial.main(TINY)
+    assert [set(epoch) for epoch in told.intermediate] == [
+        {'default', 'skip_share', 'entropy', 'task'}, {'default', 'skip_share', 'entropy', 'movement', 'task'}]
+    assert told.intermediate[1]['movement'] > 0.05 and told.intermediate[0]['task'] == told.parameters
+    (final,) = told.final
+    assert final['default'] == told.intermediate[-1]['default']
+    assert set(final['architecture']) == {'a', 'b', 'c', 'inputs'} and len(final['architecture']['inputs']) == 2
+    assert json.loads((tmp_path / 'architecture.json').read_text()) == final['architecture']
+
+
+def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(told):
+    for seed in (3, 3, 4):
+        told.parameters = {'phase': 'search', 'seed': seed}
+        trial.main(TINY)
+    first, again, other = [told.intermediate[i:i + 3] for i in (0, 3, 6)]
+    assert first == again != other
+
+
+@pytest.mark.parametrize('phase, epochs', [('evaluate', 2), ('final', 1)])
+def test_an_architecture_is_trained_from_scratch(phase, epochs, told):
+    told.parameters = {'phase': phase, 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
+    trial.main(TINY)
+    assert len(told.intermediate) == epochs and told.final == [told.intermediate[-1]] and set(told.final[0]) == {'default'}
+
+
+def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
+    import tiny
+    training, validation = tiny.data()
+    test = torch.utils.data.TensorDataset(validation.tensors[0], torch.full((32,), 9))  # whose labels nothing can guess
+    monkeypatch.setattr(tiny, 'data', lambda: (training, validation, test))
+    told.parameters = {'phase': 'final', 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
+    trial.main(TINY)
+    assert told.final == [{'default': 0.0}] and told.intermediate[0]['default'] > 0
+
+
+def test_what_a_search_space_varies_must_be_an_option(told):
+    told.parameters = {'phase': 'search', 'seed': 0, 'channels': 16}
+    with pytest.raises(TrainingError, match=r"varies \['channels'\].*arc_learning_rate"):
+        trial.main(TINY)
+
+
+@pytest.mark.parametrize('option, value, message', [
+    ('--space', 'tiny', "'tiny' names no function"), ('--space', 'nowhere:Space', 'nowhere'), ('--data', 'tiny:nothing', 'nothing')])
+def test_what_cannot_be_imported_is_named(option, value, message, capsys):
+    with pytest.raises(SystemExit):
+        trial.main([*TINY, option, value])
+    assert message in capsys.readouterr().err
+
+
+def test_outside_an_experiment_it_is_a_search_with_seed_0(tmp_path):
+    ran = subprocess.run([sys.executable, '-m', 'nni_darts_ext.trial', *TINY], cwd=str(Path(__file__).parent),
+                         env={**__import__('os').environ, 'NNI_OUTPUT_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, universal_newlines=True, timeout=300)
+    assert ran.returncode == 0, ran.stdout
+    assert (tmp_path / 'architecture.json').exists()
+
+
+def test_three_calls_make_a_trial_script(told):
+    told.parameters = {'phase': 'search', 'seed': 5}
+    begun = report.start(skip_connections=['tanh'])
+    assert (begun.phase, begun.seed, begun.architecture, begun.hyperparameters) == ('search', 5, None, {})
+    from nni_darts_ext import DartsMutator
+    mutator = DartsMutator(Space())
+    mutator.choices['a'].data[1] = 5.0
+    assert begun.epoch(0.5, mutator)['skip_share'] >= 0.5
+    begun.epoch(0.6)
+    begun.result(0.7, mutator)
+    assert told.intermediate[1] == {'default': 0.6} and told.final[0]['architecture'] == mutator.export()

@@ -1,0 +1,180 @@
+"""DartsTuner behind a simulated manager of NNI, and what it refuses."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nni_darts_ext.errors import ClassArgsError, SearchSpaceError
+from nni_darts_ext.nnictl import assessor
+from nni_darts_ext.nnictl.task import Task
+from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator, combinations
+
+
+class Manager:
+    """What NNI's manager and dispatcher do with a tuner: ask for a trial for each that ended, in any order of events."""
+
+    def __init__(self, tuner, concurrency, draw, outcome, mixes_up=False):
+        self.tuner, self.concurrency, self.draw, self.outcome, self.mixes_up = tuner, concurrency, draw, outcome, mixes_up
+        self.waiting, self.running, self.ids, self.most = [], {}, 0, 0
+        self.handed_out, self.reported = [], Counter()
+
+    def request(self, n):
+        ids = list(range(self.ids, self.ids + n))
+        self.ids += n
+        for parameter_id, parameters in zip(ids, self.tuner.generate_multiple_parameters(ids, st_callback=self.submit)):
+            self.submit(parameter_id, parameters)
+
+    def submit(self, parameter_id, parameters):
+        self.handed_out.append(Task.of(parameters).key())
+        self.waiting.append((parameter_id, parameters))
+
+    def run(self):
+        self.request(self.concurrency)
+        for _ in range(10000):
+            while self.waiting and len(self.running) < self.concurrency:
+                parameter_id, parameters = self.waiting.pop(0)
+                self.running[parameter_id] = (parameter_id, parameters)
+            self.most = max(self.most, len(self.running))
+            if not self.running:
+                return
+            if self.mixes_up and len(self.running) > 1 and self.draw.random() < 0.3:
+                one, other = self.draw.sample(sorted(self.running), 2)
+                self.running[one], self.running[other] = self.running[other], self.running[one]
+            recorded = self.draw.choice(sorted(self.running))
+            parameter_id, parameters = self.running.pop(recorded)
+            value = self.outcome(parameters)
+            if value is not None:
+                self.reported[Task.of(parameters).key()] += 1
+                self.tuner.receive_trial_result(parameter_id, parameters, value, trial_job_id=str(parameter_id))
+            self.tuner.trial_end(recorded, value is not None)
+            self.request(1)
+        raise AssertionError('it does not end')
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10**6), searches=st.sampled_from([1, 20, 200]), evaluations=st.integers(1, 3),
+       finals=st.integers(0, 2), concurrency=st.sampled_from([1, 3, 16]), failing=st.sampled_from([0.0, 0.2, 0.9]),
+       architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.booleans())
+def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches, evaluations, finals, concurrency, failing,
+                                                                 architectures, mixes_up):
+    draw = random.Random(seed)
+    found = {}
+
+    def outcome(parameters):
+        if draw.random() < failing:
+            return None
+        if parameters['phase'] == 'search':
+            name = random.Random(seed + parameters['seed']).randrange(architectures)  # the same if it is done again
+            found[name] = True
+            return {'default': 0.5, 'architecture': {'edge': name}}
+        return {'default': draw.random()}
+    tuner = DartsTuner(searches, evaluations, finals)
+    tuner.update_search_space({})
+    manager = Manager(tuner, concurrency, draw, outcome, mixes_up)
+    manager.run()
+
+    assert tuner.selection.is_done and manager.most <= concurrency
+    ranked = tuner.selection.ranking()
+    assert {one.architecture['edge'] for one in ranked} == set(found)
+    attempts = Counter(manager.handed_out)
+    if not mixes_up:
+        assert set(manager.reported.values()) <= {1}, 'something was done again that was done'
+        assert all(n == 1 or manager.reported[key] < n for key, n in attempts.items())
+    assert max(attempts.values()) <= 2
+    searched = [key for key in attempts if '"search"' in key]
+    assert len(searched) == searches and len(attempts) <= searches + evaluations * len(found) + finals
+    for name in found:
+        tasks = [Task('evaluate', i, {'edge': name}).key() for i in range(evaluations)]
+        assert all(task in attempts for task in tasks)
+    if not failing:
+        assert all(len(one.accuracies) == evaluations for one in ranked) and len(ranked[0].finals) == finals
+
+
+def test_a_trial_that_ran_beside_a_failed_one_may_be_named_in_its_place():
+    """As NNI 3.0 does; the task that was done all the same is not lost."""
+    tuner = DartsTuner(searches=2)
+    tuner.update_search_space({})
+    sent = {}
+    first, second = tuner.generate_multiple_parameters([0, 1, 2], st_callback=sent.__setitem__)
+    tuner.trial_end(1, False)  # it was 0 that failed
+    assert sent == {2: second}
+    tuner.receive_trial_result(1, second, {'default': 0.5, 'architecture': {'edge': 'a'}})
+    tuner.trial_end(0, True)
+    assert [Task.of(parameters).phase for parameters in tuner.generate_multiple_parameters([3, 4])] == ['evaluate']
+    tuner.trial_end(2, False)
+    tuner.trial_end(3, False)
+    handed_out = [Task.of(parameters) for parameters in sent.values()]
+    assert Task.of(first) in handed_out or tuner.selection.next() == Task.of(first)
+
+
+def test_what_the_assessor_stopped_is_left_out_at_once(monkeypatch):
+    monkeypatch.setattr(assessor, 'STOPPED', set())
+    tuner = DartsTuner(searches=1)
+    tuner.update_search_space({})
+    parameters, = tuner.generate_multiple_parameters([0])
+    assessor.STOPPED.add(Task.of(parameters).key())
+    tuner.trial_end(0, False)
+    assert tuner.selection.is_done and tuner.generate_multiple_parameters([1]) == []
+
+
+def test_a_resumed_experiment_does_nothing_twice():
+    first = DartsTuner(searches=3, evaluations=2)
+    first.update_search_space({'order': {'_type': 'choice', '_value': [1, 2]}})
+    data = []
+    outcome = {'search': {'default': 0.5, 'architecture': {'edge': 'a'}}, 'evaluate': {'default': 0.7}}
+    for i in range(5):
+        parameters, = first.generate_multiple_parameters([i])
+        first.receive_trial_result(i, parameters, outcome[parameters['phase']])
+        first.trial_end(i, True)
+        data.append({'parameter': parameters, 'value': outcome[parameters['phase']]})
+    second = DartsTuner(searches=3, evaluations=2)
+    second.update_search_space({'order': {'_type': 'choice', '_value': [1, 2]}})
+    second.import_data(data)
+    rest = second.generate_multiple_parameters(list(range(20)))
+    assert len(rest) == 3 and not [parameters for parameters in rest if {'parameter': parameters} in data]
+    assert second.selection.ranking()[0].accuracies == {0: 0.7, 1: 0.7}
+
+
+def test_every_combination_is_searched_with_every_seed_and_what_is_drawn_is_drawn_again_alike():
+    space = {'order': {'_type': 'choice', '_value': [1, 2]}, 'epochs': {'_type': 'choice', '_value': [10, 20]},
+             'arc_learning_rate': {'_type': 'loguniform', '_value': [1e-4, 1e-2]}}
+    drawn = [list(combinations(space, seed)) for seed in range(3)]
+    assert [(one['order'], one['epochs']) for one in drawn[0]] == [(1, 10), (1, 20), (2, 10), (2, 20)]
+    assert len({one['arc_learning_rate'] for of_seed in drawn for one in of_seed}) == 12
+    assert all(1e-4 <= one['arc_learning_rate'] <= 1e-2 for of_seed in drawn for one in of_seed)
+    assert [list(combinations(space, seed)) for seed in range(3)] == drawn
+    tuner = DartsTuner(searches=3)
+    tuner.update_search_space(space)
+    assert len(tuner.generate_multiple_parameters(list(range(20)))) == 12
+
+
+@pytest.mark.parametrize('space, message', [
+    ({'seed': {'_type': 'choice', '_value': [1]}}, "varies 'seed', a name that DartsTuner gives itself"),
+    ({'order': [1, 2]}, r"\[1, 2\] for 'order'"),
+    ({'order': {'_type': 'chance', '_value': [1]}}, "chance"),
+])
+def test_a_search_space_that_cannot_be_searched_is_refused(space, message):
+    with pytest.raises(SearchSpaceError, match=message):
+        DartsTuner().update_search_space(space)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'searches': 0}, r'searches=0 in classArgs. Expected a whole number, at least 1'),
+    ({'searches': 2.5}, r'searches=2.5'),
+    ({'evaluations': True}, 'evaluations=True'),
+    ({'final_trainings': -1}, 'final_trainings=-1 .* at least 0'),
+    ({'optimize_mode': 'max'}, "optimize_mode='max' .* 'maximize', 'minimize'"),
+    ({'search': 3}, 'search in classArgs: DartsTuner has no such argument. It has searches, evaluations'),
+])
+def test_nnictl_and_the_tuner_refuse_the_same_arguments(arguments, message):
+    with pytest.raises(ClassArgsError, match=message):
+        DartsTunerValidator().validate_class_args(**arguments)
+    with pytest.raises((ClassArgsError, TypeError)):
+        DartsTuner(**arguments)
+
+
+def test_the_validator_takes_what_is_right():
+    DartsTunerValidator().validate_class_args(searches=1, evaluations=2, final_trainings=3, optimize_mode='minimize')
