@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 
 from . import __version__
 from .errors import DartsExtError
-from .nnictl import registration, results
+from .nnictl import experiments, registration, results
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -64,7 +64,7 @@ def _unregister(args: argparse.Namespace) -> int:
 
 
 def _best(args: argparse.Namespace) -> int:
-    ranked = results.ranking(results.folder_of(args.experiment))
+    ranked = results.ranking(experiments.folder_of(args.experiment))
     Path(args.output).write_text(json.dumps(ranked[0].architecture, indent=2, sort_keys=True), encoding='utf-8')
     if args.json:
         print(json.dumps(results.as_json(ranked), indent=2))

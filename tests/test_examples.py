@@ -25,3 +25,11 @@ def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
     assert {'normal_2_0', 'normal_2_inputs', 'reduce_4_3', 'reduce_4_inputs'} <= set(found)
     assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
     assert 'Test accuracy after 2 epochs from scratch' in ran.stdout
+
+
+def test_a_trial_script_of_ones_own_runs_outside_an_experiment_too(tmp_path):
+    ran = subprocess.run([sys.executable, '-c', 'import sys; sys.path.insert(0, sys.argv[1]); import own_trial; '
+                          'own_trial.EPOCHS["search"] = 1; own_trial.main()', str(EXAMPLES / 'nnictl')], cwd=str(tmp_path),
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
+    assert ran.returncode == 0, ran.stdout
+    assert 'normal_2_inputs' in json.loads((tmp_path / 'architecture.json').read_text())

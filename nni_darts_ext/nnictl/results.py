@@ -14,35 +14,6 @@ from .selection import Ranked, rank
 from .task import Task
 
 
-def folder_of(experiment: str) -> Path:
-    """The folder of an experiment that its id or its folder names.
-
-    Raises
-    ------
-    ExperimentError
-        There is no such experiment.
-    """
-    home = Path.home() / 'nni-experiments'
-    if not (Path(experiment) / 'db').is_dir():
-        listed = _listed(home).get(experiment, {})
-        places = [Path(place) for place in (listed.get('logDir'),) if isinstance(place, str)] + [home]
-        for place in places:
-            if (place / experiment / 'db').is_dir():
-                return place / experiment
-        raise ExperimentError(f'There is no experiment {experiment!r}: it is no folder with a db in it, and {home} knows '
-                              f'{sorted(_listed(home)) or "none"}. Give the id that nnictl create printed, or the experiment\'s '
-                              'folder.')
-    return Path(experiment)
-
-
-def _listed(home: Path) -> Dict[str, Any]:
-    """The experiments that nnictl has a list of."""
-    try:
-        return dict(json.loads((home / '.experiment').read_text()))
-    except (OSError, ValueError):
-        return {}
-
-
 def ranking(folder: Path) -> List[Ranked]:
     """The architectures of an experiment, the best first.
 

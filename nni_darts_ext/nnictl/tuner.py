@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import subprocess
-import sys
 import threading
 from collections import deque
 from pathlib import Path
@@ -17,7 +15,7 @@ from nni.tuner import Tuner
 from nni.utils import ClassArgsValidator
 
 from ..errors import SearchSpaceError
-from . import assessor
+from . import assessor, experiments
 from .arguments import one_of, try_out, whole
 from .selection import Selection
 from .task import SEARCH, Task
@@ -190,10 +188,11 @@ def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[st
 
 
 def _end_experiment(n_trials: int) -> None:
-    """Tell the manager that no more trials come: it goes on asking otherwise, and is never done."""
+    """The manager goes on asking for trials, and is never done, unless it knows how many there are."""
     logs = os.environ.get('NNI_LOG_DIRECTORY')
     if logs is None:  # no manager, as in a simulation
         return
-    ran = subprocess.run([sys.executable, '-m', 'nni.tools.nnictl.nnictl', 'update', 'trialnum', '--value', str(n_trials),
-                          Path(logs).parent.name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
-    _logger.info('%s', ran.stdout)
+    try:
+        experiments.end(Path(logs).parent.name, n_trials)
+    except Exception as error:
+        _logger.warning('The experiment does not end by itself (%r). Stop it with nnictl stop; nothing more is to come.', error)

@@ -1,0 +1,58 @@
+"""A trial script of one's own for DartsTuner, on scikit-learn's digits: three calls of nni_darts_ext.report.
+
+In config.yml: trialCommand: python nnictl/own_trial.py. Outside an experiment it is a search with seed 0.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import digits
+import torch
+from space import CellSpace
+from torch import nn
+
+from nni_darts_ext import DartsTrainer, apply_fixed_architecture, report
+
+EPOCHS = {report.SEARCH: 10, report.EVALUATE: 10, report.FINAL: 20}
+
+
+class TellNni:
+    """A callback of the trainer."""
+
+    def __init__(self, trial):
+        self.trial = trial
+
+    def build(self, model, mutator, trainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, epoch):
+        pass
+
+    def on_epoch_end(self, epoch):
+        self.trial.epoch(self.trainer.history[-1]['valid']['acc'], self.trainer.mutator)
+
+
+def main():
+    trial = report.start()
+    torch.manual_seed(trial.seed)
+    train_set, test_set = digits.load()
+    if trial.phase == report.SEARCH:
+        supernet = CellSpace()
+        trainer = DartsTrainer(
+            supernet, nn.CrossEntropyLoss(),
+            metrics=lambda output, labels: {'acc': (output.argmax(dim=1) == labels).float().mean().item()},
+            optimizer=torch.optim.SGD(supernet.parameters(), 0.05, momentum=0.9, weight_decay=3e-4),
+            num_epochs=EPOCHS[trial.phase], dataset_train=train_set, dataset_valid=test_set, workers=0,
+            callbacks=[TellNni(trial)], arc_learning_rate=trial.hyperparameters.get('arc_learning_rate', 3e-3))
+        trainer.train()
+        trial.result(trainer.history[-1]['valid']['acc'], trainer.mutator)
+    else:
+        model = apply_fixed_architecture(CellSpace(), trial.architecture)
+        digits.train(model, train_set, EPOCHS[trial.phase])
+        trial.result(digits.accuracy(model, test_set))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,65 @@
+"""The experiments that nnictl has a list of: where they lie, and how to end one that has nothing more to do."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+from typing import Any, Dict
+
+from ..errors import ExperimentError
+
+TIMEOUT = 20
+"""Seconds that the manager may take to answer, as in nnictl."""
+
+
+def listed() -> Dict[str, Any]:
+    """What nnictl knows of each experiment by its id."""
+    try:
+        return dict(json.loads((_home() / '.experiment').read_text(encoding='utf-8')))
+    except (OSError, ValueError):
+        return {}
+
+
+def folder_of(experiment: str) -> Path:
+    """The folder of an experiment that its id or its folder names.
+
+    Raises
+    ------
+    ExperimentError
+        There is no such experiment.
+    """
+    if (Path(experiment) / 'db').is_dir():
+        return Path(experiment)
+    place = listed().get(experiment, {}).get('logDir')
+    for parent in ([Path(place)] if isinstance(place, str) else []) + [_home()]:
+        if (parent / experiment / 'db').is_dir():
+            return parent / experiment
+    raise ExperimentError(f'There is no experiment {experiment!r}: it is no folder with a db in it, and {_home()} knows '
+                          f'{sorted(listed()) or "none"}. Give the id that nnictl create printed, or the experiment\'s folder.')
+
+
+def end(experiment: str, n_trials: int) -> None:
+    """Tell the manager of a running experiment that it has all its trials: it is done when they are.
+
+    ``nnictl update trialnum`` does the same, but not in every version of NNI.
+
+    Raises
+    ------
+    OSError
+        The manager does not answer.
+    """
+    known = listed()[experiment]
+    prefix = f'/{known["prefixUrl"]}' if known.get('prefixUrl') else ''
+    url = f'http://127.0.0.1:{known["port"]}{prefix}/api/v1/nni/experiment'
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        profile = json.loads(answer.read().decode('utf-8'))
+    parameters = profile['params']
+    parameters['maxTrialNum' if 'maxTrialNum' in parameters else 'maxTrialNumber'] = n_trials  # the older schema, the newer one
+    request = urllib.request.Request(f'{url}?update_type=MAX_TRIAL_NUM', json.dumps(profile).encode('utf-8'),
+                                     {'Content-Type': 'application/json'}, method='PUT')
+    urllib.request.urlopen(request, timeout=TIMEOUT).close()
+
+
+def _home() -> Path:
+    return Path.home() / 'nni-experiments'
