@@ -69,7 +69,8 @@ class Trial:
         reported: Dict[str, Any] = {'default': float(accuracy)}
         if mutator is not None:
             indicators = self._watch(mutator).read()._asdict()
-            reported.update({name: value for name, value in indicators.items() if value is not None}, task=self._task.parameters())
+            reported.update((name, value) for name, value in indicators.items() if value is not None)
+            reported['task'] = self._task.parameters()
         nni.report_intermediate_result(reported)
         return reported
 

@@ -31,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--space', required=True, type=imported, metavar='MODULE:FUNCTION',
                       help='builds the search space; called without arguments')
     made.add_argument('--data', required=True, type=imported, metavar='MODULE:FUNCTION',
-                      help='gives data sets: for training (a search splits it in halves), for validation and, if there is a third '
-                      'one, for the result of the long training')
+                      help='gives data sets: for training (a search splits it in halves), for validation and, if there is a '
+                      'third one, for the result of the long training')
     made.add_argument('--evaluation-space', type=imported, metavar='MODULE:FUNCTION',
                       help='builds a larger space of the same keys, to train in (default: that of --space)')
     made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION', default=nn.functional.cross_entropy,
@@ -121,7 +121,7 @@ def train(trial: report.Trial, args: argparse.Namespace) -> None:
     epochs = args.final_epochs if is_final else args.evaluation_epochs
     training, *held_out = _data(args)
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    model = apply_fixed_architecture((args.evaluation_space or args.space)(), trial.architecture).to(device)
+    model = apply_fixed_architecture((args.evaluation_space or args.space)(), trial.architecture or {}).to(device)
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers,

@@ -26,8 +26,8 @@ def ranking(folder: Path) -> List[Ranked]:
     arguments = profile.get('tuner', {}).get('classArgs') or {}
     ranked = rank(results, arguments.get('optimize_mode', 'maximize') == 'maximize')
     if not ranked:
-        raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, or '
-                              'look into the trials\' logs with nnictl if none is running.')
+        raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, '
+                              'or look into the trials\' logs with nnictl if none is running.')
     return ranked
 
 
@@ -62,10 +62,10 @@ def _decoded(data: str) -> Any:
 
 def table(ranked: Sequence[Ranked]) -> str:
     """The ranking, for people."""
-    rows = [('', 'found with seed', 'short trainings', 'mean', 'spread', 'long trainings')]
+    rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings')]
     for i, one in enumerate(ranked, 1):
         accuracies = list(one.accuracies.values())
-        rows.append((f'{i}.', ', '.join(str(seed) for seed in sorted({task.seed for task in one.found_by})),
+        rows.append((f'{i}.', '; '.join(sorted({_named(task) for task in one.found_by})),
                      _numbers(accuracies), '-' if one.mean is None else f'{one.mean:.4f}',
                      f'{statistics.stdev(accuracies):.4f}' if len(accuracies) > 1 else '-', _numbers(one.finals.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -78,6 +78,10 @@ def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
              'accuracies': one.accuracies, 'mean': one.mean,
              'spread': statistics.stdev(one.accuracies.values()) if len(one.accuracies) > 1 else None,
              'finals': one.finals} for one in ranked]
+
+
+def _named(search: Task) -> str:
+    return ', '.join([f'seed {search.seed}', *(f'{name} {value}' for name, value in search.hyperparameters.items())])
 
 
 def _numbers(values: Any) -> str:

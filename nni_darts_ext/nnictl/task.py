@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
@@ -19,7 +20,7 @@ class Task(NamedTuple):
     seed: int = 0
     architecture: Optional[Dict[str, Any]] = None
     """What to train, none for a search."""
-    hyperparameters: Dict[str, Any] = {}
+    hyperparameters: Mapping[str, Any] = MappingProxyType({})
     """What the experiment's search space varies, for a search."""
 
     @classmethod

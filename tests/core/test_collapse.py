@@ -7,8 +7,8 @@ from nni_darts_ext.core.derivation import derive
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
 
-SPACE = SearchSpace([Edge('a', ('conv', 'skip_connect'), 'a'), Edge('b', ('conv', 'Identity'), 'b'), Edge('c', ('conv', 'pool'), 'c'),
-                     InputNode('node', ('a', 'b', 'c'), 2, 'node')])
+SPACE = SearchSpace([Edge('a', ('conv', 'skip_connect'), 'a'), Edge('b', ('conv', 'Identity'), 'b'),
+                     Edge('c', ('conv', 'pool'), 'c'), InputNode('node', ('a', 'b', 'c'), 2, 'node')])
 
 
 class Mutator:

@@ -1,5 +1,6 @@
 """A real experiment: nnictl, its manager and its trials, in a home of their own, on a free port, with bounded waits."""
 
+import contextlib
 import json
 import os
 import signal
@@ -120,7 +121,5 @@ class Experiment:
     def kill(self):
         """End whatever is left."""
         for process in self.processes():
-            try:
+            with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-            except psutil.Error:
-                pass

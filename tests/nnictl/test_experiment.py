@@ -82,6 +82,7 @@ def kill_and_resume(experiment):
     finished = ids(experiment, 'SUCCEEDED')
     experiment.manager().kill()
     experiment.kill()
+    experiment.wait_for_the_end()
     experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone
     experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port)
     return finished

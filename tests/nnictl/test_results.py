@@ -1,6 +1,7 @@
 """The ranking, from databases that are written here as NNI writes them."""
 
 import json
+import re
 import sqlite3
 
 import pytest
@@ -35,7 +36,7 @@ def experiment(folder, trials, optimize_mode='maximize'):
 
 
 FOUND = [('t0', (0, SEARCH), 0, {'default': 0.4, 'architecture': {'edge': 'a'}}),
-         ('t1', (1, Task('search', 1)), 1, {'default': 0.6, 'architecture': {'edge': 'b'}}),
+         ('t1', (1, Task('search', 1, None, {'order': 2})), 1, {'default': 0.6, 'architecture': {'edge': 'b'}}),
          ('t2', (2, A), 2, {'default': 0.7}), ('t3', (3, B), 3, {'default': 0.9}),
          ('t4', (4, B._replace(seed=1)), 4, {'default': 0.8}), ('t5', (5, B._replace(phase='final')), 5, {'default': 0.95})]
 
@@ -43,9 +44,9 @@ FOUND = [('t0', (0, SEARCH), 0, {'default': 0.4, 'architecture': {'edge': 'a'}})
 def test_the_ranking_is_printed_and_the_best_architecture_written(tmp_path, capsys):
     assert main(['best', experiment(tmp_path / 'x', FOUND)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split() for line in lines[1:]] == [
-        ['1.', '1', '0.9000,', '0.8000', '0.8500', '0.0707', '0.9500'], ['2.', '0', '0.7000', '0.7000', '-', '-'],
-        'The best architecture is in architecture.json.'.split()]
+    assert [re.split('  +', line) for line in lines[1:]] == [
+        ['1.', 'seed 1, order 2', '0.9000, 0.8000', '0.8500', '0.0707', '0.9500'], ['2.', 'seed 0', '0.7000', '0.7000', '-', '-'],
+        ['The best architecture is in architecture.json.']]
     assert json.loads((tmp_path / 'architecture.json').read_text()) == {'edge': 'b'}
 
 

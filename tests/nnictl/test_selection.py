@@ -81,7 +81,8 @@ def test_a_late_result_counts_and_makes_the_second_try_needless():
 
 
 @pytest.mark.parametrize('value', [None, 'text', True, float('nan'), {}, {'default': 0.5}, {'architecture': {'edge': 'a'}},
-                                   {'default': 0.5, 'architecture': {}}, {'default': float('inf'), 'architecture': {'edge': 'a'}}])
+                                   {'default': 0.5, 'architecture': {}},
+                                   {'default': float('inf'), 'architecture': {'edge': 'a'}}])
 def test_what_is_no_result_of_a_search_is_none(value):
     selection = begun()
     selection.result(SEARCHES[0], value)

@@ -1,9 +1,11 @@
 """The trial outside an experiment, as a user tries it first, and what it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nni
 import pytest
@@ -19,14 +21,11 @@ TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--
 @pytest.fixture
 def told(monkeypatch):
     """What the trial is asked to do, and what it tells NNI."""
-    class Told:
-        intermediate, final, parameters = [], [], {}
-    monkeypatch.setattr(nni, 'get_next_parameter', lambda: Told.parameters)
-    monkeypatch.setattr(nni, 'report_intermediate_result', Told.intermediate.append)
-    monkeypatch.setattr(nni, 'report_final_result', Told.final.append)
-    Told.intermediate.clear()
-    Told.final.clear()
-    return Told
+    told = SimpleNamespace(intermediate=[], final=[], parameters={})
+    monkeypatch.setattr(nni, 'get_next_parameter', lambda: told.parameters)
+    monkeypatch.setattr(nni, 'report_intermediate_result', told.intermediate.append)
+    monkeypatch.setattr(nni, 'report_final_result', told.final.append)
+    return told
 
 
 def test_a_search_reports_its_epochs_and_indicators_and_the_architecture(told, tmp_path):
@@ -73,7 +72,8 @@ def test_what_a_search_space_varies_must_be_an_option(told):
 
 
 @pytest.mark.parametrize('option, value, message', [
-    ('--space', 'tiny', "'tiny' names no function"), ('--space', 'nowhere:Space', 'nowhere'), ('--data', 'tiny:nothing', 'nothing')])
+    ('--space', 'tiny', "'tiny' names no function"), ('--space', 'nowhere:Space', 'nowhere'),
+    ('--data', 'tiny:nothing', 'nothing')])
 def test_what_cannot_be_imported_is_named(option, value, message, capsys):
     with pytest.raises(SystemExit):
         trial.main([*TINY, option, value])
@@ -82,7 +82,7 @@ def test_what_cannot_be_imported_is_named(option, value, message, capsys):
 
 def test_outside_an_experiment_it_is_a_search_with_seed_0(tmp_path):
     ran = subprocess.run([sys.executable, '-m', 'nni_darts_ext.trial', *TINY], cwd=str(Path(__file__).parent),
-                         env={**__import__('os').environ, 'NNI_OUTPUT_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
+                         env={**os.environ, 'NNI_OUTPUT_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, universal_newlines=True, timeout=300)
     assert ran.returncode == 0, ran.stdout
     assert (tmp_path / 'architecture.json').exists()
