@@ -63,7 +63,12 @@ class Report(NamedTuple):
 
 
 def examine() -> Report:
-    """Look at the NNI installation that this Python has. Takes some ten seconds and leaves no trace."""
+    """Look at the NNI installation that this Python has. Takes up to half a minute and leaves no trace."""
+    with probes.without_a_trace():
+        return _examine()
+
+
+def _examine() -> Report:
     with ThreadPoolExecutor(2) as pool:
         trying = pool.submit(probes.nnictl)
         asked = probes.hosts()
@@ -138,6 +143,8 @@ def render(report: Report) -> str:
         lines += ['', 'Of unknown cause; no rot that the doctor knows explains:', *_bullets(list(report.unexplained.items()))]
     if report.mend:
         lines += ['', 'This mends what nnictl and the search need:', f'  {report.mend}']
+    if not report.rot and not report.unexplained:
+        lines += ['', 'Nothing has rotted.']
     if report.mend_all != report.mend:
         lines += ['', 'This mends all of it. It is for those who use what fails:', f'  {report.mend_all}']
     return '\n'.join(lines)

@@ -6,6 +6,7 @@ The processes see a home, a configuration and a temporary folder that go away wi
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -177,6 +178,26 @@ def uses(nni: str, families: Mapping[str, Optional[str]]) -> Dict[str, Optional[
     with ThreadPoolExecutor(2) as pool:
         ended = dict(zip(code, pool.map(_python, code.values())))
     return {check: None if end.status == 0 else _last_words(end) for check, end in ended.items()}
+
+
+CACHES = ('retiarii/nn/pytorch/_nn.py', 'nas/nn/pytorch/_layers.py')
+"""What NNI writes into its own package the first time that its choices are imported."""
+
+
+@contextlib.contextmanager
+def without_a_trace() -> Iterator[None]:
+    """Put back what NNI caches in its own package."""
+    spec = importlib.util.find_spec('nni')
+    caches = [Path(folder, cache) for folder in (spec and spec.submodule_search_locations) or () for cache in CACHES]
+    before = {cache: cache.read_bytes() if cache.exists() else None for cache in caches}
+    try:
+        yield
+    finally:
+        for cache, content in before.items():
+            if content is not None and cache.read_bytes() != content:
+                cache.write_bytes(content)
+            elif content is None and cache.exists():
+                cache.unlink()
 
 
 def _nnictl(*arguments: str) -> _Ended:
