@@ -37,6 +37,7 @@ def pytest_report_header(config):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
+    config.addinivalue_line('markers', 'slow_environments: makes virtual environments from a package index; `tox -e doctor`')
 
 
 def pytest_runtest_setup(item):

@@ -1,0 +1,166 @@
+"""What has rotted around NNI: its dependencies moved on, it did not, and hardly any of them is pinned.
+
+Data and the rules to read it; nothing here looks at the machine or imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+
+Version = Tuple[int, ...]
+NNICTL = 'nnictl'
+SEARCH = 'a one-shot search with Lightning'
+EVALUATOR = "NNI's own Classification evaluator"
+ASSESSOR = "NNI's curve fitting assessor"
+ON_DEMAND = frozenset({EVALUATOR, ASSESSOR})
+"""Parts of NNI that many do without: what only they need is not forced upon everybody."""
+COMPILED = ('pandas', 'scipy', 'scikit-learn', 'matplotlib', 'contourpy')
+"""What is compiled against a certain numpy and does not go with a much older one."""
+
+
+class Rot(NamedTuple):
+    """A dependency that some NNI versions work with only up to a release."""
+    dependency: str
+    first_nni: Version
+    last_nni: Version
+    needs: str
+    breaks: Tuple[str, ...]  # checks of probes.py; a family's name stands for its import
+    because: str
+    sign: str  # a regular expression that finds this rot in what a failing check said
+    when_absent: bool = False  # whether it is also missed where it is not installed, for NNI does not ask for it
+    along: Tuple[str, ...] = ()  # installed packages for pip to choose anew, lest they no longer fit
+    last_python: Version = (4,)  # the last that such a release was made for
+
+
+KNOWN = (
+    Rot('setuptools', (2, 0), (3, 0), '<81', (NNICTL,), 'nnictl imports pkg_resources, which 81 removed',
+        'pkg_resources', when_absent=True),
+    Rot('filelock', (2, 0), (2, 10), '<3.12', (NNICTL,), 'nnictl reads a private attribute, which 3.12 removed',
+        "SimplePreemptiveLock|BaseFileLock|unexpected keyword argument 'stale'"),
+    Rot('filelock', (3, 0), (3, 0), '<3.12', (NNICTL,), "nnictl's lock is never acquired, or refused, from 3.12 on",
+        "BaseFileLock|'stale'|object.__init__|SimplePreemptiveLock|nnictl experiment list: did not end"),
+    Rot('ruamel.yaml', (2, 0), (2, 2), '<0.18', (NNICTL,), 'nnictl calls yaml.load, which 0.18 removed',
+        r'load\(\)'),
+    Rot('typeguard', (2, 6), (2, 10), '<3', (NNICTL,), "3 changed check_type, with which NNI reads an experiment's configuration",
+        "'dict' object has no attribute 'name'|typeguard|check_type"),
+    Rot('typeguard', (3, 0), (3, 0), '>=3,<4.1.3', (NNICTL,), 'NNI 3.0 reads configurations with what 3.0 to 4.1.2 have',
+        'typeguard|check_type|TypeCheckError'),
+    Rot('pytorch_lightning', (2, 7), (2, 7), '<2', ('retiarii',),
+        'importing Retiarii imports Lightning, of which NNI 2.7 knows 1.x', 'lightning', when_absent=True),
+    Rot('pytorch_lightning', (2, 8), (2, 8), '>=1.6,<1.7', ('retiarii', 'lightning', SEARCH),
+        'the one-shot modules use hooks and return values that 1.7 and later changed', '', when_absent=True),
+    Rot('pytorch_lightning', (2, 9), (2, 10), '>=1.6,<2', ('retiarii', 'lightning', SEARCH),
+        'the one-shot modules use hooks that 2.0 removed', '', when_absent=True),
+    Rot('pytorch_lightning', (3, 0), (3, 0), '>=1.9', ('nas',), 'nni.nas imports Lightning', 'lightning', when_absent=True),
+    Rot('torchmetrics', (2, 8), (2, 10), '<0.11', (EVALUATOR,), 'from 0.11 on an Accuracy wants to be told its task', 'task'),
+    Rot('numpy', (2, 8), (2, 10), '<2', (EVALUATOR,), 'Lightning 1 reads np.Inf, which 2.0 removed', r'np\.Inf',
+        along=COMPILED, last_python=(3, 12)),
+    Rot('numpy', (2, 0), (2, 10), '<1.24', (ASSESSOR,),
+        'it, the PPO and network morphism tuners and masks as ndarrays read np.bool, np.float or np.int, which 1.24 removed',
+        r'np\.(bool|float|int)', along=COMPILED, last_python=(3, 11)),
+)
+
+
+class Found(NamedTuple):
+    """A rot that is here."""
+    dependency: str
+    installed: Optional[str]
+    needs: str
+    breaks: List[str]
+    because: str
+    along: List[str]
+    exists: bool
+    """Whether there is such a release for this Python."""
+
+    @property
+    def requirement(self) -> str:
+        return self.dependency + self.needs
+
+    @property
+    def on_demand(self) -> bool:
+        return ON_DEMAND.issuperset(self.breaks)
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as package indexes compare them."""
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def quote(path: str) -> str:
+    """A path as a shell takes it."""
+    return f'"{path}"' if os.name == 'nt' else shlex.quote(path)
+
+
+def parse(version: str) -> Version:
+    """The leading numbers of a version: ``2.10.1rc1`` is (2, 10, 1)."""
+    match = re.match(r'\d+(\.\d+)*', version)
+    return tuple(int(number) for number in match.group().split('.')) if match else ()
+
+
+def fits(version: str, needs: str) -> bool:
+    """Whether a version is within bounds such as ``>=1.6,<2``; local and pre-release parts are not looked at."""
+    here = parse(version)
+    for bound in needs.split(','):
+        limit = parse(bound.lstrip('<>='))
+        padded = here + (0,) * (len(limit) - len(here))
+        if not (padded < limit if bound.startswith('<') else padded >= limit):
+            return False
+    return True
+
+
+def find(nni: str, failures: Mapping[str, str], installed: Mapping[str, Optional[str]],
+         python: Version) -> List[Found]:
+    """The known rot that the failing checks can come from.
+
+    Parameters
+    ----------
+    nni
+        The version of NNI.
+    failures
+        For each failing check what it said.
+    installed
+        For each dependency its version, None where it is not installed.
+    python
+        The version of Python.
+
+    All that concern a failing check are named, not only the first one that it met: the others would be met next.
+    """
+    found = []
+    for rot in KNOWN:
+        version, breaks = installed.get(rot.dependency), [check for check in rot.breaks if check in failures]
+        bad = rot.when_absent if version is None else not fits(version, rot.needs)
+        if bad and breaks and rot.first_nni <= parse(nni)[:2] <= rot.last_nni:
+            found.append(Found(rot.dependency, version, rot.needs, breaks, rot.because,
+                               [name for name in rot.along if installed.get(name)], python <= rot.last_python))
+    return found
+
+
+def unexplained(found: Iterable[Found], failures: Mapping[str, str]) -> Dict[str, str]:
+    """The failing checks whose words no rot that was found is known for."""
+    signs = {(rot.dependency, rot.because): rot.sign for rot in KNOWN}
+    found = list(found)
+    return {check: said for check, said in failures.items()
+            if not any(check in rot.breaks and re.search(signs[rot.dependency, rot.because], said) for rot in found)}
+
+
+def mend(found: Iterable[Found], python: str) -> Optional[str]:
+    """One pip command for all: pip then chooses releases that go together. None where nothing has rotted."""
+    bounds: Dict[str, List[str]] = {}
+    along: List[str] = []
+    for rot in found:
+        if rot.exists:
+            bounds.setdefault(rot.dependency, []).extend(rot.needs.split(','))
+            along += [name for name in rot.along if name not in along]
+    if not bounds:
+        return None
+    requirements = [f'"{name}{",".join(_tightest(all_of_them))}"' for name, all_of_them in bounds.items()]
+    return ' '.join([quote(python), '-m pip install', *requirements, *along])
+
+
+def _tightest(bounds: List[str]) -> List[str]:
+    lower = sorted((bound for bound in bounds if bound.startswith('>=')), key=lambda bound: parse(bound[2:]))
+    upper = sorted((bound for bound in bounds if bound.startswith('<')), key=lambda bound: parse(bound[1:]))
+    return lower[-1:] + upper[:1]
