@@ -10,7 +10,7 @@ from typing import Optional, Sequence
 
 from . import __version__
 from .errors import DartsExtError
-from .nnictl import experiments, registration, results
+from .nnictl import doctor, experiments, registration, results
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
                          help='where to write the best architecture (default: %(default)s)')
     command.add_argument('--json', action='store_true', help='print the ranking as JSON')
     command.set_defaults(run=_best)
+
+    command = commands.add_parser('doctor', help='what works in this NNI, what has rotted around it, and what mends it',
+                                  description='Look at the NNI installation that this is in: what the plugin can offer there, what has '
+                                  'rotted, and the command that mends it. Changes nothing. Exits with 1 where nnictl would not start.')
+    doctor.add_arguments(command)
+    command.set_defaults(run=doctor.run)
     return made
 
 
