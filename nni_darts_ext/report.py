@@ -66,11 +66,10 @@ class Trial:
             What was reported.
         """
         import nni
-        reported: Dict[str, Any] = {'default': float(accuracy)}
+        reported = self._of(accuracy)
         if mutator is not None:
             indicators = self._watch(mutator).read()._asdict()
             reported.update((name, value) for name, value in indicators.items() if value is not None)
-            reported['task'] = self._task.parameters()
         nni.report_intermediate_result(reported)
         return reported
 
@@ -84,12 +83,16 @@ class Trial:
             What was reported.
         """
         import nni
-        reported: Dict[str, Any] = {'default': float(accuracy)}
+        reported = self._of(accuracy)
         if mutator is not None:
             reported['architecture'] = mutator.export()
             (self.output / 'architecture.json').write_text(json.dumps(reported['architecture'], indent=2, sort_keys=True))
         nni.report_final_result(reported)
         return reported
+
+    def _of(self, accuracy: float) -> Dict[str, Any]:
+        """A report says what it is of, for NNI 3.0 may take it for that of another trial."""
+        return {'default': float(accuracy), 'task': self._task.parameters()}
 
     def _watch(self, mutator: Any) -> Any:
         """The indicators of a mutator; torch comes with them, so not before they are asked for."""

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 from ..errors import ExperimentError
 from .selection import Ranked, rank
-from .task import Task
+from .task import Task, task_of
 
 
 def ranking(folder: Path) -> List[Ranked]:
@@ -38,20 +38,12 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
         with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
             profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
             events = database.execute("select trialJobId, data from TrialJobEvent where data like '{%'").fetchall()
-            finals = database.execute("select trialJobId, parameterId, data from MetricData where type = 'FINAL' "
-                                      'order by timestamp').fetchall()
+            finals = database.execute("select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
     except sqlite3.Error as error:
         raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
-    handed_out = [(trial, _decoded(data)) for trial, data in events]
-    results = []
-    for trial, parameter_id, data in finals:
-        # NNI 3.0 may give a trial the parameters that it records for another one; what the trial says of itself is right. An
-        # experiment that was resumed may have two trials of an id: the trial's own record comes first.
-        parameters = [parameters for recorded, parameters in sorted(handed_out, key=lambda one, trial=trial: one[0] != trial)
-                      if str(parameters.get('parameter_id')) == str(parameter_id)]
-        if parameters:
-            results.append((Task.of(parameters[0]['parameters']), _decoded(data)))
-    return (_decoded(profiles[0][0]) if profiles else {}), results
+    recorded = {trial: _decoded(data).get('parameters') for trial, data in events}
+    values = [(trial, _decoded(data)) for trial, data in finals]
+    return (_decoded(profiles[0][0]) if profiles else {}), [(task_of(value, recorded.get(trial)), value) for trial, value in values]
 
 
 def _decoded(data: str) -> Any:

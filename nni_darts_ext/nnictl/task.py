@@ -40,6 +40,15 @@ class Task(NamedTuple):
         return canonical(self.parameters())
 
 
+def task_of(result: Any, parameters: Optional[Mapping[str, Any]]) -> Task:
+    """The task that a trial's result is of: what the result says itself, else what NNI's record of the parameters says.
+
+    The two differ in NNI 3.0, which may give a trial the parameters that it records for another one.
+    """
+    said = result.get('task') if isinstance(result, Mapping) else None
+    return Task.of(said if isinstance(said, Mapping) else parameters)
+
+
 def canonical(value: Any) -> str:
     """JSON text that is equal for equal values."""
     return json.dumps(value, sort_keys=True)

@@ -18,7 +18,7 @@ from ..errors import SearchSpaceError
 from . import assessor, experiments
 from .arguments import one_of, try_out, whole
 from .selection import Selection
-from .task import SEARCH, Task
+from .task import SEARCH, Task, task_of
 
 _logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class DartsTuner(Tuner):
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
         """The finished trials of an experiment that is resumed."""
         for trial in data:
-            self.selection.result(Task.of(trial['parameter']), trial['value'])
+            self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
 
     def _try_again(self, task: Task) -> bool:
         return task.key() not in assessor.STOPPED and self.selection.try_again(task)

@@ -18,6 +18,7 @@ from nni_darts_ext import apply_fixed_architecture
 def experiment(tmp_path):
     kept = configuration()
     made = Experiment(tmp_path)
+    made.run('nni-darts-ext', 'unregister')  # should a run before this one have been cut off
     made.listed = made.run('nnictl', 'algo', 'list')
     made.run('nni-darts-ext', 'register')
     yield made

@@ -13,7 +13,7 @@ SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('eval
 
 
 def experiment(folder, trials, optimize_mode='maximize'):
-    """Trials are (id, recorded parameters, reported id, value); as strings within strings where NNI does so."""
+    """Trials are (id, recorded task, value); as strings within strings where NNI does so."""
     (folder / 'db').mkdir(parents=True)
     database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
     database.executescript('''
@@ -23,22 +23,22 @@ def experiment(folder, trials, optimize_mode='maximize'):
                                         logDir text, nextSequenceId integer, revision integer);''')
     database.execute('insert into ExperimentProfile values (?, "x", 0, 0, 0, "", 0, 1)',
                      [json.dumps({'tuner': {'classArgs': {'optimize_mode': optimize_mode}}})])
-    for i, (trial, (recorded_id, task), reported_id, value) in enumerate(trials):
-        recorded = {'parameter_id': recorded_id, 'parameters': task.parameters()}
+    for i, (trial, task, value) in enumerate(trials):
+        recorded = {'parameter_id': i, 'parameters': task.parameters()}
         database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
         database.execute('insert into TrialJobEvent values (?, ?, "SUCCEEDED", null, "", ?)', [i, trial, i])
         if value is not None:
             database.execute('insert into MetricData values (?, ?, ?, "FINAL", 0, ?)',
-                             [i, trial, str(reported_id), json.dumps(json.dumps(value))])
+                             [i, trial, str(i), json.dumps(json.dumps(value))])
     database.commit()
     database.close()
     return str(folder)
 
 
-FOUND = [('t0', (0, SEARCH), 0, {'default': 0.4, 'architecture': {'edge': 'a'}}),
-         ('t1', (1, Task('search', 1, None, {'order': 2})), 1, {'default': 0.6, 'architecture': {'edge': 'b'}}),
-         ('t2', (2, A), 2, {'default': 0.7}), ('t3', (3, B), 3, {'default': 0.9}),
-         ('t4', (4, B._replace(seed=1)), 4, {'default': 0.8}), ('t5', (5, B._replace(phase='final')), 5, {'default': 0.95})]
+FOUND = [('t0', SEARCH, {'default': 0.4, 'architecture': {'edge': 'a'}}),
+         ('t1', Task('search', 1, None, {'order': 2}), {'default': 0.6, 'architecture': {'edge': 'b'}}),
+         ('t2', A, {'default': 0.7}), ('t3', B, {'default': 0.9}),
+         ('t4', B._replace(seed=1), {'default': 0.8}), ('t5', B._replace(phase='final'), {'default': 0.95})]
 
 
 def test_the_ranking_is_printed_and_the_best_architecture_written(tmp_path, capsys):
@@ -58,17 +58,11 @@ def test_the_smaller_is_the_better_where_the_experiment_minimises(tmp_path, caps
 
 
 def test_what_a_trial_says_of_itself_counts_where_nni_has_mixed_up_two(tmp_path, capsys):
-    mixed_up = [*FOUND[:2], ('t2', (2, A), 3, {'default': 0.9}), ('t3', (3, B), 2, {'default': 0.7})]
+    mixed_up = [*FOUND[:2], ('t2', A, {'default': 0.9, 'task': B.parameters()}),
+                ('t3', B, {'default': 0.7, 'task': A.parameters()})]
     main(['best', experiment(tmp_path / 'x', mixed_up), '--json'])
     assert [(one['architecture'], one['mean']) for one in json.loads(capsys.readouterr().out)] == [
         ({'edge': 'b'}, 0.9), ({'edge': 'a'}, 0.7)]
-
-
-def test_trials_of_a_resumed_experiment_may_share_an_id(tmp_path, capsys):
-    resumed = [*FOUND[:2], ('t2', (0, A), 0, {'default': 0.9}), ('t3', (1, B), 1, {'default': 0.7})]
-    main(['best', experiment(tmp_path / 'x', resumed), '--json'])
-    assert [(one['architecture'], one['mean']) for one in json.loads(capsys.readouterr().out)] == [
-        ({'edge': 'a'}, 0.9), ({'edge': 'b'}, 0.7)]
 
 
 def test_an_experiment_is_found_by_its_id(tmp_path, capsys):
@@ -82,7 +76,7 @@ def test_an_experiment_is_found_by_its_id(tmp_path, capsys):
 
 
 def test_an_experiment_without_anything_to_rank_says_so(tmp_path, capsys):
-    assert main(['best', experiment(tmp_path / 'x', [('t0', (0, SEARCH), 0, None)])]) == 1
+    assert main(['best', experiment(tmp_path / 'x', [('t0', SEARCH, None)])]) == 1
     assert 'No search of the experiment' in capsys.readouterr().err
     (tmp_path / 'y' / 'db').mkdir(parents=True)
     (tmp_path / 'y' / 'db' / 'nni.sqlite').write_text('no database')

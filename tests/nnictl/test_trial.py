@@ -52,7 +52,7 @@ def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(told):
 def test_an_architecture_is_trained_from_scratch(phase, epochs, told):
     told.parameters = {'phase': phase, 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
     trial.main(TINY)
-    assert len(told.intermediate) == epochs and told.final == [told.intermediate[-1]] and set(told.final[0]) == {'default'}
+    assert len(told.intermediate) == epochs and told.final == [told.intermediate[-1]] and set(told.final[0]) == {'default', 'task'}
 
 
 def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
@@ -62,7 +62,7 @@ def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
     monkeypatch.setattr(tiny, 'data', lambda: (training, validation, test))
     told.parameters = {'phase': 'final', 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
     trial.main(TINY)
-    assert told.final == [{'default': 0.0}] and told.intermediate[0]['default'] > 0
+    assert told.final[0]['default'] == 0.0 and told.intermediate[0]['default'] > 0
 
 
 def test_what_a_search_space_varies_must_be_an_option(told):
@@ -98,4 +98,4 @@ def test_three_calls_make_a_trial_script(told):
     assert begun.epoch(0.5, mutator)['skip_share'] >= 0.5
     begun.epoch(0.6)
     begun.result(0.7, mutator)
-    assert told.intermediate[1] == {'default': 0.6} and told.final[0]['architecture'] == mutator.export()
+    assert told.intermediate[1] == {'default': 0.6, 'task': told.parameters} and told.final[0]['architecture'] == mutator.export()

@@ -138,6 +138,14 @@ def test_a_resumed_experiment_does_nothing_twice():
     assert second.selection.ranking()[0].accuracies == {0: 0.7, 1: 0.7}
 
 
+def test_a_resumed_experiment_goes_by_what_results_say_of_themselves():
+    tuner = DartsTuner(searches=2)
+    tuner.update_search_space({})
+    tuner.import_data([{'parameter': {'phase': 'search', 'seed': 1}, 'value': {
+        'default': 0.5, 'architecture': {'edge': 'a'}, 'task': {'phase': 'search', 'seed': 0}}}])
+    assert Task('search', 1).parameters() in tuner.generate_multiple_parameters([0, 1])
+
+
 def test_every_combination_is_searched_with_every_seed_and_what_is_drawn_is_drawn_again_alike():
     space = {'order': {'_type': 'choice', '_value': [1, 2]}, 'epochs': {'_type': 'choice', '_value': [10, 20]},
              'arc_learning_rate': {'_type': 'loguniform', '_value': [1e-4, 1e-2]}}
