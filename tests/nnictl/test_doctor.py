@@ -110,7 +110,8 @@ def test_a_missing_pytorch_is_no_rot():
 
 @pytest.mark.parametrize('version, needs, fit', [
     ('3.11.0', '<3.12', True), ('3.12', '<3.12', False), ('3.12.0', '<3.12', False), ('80.10.2', '<81', True),
-    ('81', '<81', False), ('1.6.5.post0', '>=1.6,<1.7', True), ('1.5.10', '>=1.6,<1.7', False), ('2.13.0+cpu', '>=2', True), ('2', '>=2.0', True)])
+    ('81', '<81', False), ('1.6.5.post0', '>=1.6,<1.7', True), ('1.5.10', '>=1.6,<1.7', False),
+    ('2.13.0+cpu', '>=2', True), ('2', '>=2.0', True)])
 def test_bounds(version, needs, fit):
     assert rot.fits(version, needs) is fit
 
@@ -123,6 +124,11 @@ def test_all_that_concerns_a_failure_is_named_for_one_failure_hides_the_next():
     assert [(each.dependency, each.installed) for each in found] == [('setuptools', None), ('filelock', '3.29.0')]
     assert rot.mend(found, '/my env/python').endswith('/my env/python\' -m pip install "setuptools<81" "filelock<3.12"')
     assert rot.unexplained(found, {rot.NNICTL: 'No module named pkg_resources'}) == {}
+
+
+def test_a_dependency_that_nni_does_not_ask_for_is_also_missed():
+    found = rot.find('2.8', {'lightning': "ModuleNotFoundError: No module named 'pytorch_lightning'"}, INSTALLED, (3, 11))
+    assert rot.mend(found, 'python').endswith(' -m pip install "pytorch_lightning>=1.6,<1.7"')
 
 
 def test_what_works_has_not_rotted_whatever_its_version():
