@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_best)
 
     command = commands.add_parser('doctor', help='what works in this NNI, what has rotted around it, and what mends it',
-                                  description='Look at the NNI installation that this is in: what the plugin can offer there, what has '
-                                  'rotted, and the command that mends it. Changes nothing. Exits with 1 where nnictl would not start.')
+                                  description='Look at the NNI installation that this is in: what the plugin can offer there, '
+                                  'what has rotted, and the command that mends it. Changes nothing. Exits with 1 where nnictl '
+                                  'would not start.')
     doctor.add_arguments(command)
     command.set_defaults(run=doctor.run)
     return made

@@ -38,12 +38,14 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
         with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
             profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
             events = database.execute("select trialJobId, data from TrialJobEvent where data like '{%'").fetchall()
-            finals = database.execute("select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
+            finals = database.execute(
+                "select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
     except sqlite3.Error as error:
         raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
     recorded = {trial: _decoded(data).get('parameters') for trial, data in events}
+    profile = _decoded(profiles[0][0]) if profiles else {}
     values = [(trial, _decoded(data)) for trial, data in finals]
-    return (_decoded(profiles[0][0]) if profiles else {}), [(task_of(value, recorded.get(trial)), value) for trial, value in values]
+    return profile, [(task_of(value, recorded.get(trial)), value) for trial, value in values]
 
 
 def _decoded(data: str) -> Any:

@@ -9,7 +9,9 @@ import pytest
 from conftest import OFFERED
 
 from nni_darts_ext import hosts
-from nni_darts_ext.nnictl import doctor, probes, rot
+from nni_darts_ext.cli import main
+from nni_darts_ext.nnictl import doctor
+from nni_darts_ext.nnictl.doctor import probes, rot
 
 NNI = doctor.installed('nni')
 HEALTHY = doctor.Report('3.11.7', '/env/bin/python', '2.8', '2.0', probes.Nnictl(True, None),
@@ -68,14 +70,14 @@ def test_the_report_is_json_and_text(examined):
 
 @pytest.mark.skipif(NNI is not None, reason='there is an NNI here')
 def test_without_nni_it_says_which_the_plugin_works_with(capsys):
-    assert doctor.main([]) == 1
+    assert main(['doctor']) == 1
     said = capsys.readouterr().out
     assert 'There is no NNI' in said and 'NNI 2.0 - 3.0' in said and f'{sys.executable} -m pip install nni==' in said
 
 
 def test_json_is_all_that_is_printed(mocker, capsys):
     mocker.patch.object(doctor, 'examine', return_value=HEALTHY._replace(nnictl=probes.Nnictl(False, 'why'), rot=[FILELOCK]))
-    assert doctor.main(['--json']) == 1
+    assert main(['doctor', '--json']) == 1
     said = json.loads(capsys.readouterr().out)
     assert set(said) == {'python', 'executable', 'nni', 'torch', 'nnictl', 'families', 'uses', 'rot', 'unexplained', 'mend',
                          'mend_all', 'status'}
@@ -86,7 +88,7 @@ def test_json_is_all_that_is_printed(mocker, capsys):
 
 def test_a_healthy_installation_is_a_few_lines(mocker, capsys):
     mocker.patch.object(doctor, 'examine', return_value=HEALTHY)
-    assert doctor.main([]) == 0
+    assert main(['doctor']) == 0
     assert capsys.readouterr().out.splitlines() == [
         'NNI 2.8, PyTorch 2.0, Python 3.11.7 (/env/bin/python)', '', 'nnictl      starts', 'classic     offered',
         'retiarii    offered', 'lightning   offered', 'nas         not in NNI 2.8, but in NNI 3.0', '', 'Nothing has rotted.']

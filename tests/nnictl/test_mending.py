@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_darts_ext.nnictl import rot
+from nni_darts_ext.nnictl.doctor import rot
 
 pytestmark = pytest.mark.slow_environments
 
@@ -66,7 +66,7 @@ class Venv:
         assert ended.returncode == 0, ended.stderr
 
     def doctor(self):
-        ended = self.run([str(self.python), '-m', 'nni_darts_ext.nnictl.doctor', '--json'])
+        ended = self.run([str(self.python), '-m', 'nni_darts_ext', 'doctor', '--json'])
         report = json.loads(ended.stdout)
         assert ended.returncode == report['status'] == (0 if report['nnictl']['starts'] else 1)
         return report
@@ -122,7 +122,7 @@ def test_its_advice_followed_makes_nnictl_start(venv, dependency):
 def test_an_environment_with_the_latest_of_everything_is_mended_by_one_command(venv):
     venv.install('nni==2.2', 'setuptools>=81', 'filelock>=3.12', 'ruamel.yaml>=0.18')
     assert venv.experiment()[0] is None
-    printed = venv.run([str(venv.python), '-m', 'nni_darts_ext.nnictl.doctor'])
+    printed = venv.run([str(venv.python), '-m', 'nni_darts_ext', 'doctor'])
     assert printed.returncode == 1 and 'DOES NOT START' in printed.stdout
     advice, = {line.strip() for line in printed.stdout.splitlines() if '-m pip install' in line and 'numpy' not in line}
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from ..hosts import FAMILIES
+from ...hosts import FAMILIES
 from . import probes, rot
 
 NNI = 'NNI 2.0 - 3.0'
@@ -172,14 +172,3 @@ def run(args: argparse.Namespace) -> int:
     report = examine()
     print(json.dumps(report.as_dict(), indent=2) if args.json else render(report))
     return report.status
-
-
-def main(argv: Optional[List[str]] = None) -> int:
-    """``python -m nni_darts_ext.nnictl.doctor``"""
-    parser = argparse.ArgumentParser('nni_darts_ext.nnictl.doctor', description=__doc__)
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
-
-
-if __name__ == '__main__':
-    sys.exit(main())

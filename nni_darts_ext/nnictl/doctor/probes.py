@@ -24,7 +24,7 @@ from typing import Dict, Iterator, Mapping, NamedTuple, Optional
 
 from .rot import ASSESSOR, EVALUATOR, SEARCH, parse
 
-PACKAGE = str(Path(__file__).resolve().parents[2])
+PACKAGE = str(Path(__file__).resolve().parents[3])
 """The folder that this package lies in, for the processes to import it from, wherever they run."""
 
 LIMIT = 120
