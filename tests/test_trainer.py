@@ -86,7 +86,7 @@ def test_neither_step_touches_what_the_other_owns():
     search.loss = lambda output, labels: (seen.append([p.requires_grad for p in (search.model.classifier.weight,
                                                                               *search.mutator.parameters())])
                                           or loss(output, labels))
-    search._architecture_step(batches(1)[0][1])
+    search._architecture_step(*reversed(batches(1)[0]))
     assert all(parameter.grad is None for parameter in search.model.parameters())
     arch_gradients = [parameter.grad.clone() for parameter in search.mutator.parameters()]
     search._weight_step(batches(1)[0][0])
@@ -141,7 +141,7 @@ class Stream(IterableDataset):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(unrolled=True), 'unrolled=True'),
+    (dict(unrolled='second'), "unrolled='second'.*False.*True"),
     (dict(split=1.0), r'split=1\.0'),
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
