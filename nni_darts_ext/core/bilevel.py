@@ -92,8 +92,10 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     """The gradient through one virtual step, approximated: four forward and backward passes, all of them ordinary.
 
     The weights move by ``radius`` to either side of w, along ``dV/dw'`` (with several parameter groups, each part times its
-    group's learning rate). Through ReLU and max pooling the quotient is noise at the paper's radius; they are linear almost
-    everywhere, so :func:`unrolled_exact` has no such error.
+    group's learning rate). On the way they cross kinks of ReLU and max pooling, and the quotient counts these: on a small
+    network of the paper's space (``examples/unrolled.py``), where the implicit term is 24 to 32 % of the gradient, it missed 10
+    to 14 % of the gradient at radius 0.01 and up to twenty times the gradient at smaller ones. :func:`unrolled_exact` was
+    right to 5e-7 in float32, in the same time, 4 to 6 times that of the first order; only its memory is more.
 
     Parameters are those of :func:`unrolled_exact`, and ``radius``, default 0.01 (source: the paper).
     """
@@ -244,7 +246,7 @@ def _twice_differentiable() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in ('derivative for', 'differentiate twice', 'double backward')):
+        if not any(sign in str(error) for sign in ('derivative for', 'double backward')):
             raise
         raise TrainingError(f'The exact second order needs second derivatives, which this model does not have everywhere: '
                             f'{error}. Use unrolled=\'finite_difference\', or unrolled=False.') from error
