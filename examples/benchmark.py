@@ -1,6 +1,7 @@
 """The search step against NNI's own, side by side on the paper's space, by NNI's own trainer (2.0 - 2.8) or strategy (3.0).
 
-Both sides take whole epochs of first-order steps on the same random images, in turns, so that what else the machine does hits both.
+Both sides take whole epochs of first-order steps on the same random images, in turns, so that what else the machine does
+hits both.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def trainer_of(trainer_class, mutator_class, arguments, **options):
     return lambda: trainer.train_one_epoch(-1)
 
 
-def strategy_of(strategy, arguments):
+def strategy_of(strategy, arguments, **options):
     import warnings
 
     from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
@@ -65,7 +66,7 @@ def strategy_of(strategy, arguments):
                           logger=False, accelerator='cpu', num_sanity_val_steps=0)
         loaders = [DataLoader(data, arguments.batch_size) for _ in range(2)]
         model = PaperSpace(arguments.channels, arguments.cells, arguments.nodes)
-        experiment = NasExperiment(model, Lightning(Module(), trainer, *loaders), strategy())
+        experiment = NasExperiment(model, Lightning(Module(), trainer, *loaders), strategy(**options))
         try:
             experiment.run()
         finally:
@@ -86,9 +87,9 @@ def sides(arguments):
         from nni.algorithms.nas.pytorch.darts import DartsMutator, DartsTrainer
     except ImportError:
         from nni.nas.strategy import DARTS
-        return strategy_of(DARTS, arguments), strategy_of(nni_darts_ext.DARTS, arguments)
+        return strategy_of(DARTS, arguments), strategy_of(nni_darts_ext.DARTS, arguments, channels_last=arguments.channels_last)
     theirs = trainer_of(DartsTrainer, DartsMutator, arguments)
-    ours = trainer_of(nni_darts_ext.DartsTrainer, nni_darts_ext.DartsMutator, arguments)
+    ours = trainer_of(nni_darts_ext.DartsTrainer, nni_darts_ext.DartsMutator, arguments, channels_last=arguments.channels_last)
     return (lambda: timed(theirs, arguments.steps)), (lambda: timed(ours, arguments.steps))
 
 
@@ -99,6 +100,7 @@ def main():
     parser.add_argument('--nodes', type=int, default=4)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--steps', type=int, default=3, help='of each measurement')
+    parser.add_argument('--channels-last', action='store_true')
     parser.add_argument('--rounds', type=int, default=5)
     arguments = parser.parse_args()
     theirs, ours = sides(arguments)

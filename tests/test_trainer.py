@@ -10,6 +10,7 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 
 
@@ -167,6 +168,35 @@ def test_logits_that_are_no_numbers_any_more_are_reported_in_the_same_epoch():
     with pytest.raises(LogitsError, match='learning rate that is too high'):
         search.train()
     assert len(search.history) == 1
+
+
+def test_channels_last_gives_the_same_search_in_another_layout():
+    class Images(dnn.ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.edge = dnn.LayerChoice([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)], key='edge')
+            self.classifier = nn.Linear(4, 2)
+
+        def forward(self, x):
+            layouts.add(x.is_contiguous(memory_format=torch.channels_last))
+            return self.classifier(torch.relu(self.edge(x)).mean((2, 3)))
+
+    def search(**options):
+        torch.manual_seed(0)
+        layouts.clear()
+        model = Images().double()
+        data = TensorDataset(torch.randn(12, 3, 5, 5).double(), torch.randint(2, (12,)))
+        found = trainer(model, data, num_epochs=2, **options)
+        found.train()
+        return found
+    layouts = set()
+    plain = search()
+    assert layouts == {False}
+    other = search(channels_last=True)
+    assert layouts == {True}
+    assert other.model.edge[0].weight.is_contiguous(memory_format=torch.channels_last)
+    for one, two in zip([*plain.model.parameters(), *logits(plain)], [*other.model.parameters(), *logits(other)]):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
 def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the_weight_step_does():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, TrainingError
+from . import layout
 from .bilevel import Unrolled, frozen, give
 from .derivation import derive
 from .export import to_sample
@@ -126,6 +127,8 @@ class BilevelSteps:
 
     unrolled: Optional[Unrolled] = None
     """The estimator of the second order; None for the first."""
+    channels_last = False
+    """Whether images are laid out that way. The model should be, too."""
     trainer: Any
 
     def _inner(self) -> Any:
@@ -143,6 +146,8 @@ class BilevelSteps:
     def take_steps(self, batch: Any, batch_idx: int, search: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
         logits = self.arch_parameters()  # type: ignore[attr-defined]
+        if self.channels_last:
+            batch = layout.channels_last(batch)
         if search:
             self._architecture_step(batch, batch_idx, logits)
         with frozen(logits):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.bilevel import choose
+from ..core.layout import lay_out
 from ..core.logits import Logits
 from ..core.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..core.space import Choice, refuse_nested
@@ -47,7 +48,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
 
     def __init__(self, inner_module: Any, mutation_hooks: Optional[List[Any]] = None, zero_op_wins: bool = False,
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, unrolled: Union[bool, str] = False,
-                 **kwargs: Any) -> None:
+                 channels_last: bool = False, **kwargs: Any) -> None:
         paths = {module: path for path, module in inner_module.model.named_modules()}
         in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
         taken: Dict[nn.Module, Choice] = {}
@@ -55,7 +56,9 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
-        self.unrolled = choose(unrolled)
+        self.unrolled, self.channels_last = choose(unrolled), channels_last
+        if channels_last:
+            lay_out(inner_module)
         self.search = OneShotSearch()
         self.search.zero_op_wins = zero_op_wins
         self.search.take(taken, [choice.key for choice in taken.values()], choose_from)
@@ -156,6 +159,9 @@ class DARTS(NniDARTS):
         step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
         order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
         the virtual weights; what it logs on the training batch beforehand is not passed on.
+    channels_last
+        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
+        faster for convolutions and poolings on most devices. Default False.
     **kwargs
         Those of that NNI's own ``DARTS``: ``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on
         ``gradient_clip_val``.

@@ -231,6 +231,20 @@ def test_cell_repeat_and_value_choices_work_as_in_nni():
     assert len(own) > 1 and not own & {p for group in weights.param_groups for p in group['params']}
 
 
+def test_channels_last_reaches_batches_and_weights():
+    seen = set()
+
+    class Watching(Module):
+        def training_step(self, batch, batch_idx):
+            seen.add(batch[0].stride())
+            return super().training_step(batch, batch_idx)
+    module = Watching(torch.optim.Adam)
+    search(Everything(), lightning.DARTS(channels_last=True), images(2), module=module)
+    assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
+    four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
+    assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
 def test_nnis_own_darts_space_is_searched_exported_and_trained():
     hub = pytest.importorskip('nni.retiarii.hub.pytorch', reason='this NNI has no hub')
     if not hasattr(hub, 'DARTS'):

@@ -330,6 +330,20 @@ def test_the_second_order_under_scaled_losses_is_refused():
         type(module).trainer = property_of_nni
 
 
+def test_channels_last_reaches_batches_and_weights():
+    seen = set()
+
+    class Watching(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            seen.add(batch[0].stride())
+            return super().training_step(batch, batch_idx)
+    module = Watching()
+    nas_experiment.search(Everything(), DARTS(channels_last=True), module, images(2, 6, 1, 2))
+    assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
+    four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
+    assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
 def test_an_order_that_there_is_not_is_refused_at_construction():
     with pytest.raises(TrainingError, match="unrolled='second'"):
         DARTS(unrolled='second')
