@@ -74,7 +74,7 @@ def _is_plain(module: nn.Module, kind: Any) -> bool:
 
 
 def _scales(module: nn.Module, value: Any, weight: Tensor) -> bool:
-    return (any(type(module) is kind and _is_plain(module, kind) for kind in _NORMS) and module._parameters['weight'] is None
+    return (any(_is_plain(module, kind) for kind in _NORMS) and module._parameters['weight'] is None
             and isinstance(value, Tensor) and value.dtype == weight.dtype)
 
 

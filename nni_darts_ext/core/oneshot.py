@@ -146,6 +146,10 @@ class BilevelSteps:
     def take_steps(self, batch: Any, batch_idx: int, search: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
         logits = self.arch_parameters()  # type: ignore[attr-defined]
+        if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
+            for module in self.modules():  # type: ignore[attr-defined]
+                if isinstance(module, Logits):
+                    module.train(module.training)
         if self.channels_last:
             batch = layout.channels_last(batch)
         if search:

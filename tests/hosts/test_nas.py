@@ -28,7 +28,15 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DARTS, DartsMutator, EvaluatorError, SearchSpaceError, TrainingError, apply_fixed_architecture
+from nni_darts_ext import (
+    DARTS,
+    DartsMutator,
+    EvaluatorError,
+    LogitsError,
+    SearchSpaceError,
+    TrainingError,
+    apply_fixed_architecture,
+)
 from nni_darts_ext.hosts.nas.penalty import penalize
 
 
@@ -275,6 +283,11 @@ def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
     def reads_of(n):
         return reads.count(monkeypatch, lambda: search(steps=n, unrolled=unrolled, log_prob_every_n_step=100))
     assert reads_of(2) == reads_of(9) > 0
+
+
+def test_logits_that_are_no_numbers_any_more_are_reported_in_the_next_epoch():
+    with pytest.raises(LogitsError, match='learning rate that is too high'):
+        search(arc_learning_rate=math.inf, trainer={'max_epochs': 2})
 
 
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
