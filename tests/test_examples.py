@@ -25,3 +25,18 @@ def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
     assert {'normal_2_0', 'normal_2_inputs', 'reduce_4_3', 'reduce_4_inputs'} <= set(found)
     assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
     assert 'Test accuracy after 2 epochs from scratch' in ran.stdout
+
+
+TINY = ['--channels', '2', '--cells', '3', '--nodes', '1', '--batch-size', '2', '--steps', '2']
+
+
+@pytest.mark.parametrize('script, families, options, expected', [
+    ('unrolled.py', list(OFFERED), ['--seeds', '1'], 'exact'),
+    ('benchmark.py', ['classic', 'nas'], ['--rounds', '1', '--channels-last'], 'of the time of NNI')])
+def test_what_measures_runs(script, families, options, expected, tmp_path):
+    if all(OFFERED[family] for family in families):
+        pytest.skip('NNI has nothing here to measure against')
+    ran = subprocess.run([sys.executable, str(EXAMPLES / script), *TINY, *options], cwd=str(tmp_path),
+                         env={**os.environ, 'NNI_CONFIG_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
+    assert ran.returncode == 0 and expected in ran.stdout, ran.stdout
