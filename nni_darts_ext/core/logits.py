@@ -43,8 +43,8 @@ class Logits(nn.Module):
     edge, to see which candidates need not run and whether the logits are numbers at all, in the first pass after they may have
     been written: after the mapping handed the parameter out (``choices[key]``, ``values()``, ``items()``), after :meth:`cut`,
     :meth:`restore` and ``load_state_dict``, and after ``train()`` or ``eval()``, that is in every epoch. What is written into a
-    parameter that was kept from earlier counts at once, cuts included; only, the candidate runs, with weight 0, until the
-    next reading.
+    parameter that was kept from earlier counts at once, cuts included; only, which candidates run is decided anew at the next
+    reading, until when a cut one runs with weight 0.
     """
 
     def __init__(self) -> None:
