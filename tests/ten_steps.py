@@ -56,6 +56,34 @@ def run(model, mutator, data):
     return seen
 
 
+def unrolled_by_the_core(unrolled, steps=4):
+    """The logits after some steps of the second order, from the core's estimator and nothing else of the package's loops."""
+    from nni_darts_ext import DartsMutator
+    from nni_darts_ext.core import bilevel
+    estimate = {'finite_difference': bilevel.unrolled_finite_difference}.get(unrolled, bilevel.unrolled_exact)
+    model, data = model_and_data()
+    mutator = DartsMutator(model).double()
+    start_logits(mutator.choices)
+    logits = list(mutator.parameters())
+    for_weights, for_logits = optimizers(model.parameters(), logits)
+
+    def loss_on(batch):
+        def loss():
+            mutator.reset()
+            return nn.functional.cross_entropy(model(batch[0]), batch[1])
+        return loss
+    for training, validation in data[:steps]:
+        gradients = estimate(loss_on(training), loss_on(validation), logits, [for_weights], model)
+        for parameter, gradient in zip(logits, gradients):
+            parameter.grad = gradient
+        for_logits.step()
+        for_weights.zero_grad()
+        loss_on(training)().backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        for_weights.step()
+    return {key: logits.tolist() for key, logits in mutator.choices.items()}
+
+
 def recorded():
     return json.loads(RECORD.read_text())
 

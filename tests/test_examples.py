@@ -33,3 +33,18 @@ def test_a_trial_script_of_ones_own_runs_outside_an_experiment_too(tmp_path):
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
     assert ran.returncode == 0, ran.stdout
     assert 'normal_2_inputs' in json.loads((tmp_path / 'architecture.json').read_text())
+
+
+TINY = ['--channels', '2', '--cells', '3', '--nodes', '1', '--batch-size', '2', '--steps', '2']
+
+
+@pytest.mark.parametrize('script, families, options, expected', [
+    ('unrolled.py', list(OFFERED), ['--seeds', '1'], 'exact'),
+    ('benchmark.py', ['classic', 'nas'], ['--rounds', '1', '--channels-last'], 'of the time of NNI')])
+def test_what_measures_runs(script, families, options, expected, tmp_path):
+    if all(OFFERED[family] for family in families):
+        pytest.skip('NNI has nothing here to measure against')
+    ran = subprocess.run([sys.executable, str(EXAMPLES / script), *TINY, *options], cwd=str(tmp_path),
+                         env={**os.environ, 'NNI_CONFIG_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
+    assert ran.returncode == 0 and expected in ran.stdout, ran.stdout

@@ -45,6 +45,30 @@ def test_mutator_and_trainer_take_the_recorded_ten_steps(family, monkeypatch):
                           ten_steps.recorded(), 1e-9)
 
 
+@pytest.mark.parametrize('unrolled', [True, 'exact', 'finite_difference'])
+@pytest.mark.parametrize('family', WITH_CHOICES)
+def test_the_second_order_of_the_trainer_is_the_cores(family, unrolled, monkeypatch):
+    expected = ten_steps.unrolled_by_the_core(unrolled)
+    monkeypatch.setenv(hosts.PREFERENCE, family)
+    model, data = ten_steps.model_and_data()
+    for_weights, _ = ten_steps.optimizers(model.parameters(), [torch.zeros(1)])
+    trainer = DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, for_weights, 1, tuple(zip(*data[:4])),
+                           device='cpu', arc_learning_rate=ten_steps.ARC_LR, unrolled=unrolled)
+    trainer.mutator.double()
+    ten_steps.start_logits(trainer.mutator.choices)
+    trainer.fit()
+    found = {key: logits.tolist() for key, logits in trainer.mutator.choices.items()}
+    ten_steps.assert_same({'logits': found}, {'logits': expected}, 1e-9)
+    assert max(abs(one - other) for key in found  # and it is another than the first
+               for one, other in zip(found[key], first_order()[key])) > 1e-6
+
+
+def first_order():
+    from nni_darts_ext import DartsMutator
+    model, data = ten_steps.model_and_data()
+    return ten_steps.run(model, DartsMutator(model).double(), data[:4])['logits']
+
+
 def by_the_core(model, choices, x):
     """The supernet's output from the core alone; only the candidates are the model's."""
     for cell in model.cells:

@@ -3,13 +3,15 @@
 import json
 
 import pytest
+import reads
 import ten_steps
 import torch
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError, apply_fixed_architecture
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 
 
 def accuracy(output, labels):
@@ -86,7 +88,7 @@ def test_neither_step_touches_what_the_other_owns():
     search.loss = lambda output, labels: (seen.append([p.requires_grad for p in (search.model.classifier.weight,
                                                                               *search.mutator.parameters())])
                                           or loss(output, labels))
-    search._architecture_step(batches(1)[0][1])
+    search._architecture_step(*reversed(batches(1)[0]))
     assert all(parameter.grad is None for parameter in search.model.parameters())
     arch_gradients = [parameter.grad.clone() for parameter in search.mutator.parameters()]
     search._weight_step(batches(1)[0][0])
@@ -135,13 +137,84 @@ def test_retiariis_arguments_are_understood():
     assert set(search.export()) == {'node0', 'node1', *search.mutator.choices}
 
 
+@pytest.mark.parametrize('log_frequency', [None, 100])
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_the_host_reads_no_numbers_in_a_step(unrolled, log_frequency, monkeypatch):
+    def reads_of(n):
+        model = write_weights(Cells(TWO_NODES, cells=2, named=True))
+        search = DartsTrainer(
+            model, nn.functional.cross_entropy, lambda output, labels: {'acc': (output.argmax(1) == labels).double().mean()},
+            torch.optim.SGD(model.parameters(), 0.05, momentum=0.9), 1, tuple(zip(*batches(n))), dataset_valid=batches(1)[0],
+            unrolled=unrolled, mutator=DartsMutator(model).double(), device='cpu', log_frequency=log_frequency)
+        search.ctrl_optim = torch.optim.SGD(search.mutator.parameters(), 0.1)  # Adam's own counter is a tensor of the host
+        return reads.count(monkeypatch, search.train, whose='')
+    assert reads_of(2) == reads_of(9) > 0
+
+
+def test_means_of_tensors_and_of_numbers_are_the_same():
+    def history(as_number):
+        torch.manual_seed(0)
+        search = trainer(num_epochs=2, log_frequency=1)
+        search.metrics = lambda output, labels: {'acc': as_number((output.argmax(1) == labels).double().mean())}
+        search.train()
+        return search.history
+    assert history(float) == history(lambda value: value) == history(lambda value: value.reshape(1).requires_grad_())
+    assert all(type(value) is float for epoch in history(lambda value: value) for value in epoch['train'].values())
+
+
+def test_logits_that_are_no_numbers_any_more_are_reported_in_the_same_epoch():
+    search = trainer(num_epochs=5, loss=lambda output, labels: 1e10 * nn.functional.cross_entropy(output, labels))
+    search.ctrl_optim = torch.optim.SGD(search.mutator.parameters(), 1e308)
+    with pytest.raises(LogitsError, match='learning rate that is too high'):
+        search.train()
+    assert len(search.history) == 1
+
+
+def test_channels_last_gives_the_same_search_in_another_layout():
+    class Images(dnn.ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.edge = dnn.LayerChoice([nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 4, 1)], key='edge')
+            self.classifier = nn.Linear(4, 2)
+
+        def forward(self, x):
+            layouts.add(x.is_contiguous(memory_format=torch.channels_last))
+            return self.classifier(torch.relu(self.edge(x)).mean((2, 3)))
+
+    def search(**options):
+        torch.manual_seed(0)
+        layouts.clear()
+        model = Images().double()
+        data = TensorDataset(torch.randn(12, 3, 5, 5).double(), torch.randint(2, (12,)))
+        found = trainer(model, data, num_epochs=2, **options)
+        found.train()
+        return found
+    layouts = set()
+    plain = search()
+    assert layouts == {False}
+    other = search(channels_last=True)
+    assert layouts == {True}
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in other.model.parameters() if p.dim() == 4)
+    for one, two in zip([*plain.model.parameters(), *logits(plain)], [*other.model.parameters(), *logits(other)]):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+
+
+def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the_weight_step_does():
+    search = trainer(data=tuple(zip(*batches(3))), unrolled=True)
+    counters = [buffer for name, buffer in search.model.named_buffers() if 'num_batches' in name]
+    state = torch.get_rng_state()
+    search.train(validate=False)
+    assert counters and all(counter == 3 for counter in counters)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(unrolled=True), 'unrolled=True'),
+    (dict(unrolled='second'), "unrolled='second'.*False.*True"),
     (dict(split=1.0), r'split=1\.0'),
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),

@@ -6,6 +6,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
 :mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.layout`             how images lie in memory
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)
@@ -14,6 +15,6 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.oneshot`           what a one-shot strategy adds to a model
 :mod:`.trainer`           the search loop
-:mod:`.bilevel`           what belongs to the architecture step and what to the weight step
+:mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step
 ========================  ==========================================================================
 """

@@ -7,7 +7,7 @@ nothing (Liu et al., section 2.2 with the "none" operation of the authors' code)
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +38,21 @@ class Logits(nn.Module):
     ``-inf`` does not survive an optimiser (weight decay alone makes it NaN), so a cut is remembered beside the
     parameter, whose entry is held at 0 and gets a gradient of 0: optimisers see finite numbers only. ``state_dict``
     spells a cut ``-inf`` again, and loading one takes it up.
+
+    **Reading.** To relax an edge is work for the device alone: the host does not wait for the numbers. It reads those of an
+    edge, to see which candidates need not run and whether the logits are numbers at all, in the first pass after they may have
+    been written: after the mapping handed the parameter out (``choices[key]``, ``values()``, ``items()``), after :meth:`cut`,
+    :meth:`restore` and ``load_state_dict``, and after ``train()`` or ``eval()``, that is in every epoch. What is written into a
+    parameter that was kept from earlier counts at once, cuts included; only, which candidates run is decided anew at the next
+    reading, until when a cut one runs with weight 0.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._cut: Dict[str, Set[int]] = {}
+        self._cut: Dict[str, Tensor] = {}
+        """Of the shape of the logits, true where they are cut."""
+        self._live: Dict[str, Tuple[int, ...]] = {}
+        """The candidates that run, of the edges that need not be read."""
 
     # The mapping ---------------------------------------------------------------------------------------------------
 
@@ -55,14 +65,19 @@ class Logits(nn.Module):
     def __setitem__(self, key: str, logits: nn.Parameter) -> None:
         if not isinstance(logits, nn.Parameter) or logits.dim() != 1:
             raise LogitsError(f'The logits of {key!r} must be an nn.Parameter of one dimension, got {logits!r}.')
-        if key in self and len(self[key]) != len(logits):
-            raise LogitsError(f'The logits of {key!r} must stay {len(self[key])} numbers (the candidates and the '
+        if key in self and len(self._get(key)) != len(logits):
+            raise LogitsError(f'The logits of {key!r} must stay {len(self._get(key))} numbers (the candidates and the '
                               f'zero op), got {len(logits)}.')
         # Not register_parameter: it refuses names that attributes have, such as "keys".
         self._parameters[_to_name(key)] = logits
-        self._cut[key] = set()
+        self._cut[key] = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
+        self._live.pop(key, None)
 
     def __getitem__(self, key: str) -> nn.Parameter:
+        self._live.pop(key, None)  # who asks may write
+        return self._get(key)
+
+    def _get(self, key: str) -> nn.Parameter:
         logits = self._parameters.get(_to_name(key))
         if logits is None:
             raise KeyError(key)
@@ -94,9 +109,13 @@ class Logits(nn.Module):
         Raises
         ------
         LogitsError
-            A logit is NaN or ``+inf``, or the candidates and the zero op are all cut.
+            A logit is NaN or ``+inf``, or the candidates and the zero op are all cut. Found out when the edge is read.
         """
-        return Relaxed.of(self.probabilities(key)[:-1])
+        weights = self.probabilities(key)[:-1]
+        if key not in self._live:
+            self._check(key)
+            self._live[key] = Relaxed.of(weights).live
+        return Relaxed(weights, self._live[key])
 
     def probabilities(self, key: str) -> Tensor:
         """Shape ``(n + 1,)``: the softmax of the logits, zero op last. Cut entries are exactly 0."""
@@ -104,49 +123,59 @@ class Logits(nn.Module):
 
     def effective(self, key: str) -> Tensor:
         """The logits with ``-inf`` at the cuts, shape ``(n + 1,)``; the gradient at a cut is 0."""
-        logits = self[key]
-        cut = self._take_up_cuts(key)
-        if not cut:
-            return logits
-        return logits.index_fill(0, torch.tensor(sorted(cut), device=logits.device), -math.inf)
+        return self._get(key).masked_fill(self._take_up_cuts(key), -math.inf)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first logits are; the CPU without any."""
+        return next((logits.device for logits in self.parameters()), torch.device('cpu'))
+
+    def train(self, mode: bool = True) -> Logits:
+        self._live.clear()
+        return super().train(mode)
 
     # Cuts ----------------------------------------------------------------------------------------------------------
 
     def cut(self, key: str, index: int) -> None:
         """Remove a candidate from its edge: weight 0, not run, gradient 0. Index n stands for the zero op."""
         index = range(len(self[key]))[index]
-        self._check_something_left(key, self._take_up_cuts(key) | {index})
+        self._check_something_left(key, len({*self.cuts(key), index}))
         self[key].data[index] = -math.inf
         self._take_up_cuts(key)
 
     def restore(self, key: str, index: int, value: float = 0.0) -> None:
         """Undo a cut. The logit starts again at ``value``."""
-        self._take_up_cuts(key)
-        self._cut[key].discard(range(len(self[key]))[index])
+        cut = self._take_up_cuts(key).clone()
+        cut[index] = False
+        self._cut[key] = cut
         self[key].data[index] = value
 
     def cuts(self, key: str) -> Tuple[int, ...]:
         """The entries of ``key`` that are cut, in ascending order."""
-        return tuple(sorted(self._take_up_cuts(key)))
+        return tuple(i for i, is_cut in enumerate(self._take_up_cuts(key).tolist()) if is_cut)
 
-    def _take_up_cuts(self, key: str) -> Set[int]:
-        """Learn of ``-inf`` that users wrote, and hold the cut entries at 0 whatever an optimiser did to them."""
-        data, cut = self[key].data, self._cut[key]
-        values = data.tolist()
-        cut.update(i for i, value in enumerate(values) if value == -math.inf)
-        for i, value in enumerate(values):
-            if i in cut:
-                if value != 0:
-                    data[i] = 0.0
-            elif not math.isfinite(value):
+    def _take_up_cuts(self, key: str) -> Tensor:
+        """Learn of ``-inf`` that users wrote, and hold the cut entries at 0 whatever an optimiser did to them.
+
+        Where, the device decides: a mask, new each time, for graphs keep the old one.
+        """
+        data = self._get(key).data
+        cut = self._cut[key] = self._cut[key].to(data.device) | (data == -math.inf)
+        data.masked_fill_(cut, 0.0)
+        return cut
+
+    def _check(self, key: str) -> None:
+        """Read the logits of an edge, and raise if they have no answer."""
+        n_cut = len(self.cuts(key))
+        for i, value in enumerate(self._get(key).tolist()):
+            if not math.isfinite(value):
                 raise LogitsError(
                     f'Logit {i} of {key!r} is {value}. Logits are finite, or -inf for a candidate that is cut. '
                     'Look for a learning rate that is too high or a loss that is not finite.')
-        self._check_something_left(key, cut)
-        return cut
+        self._check_something_left(key, n_cut)
 
-    def _check_something_left(self, key: str, cut: Set[int]) -> None:
-        if len(cut) == len(self[key]):
+    def _check_something_left(self, key: str, n_cut: int) -> None:
+        if n_cut == len(self._get(key)):
             raise LogitsError(f'The candidates of {key!r} and its zero op would all be cut: nothing is left to compute. '
                               'Leave at least one of them, or restore one.')
 
@@ -155,18 +184,19 @@ class Logits(nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for key in self:
-            if self._take_up_cuts(key):
+            if self.cuts(key):
                 destination[prefix + _to_name(key)] = self.effective(key).detach()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         for key in self:
             if prefix + _to_name(key) in state_dict:
-                self._cut[key].clear()
-                self._take_up_cuts(key)
+                self._cut[key] = torch.zeros_like(self._cut[key])
+                self._live.pop(key, None)
+                self._check(key)
 
     def extra_repr(self) -> str:
-        return '\n'.join(f'{key!r}: {len(self[key]) - 1} candidates and the zero op' for key in self)
+        return '\n'.join(f'{key!r}: {len(self._get(key)) - 1} candidates and the zero op' for key in self)
 
 
 def _to_name(key: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import SearchSpaceError
 from . import export
 from .derivation import Derivation, derive
-from .logits import Logits
+from .logits import Logits, Relaxed
 from .relaxation import Relaxation, relax
 from .space import Choice, Name, SearchSpace
 
@@ -37,11 +37,13 @@ class MutatorInterface:
     _zero_op_wins: bool
     _relaxation: Relaxation
     _cache: Dict[str, Tensor]
+    _relaxed: Dict[str, Relaxed]
 
     def _open(self, space: SearchSpace, zero_op_wins: bool) -> None:
         self.space = space
         self._zero_op_wins = zero_op_wins
         self._cache = {}
+        self._relaxed = {}
         self.choices = Logits()
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
@@ -57,7 +59,7 @@ class MutatorInterface:
 
     def device(self) -> torch.device:
         """Where the logits are."""
-        return self.choices.values()[0].device
+        return self.choices.device
 
     def reset(self) -> None:
         """Take the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do."""
@@ -72,7 +74,8 @@ class MutatorInterface:
             For each LayerChoice its weights, a float tensor of shape ``(n,)``, differentiable in the logits;
             for each InputChoice a bool tensor of ones, shape ``(n_candidates,)``.
         """
-        sampled = {key: self.choices.relax(key).weights for key in self.space.edges}
+        self._relaxed = {key: self.choices.relax(key) for key in self.space.edges}
+        sampled = {key: relaxed.weights for key, relaxed in self._relaxed.items()}
         sampled.update((node.key, torch.ones(len(node.choose_from), dtype=torch.bool, device=self.device()))
                        for node in self.space.inputs.values())
         return sampled
@@ -108,6 +111,11 @@ class MutatorInterface:
     def restore(self, key: str, candidate: Name) -> None:
         """Undo :meth:`cut`; the logit starts again at 0."""
         self.choices.restore(key, self._index(key, candidate))
+
+    def _as_relaxed(self, key: str, weights: Tensor) -> Relaxed:
+        """The relaxation that the weights of an edge are of. Weights that someone else has sampled must be read."""
+        relaxed = self._relaxed.get(key)
+        return relaxed if relaxed is not None and relaxed.weights is weights else Relaxed.of(weights)
 
     def _index(self, key: str, candidate: Name) -> int:
         edge = self.space.edges.get(key)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from ..errors import SearchSpaceError
+from ..errors import SearchSpaceError, TrainingError
+from . import layout
+from .bilevel import Unrolled, frozen, give
 from .derivation import derive
 from .export import to_sample
 from .logits import Logits
@@ -66,6 +70,13 @@ class OneShotSearch(nn.Module):
         return {edge.key: dict(zip((*edge.names, ZERO_OP), self.choices.probabilities(edge.key).unbind()))
                 for edge in self._edges()}
 
+    def numbers(self) -> Dict[str, Dict[Any, float]]:
+        """:meth:`probabilities` as plain numbers, all read at once."""
+        probabilities = self.probabilities()
+        tensors = [p for of_edge in probabilities.values() for p in of_edge.values()]
+        numbers = iter(torch.stack(tensors).tolist() if tensors else [])
+        return {label: {name: next(numbers) for name in of_edge} for label, of_edge in probabilities.items()}
+
     def sample(self) -> Dict[str, Any]:
         """What the logits derive, as the hosts' frozen models take it."""
         if self.space is None:
@@ -109,3 +120,95 @@ class FedInputs:
 
     def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
         return {} if self.relaxation.is_fed(self.label) else super().export_probs(memo)  # type: ignore[misc]
+
+
+class BilevelSteps:
+    """Put before a host's one-shot Lightning module: an architecture step and a weight step that keep to their own parameters."""
+
+    unrolled: Optional[Unrolled] = None
+    """The estimator of the second order; None for the first."""
+    channels_last = False
+    """Whether images are laid out that way. The model should be, too."""
+    trainer: Any
+
+    def _inner(self) -> Any:
+        """The user's Lightning module, whose ``training_step`` gives the losses."""
+        raise NotImplementedError
+
+    def _advance_weights(self, loss: Tensor, batch_idx: int) -> None:
+        """The host's way through backward pass, clipping and optimiser."""
+        raise NotImplementedError
+
+    def _penalized(self, loss: Tensor) -> Tensor:
+        """The loss of the architecture step."""
+        return loss
+
+    def take_steps(self, batch: Any, batch_idx: int, search: bool = True) -> Any:
+        """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
+        logits = self.arch_parameters()  # type: ignore[attr-defined]
+        if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
+            for module in self.modules():  # type: ignore[attr-defined]
+                if isinstance(module, Logits):
+                    module.train(module.training)
+        if self.channels_last:
+            batch = layout.channels_last(batch)
+        if search:
+            self._architecture_step(batch, batch_idx, logits)
+        with frozen(logits):
+            outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
+            self._advance_weights(_loss(outputs), batch_idx)
+        return outputs
+
+    def _architecture_step(self, batch: Any, batch_idx: int, logits: List[nn.Parameter]) -> None:
+        host: Any = self
+
+        def training() -> Tensor:
+            with _unlogged(self._inner()):
+                return _loss(self._outputs(batch['train'], 2 * batch_idx + 1))
+
+        def validation() -> Tensor:
+            return self._penalized(_loss(self._outputs(batch['val'], 2 * batch_idx)))
+
+        optimizer = host.architecture_optimizers()
+        optimizer.zero_grad()
+        if self.unrolled is None:
+            own = set(logits)
+            with frozen(parameter for parameter in host.parameters() if parameter not in own):
+                host.manual_backward(validation())
+        else:
+            if getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None:
+                raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats '
+                                    'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
+            give(logits, self.unrolled(training, validation, logits, self._weight_optimizers(logits), host))
+        optimizer.step()
+
+    def _outputs(self, batch: Any, batch_idx: int) -> Any:
+        self.resample()  # type: ignore[attr-defined]
+        return self._inner().training_step(batch, batch_idx)
+
+    def _weight_optimizers(self, logits: List[nn.Parameter]) -> List[torch.optim.Optimizer]:
+        """Those of the user's optimisers that step next."""
+        own = set(logits)
+        found = [optimizer for optimizer in self.trainer.optimizers
+                 if not own.issuperset(parameter for group in optimizer.param_groups for parameter in group['params'])]
+        turn = getattr(self, '_optimizer_progress', None)  # where the host lets several take turns
+        return found if turn is None else [found[turn % len(found)]]
+
+
+def _loss(outputs: Any) -> Tensor:
+    return outputs['loss'] if isinstance(outputs, dict) else outputs
+
+
+@contextmanager
+def _unlogged(module: Any) -> Iterator[None]:
+    """Calls of ``log`` and ``log_dict`` go nowhere: a batch is logged once, when the weights learn from it."""
+    attributes = vars(module)
+    log = attributes.get('log')
+    attributes['log'] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        if log is None:
+            del attributes['log']
+        else:
+            attributes['log'] = log

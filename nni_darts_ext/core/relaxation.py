@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, List, Mapping, Optional, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import SearchSpaceError
 from .logits import Logits, Relaxed
@@ -23,10 +23,9 @@ class Relaxation:
         self._sources = SourceFinder(space)
 
     def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
-             reduction: str = 'sum', weights: Optional[Tensor] = None) -> Any:
-        """The mixture of the candidates, with the given weights, shape ``(n,)``, or those that the logits have now."""
-        relaxed = self._choices.relax(key) if weights is None else Relaxed.of(weights)
-        return self._sources.mark(key, mix(candidates, relaxed, args, kwargs, reduction))
+             reduction: str = 'sum', relaxed: Optional[Relaxed] = None) -> Any:
+        """The mixture of the candidates as they were relaxed, or as the logits relax them now."""
+        return self._sources.mark(key, mix(candidates, relaxed or self._choices.relax(key), args, kwargs, reduction))
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, reduced."""

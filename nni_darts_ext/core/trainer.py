@@ -1,4 +1,4 @@
-"""The search loop of DARTS (Liu et al., algorithm 1, first order): an architecture step on a validation batch, then a weight
+"""The search loop of DARTS (Liu et al., algorithm 1): an architecture step on a validation batch, then a weight
 step on a training batch."""
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.sampler import SubsetRandomSampler
 
 from ..errors import TrainingError
-from .bilevel import frozen
+from . import layout
+from .bilevel import choose, first_order, frozen, give
 from .mutator import MutatorInterface
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ class SearchTrainer:
     loss
         Any callable of the model's output and the labels, giving a scalar tensor.
     metrics
-        A callable of the same two, giving a dict of numbers.
+        A callable of the same two, giving a dict of numbers or of tensors with one element. Tensors, like the loss, are
+        read at the end of the epoch and for the log alone: no batch waits for the one before.
     optimizer
         The optimiser of the model's weights.
     num_epochs
@@ -56,7 +58,8 @@ class SearchTrainer:
     arc_learning_rate
         Learning rate of the logits. Default 3e-4 (source: the paper), with Adam, betas (0.5, 0.999), weight decay 1e-3.
     unrolled
-        Second order. Not to be had yet; only False is accepted.
+        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one
+        virtual step, ``'finite_difference'`` for the paper's approximation of it. Default False, first order (source: NNI).
     dataset
         Another name of ``dataset_train``, which Retiarii's scripts use.
     grad_clip
@@ -65,6 +68,9 @@ class SearchTrainer:
         Sets the learning rate of ``optimizer``. Default: left alone.
     split
         The share of the data set that trains weights; the rest trains logits. Default 0.5 (source: NNI and the paper).
+    channels_last
+        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
+        faster for convolutions and poolings on most devices. Default False.
 
     Attributes
     ----------
@@ -74,18 +80,17 @@ class SearchTrainer:
     Raises
     ------
     TrainingError
-        No data, or too little for one batch of either part; second order; a learning rate or split out of range.
+        No data, or too little for one batch of either part; a split or ``unrolled`` out of range.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
                  optimizer: torch.optim.Optimizer, num_epochs: int, dataset_train: Optional[Data] = None,
                  dataset_valid: Optional[Dataset] = None, mutator: Optional[Any] = None, batch_size: int = 64,
                  workers: int = 4, device: Union[torch.device, str, None] = None, log_frequency: Optional[int] = None,
-                 callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4, unrolled: bool = False, *,
-                 dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0, learning_rate: Optional[float] = None,
-                 split: float = 0.5) -> None:
-        if unrolled:
-            raise TrainingError('unrolled=True, the second order of DARTS, is not to be had yet. Use unrolled=False.')
+                 callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
+                 unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
+                 learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False) -> None:
+        self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
         data = dataset if dataset_train is None else dataset_train
@@ -93,6 +98,9 @@ class SearchTrainer:
             raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
         self.device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if device is None else device)
         self.model = model.to(self.device)
+        self.channels_last = channels_last
+        if channels_last:
+            layout.lay_out(model)
         self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics = metrics
@@ -136,14 +144,19 @@ class SearchTrainer:
         if isinstance(data, DataLoader) or not hasattr(data, '__getitem__') or isinstance(data, (list, tuple)):
             loader = data  # batches already
         else:
-            loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers)
+            loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers,
+                                pin_memory=self.device.type == 'cuda')
         if hasattr(loader, '__len__') and len(loader) == 0:
             raise TrainingError(f'A {type(data).__name__} gives no batch at all. Give more data, or a smaller batch_size.')
         return loader
 
+    def _taken(self, batch: Any) -> Any:
+        batch = self._to_device(batch)
+        return layout.channels_last(batch) if self.channels_last else batch
+
     def _to_device(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.to(self.device)
+            return value.to(self.device, non_blocking=self.device.type == 'cuda')
         if isinstance(value, Mapping):
             return {key: self._to_device(part) for key, part in value.items()}
         if isinstance(value, (list, tuple)):
@@ -178,8 +191,8 @@ class SearchTrainer:
         self.mutator.train()
         means = _Means()
         for step, (training, validation) in enumerate(zip(self.train_loader, self.valid_loader)):
-            training, validation = self._to_device(training), self._to_device(validation)
-            self._architecture_step(validation)
+            training, validation = self._taken(training), self._taken(validation)
+            self._architecture_step(validation, training)
             means.add(self._weight_step(training))
             if self.log_frequency and step % self.log_frequency == 0:
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
@@ -192,18 +205,24 @@ class SearchTrainer:
         means = _Means()
         with torch.no_grad():
             for batch in self.test_loader:
-                inputs, labels = self._to_device(batch)
+                inputs, labels = self._taken(batch)
                 output, loss = self._forward(inputs, labels)
-                means.add({**self.metrics(output, labels), 'loss': loss.item()})
+                means.add({**self.metrics(output, labels), 'loss': loss})
         return self._record(epoch, 'valid', means)
 
-    def _architecture_step(self, batch: Any) -> None:
-        self.ctrl_optim.zero_grad()
-        with frozen(self.model.parameters()):
-            self._forward(*batch)[1].backward()
+    def _architecture_step(self, validation: Any, training: Any) -> None:
+        logits = [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
+
+        def loss_on(batch: Any) -> Callable[[], Tensor]:
+            return lambda: self._forward(*batch)[1]
+        if self._unrolled_gradients is None:
+            gradients = first_order(loss_on(validation), logits, self.model)
+        else:
+            gradients = self._unrolled_gradients(loss_on(training), loss_on(validation), logits, [self.optimizer], self.model)
+        give(logits, gradients)
         self.ctrl_optim.step()
 
-    def _weight_step(self, batch: Any) -> Mapping[str, float]:
+    def _weight_step(self, batch: Any) -> Mapping[str, Any]:
         self.optimizer.zero_grad()
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(*batch)
@@ -211,7 +230,7 @@ class SearchTrainer:
         if self.grad_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
-        return {**self.metrics(output, batch[1]), 'loss': loss.item()}
+        return {**self.metrics(output, batch[1]), 'loss': loss}
 
     def _forward(self, inputs: Any, labels: Any) -> Tuple[Any, Tensor]:
         self.mutator.reset()
@@ -242,17 +261,26 @@ class SearchTrainer:
 
 
 class _Means:
-    """Running means of named numbers."""
+    """Running means of named numbers. Tensors are kept as they are and read together, when somebody asks for the means."""
 
     def __init__(self) -> None:
-        self._values: Dict[str, List[float]] = defaultdict(list)
+        self._sums: Dict[str, float] = defaultdict(float)
+        self._counts: Dict[str, int] = defaultdict(int)
+        self._unread: Dict[str, List[Tensor]] = defaultdict(list)
 
-    def add(self, values: Mapping[str, float]) -> None:
+    def add(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
-            self._values[name].append(float(value))
+            self._counts[name] += 1
+            if isinstance(value, Tensor):
+                self._unread[name].append(value.detach().reshape(()))
+            else:
+                self._sums[name] += float(value)
 
     def values(self) -> Metrics:
-        return {name: sum(values) / len(values) for name, values in self._values.items()}
+        for name, tensors in self._unread.items():
+            self._sums[name] += sum(torch.stack(tensors).tolist())
+        self._unread.clear()
+        return {name: self._sums[name] / count for name, count in self._counts.items()}
 
     def __str__(self) -> str:
         return ', '.join(f'{name} {value:.4f}' for name, value in self.values().items())

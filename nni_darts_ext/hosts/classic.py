@@ -62,7 +62,8 @@ class DartsMutator(MutatorInterface, Mutator):
         if self._connect_all:  # NNI is drawing the graph of the whole supernet
             return super().on_forward_layer_choice(mutable, *args, **kwargs)
         weights = self._get_decision(mutable)
-        return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, weights), weights
+        relaxed = self._as_relaxed(mutable.key, weights)
+        return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, relaxed), weights
 
     def on_forward_input_choice(self, mutable: Any, tensor_list: List[Any]) -> Tuple[Any, Tensor]:
         """All inputs reduced and, as a mask, ones. Called by NNI's InputChoice."""

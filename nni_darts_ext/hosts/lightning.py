@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..core.bilevel import choose
+from ..core.layout import lay_out
 from ..core.logits import Logits
-from ..core.oneshot import FedInputs, OneShotSearch
+from ..core.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..core.space import Choice, refuse_nested
 from ..errors import EvaluatorError
 from .retiarii import InputChoice, LayerChoice, describe
@@ -40,12 +42,13 @@ class MixedInput(FedInputs, DifferentiableMixedInput):
     """An InputChoice that names no sources."""
 
 
-class DartsModule(DartsLightningModule):
+class DartsModule(BilevelSteps, DartsLightningModule):
     """NNI's one-shot module for DARTS with zero op and edge strengths. The logits are in the architecture optimiser alone, at
-    the learning rate that was given, in the order of the model."""
+    the learning rate that was given, in the order of the model, and each step computes only its own gradients."""
 
     def __init__(self, inner_module: Any, mutation_hooks: Optional[List[Any]] = None, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, **kwargs: Any) -> None:
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, unrolled: Union[bool, str] = False,
+                 channels_last: bool = False, **kwargs: Any) -> None:
         paths = {module: path for path, module in inner_module.model.named_modules()}
         in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
         taken: Dict[nn.Module, Choice] = {}
@@ -53,6 +56,9 @@ class DartsModule(DartsLightningModule):
         self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
+        self.unrolled, self.channels_last = choose(unrolled), channels_last
+        if channels_last:
+            lay_out(inner_module)
         self.search = OneShotSearch()
         self.search.zero_op_wins = zero_op_wins
         self.search.take(taken, [choice.key for choice in taken.values()], choose_from)
@@ -72,9 +78,31 @@ class DartsModule(DartsLightningModule):
         self._taken[mixed or module] = describe(path, module)
         return mixed or True
 
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        outputs = self.take_steps(batch, batch_idx)
+        if hasattr(self, 'advance_lr_schedulers'):
+            self.advance_lr_schedulers(batch_idx)
+            with torch.no_grad():
+                ours = _flat(self.search.probabilities())  # tensors: the host need not wait for them
+            self.log_dict({f'prob/{name}': p for name, p in {**super().export_probs(), **ours}.items()})
+        else:  # the first version has them under other names, and logs nothing
+            self.call_lr_schedulers(batch_idx)
+        return outputs
+
+    def _inner(self) -> Any:
+        return self.model
+
+    def _advance_weights(self, loss: Tensor, batch_idx: int) -> None:
+        if hasattr(self, 'advance_optimization'):
+            self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
+        else:
+            self.call_weight_optimizers('zero_grad')
+            self.manual_backward(loss)
+            self.call_weight_optimizers('step')
+
     def arch_parameters(self) -> List[nn.Parameter]:
         nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]
-        return list(dict.fromkeys([*self.search.choices.values(), *nnis]))
+        return list(dict.fromkeys([*self.search.choices.parameters(), *nnis]))
 
     def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.arch_parameters(), self.arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
@@ -93,8 +121,11 @@ class DartsModule(DartsLightningModule):
 
     def export_probs(self) -> Dict[str, Any]:
         nnis = super().export_probs() if hasattr(DartsLightningModule, 'export_probs') else {}
-        return {**nnis, **{f'{label}/{name}': p.item() for label, of_edge in self.search.probabilities().items()
-                           for name, p in of_edge.items()}}
+        return {**nnis, **_flat(self.search.numbers())}
+
+
+def _flat(probabilities: Mapping[str, Mapping[Any, Any]]) -> Dict[str, Any]:
+    return {f'{label}/{name}': p for label, of_edge in probabilities.items() for name, p in of_edge.items()}
 
 
 def _optimizers(configured: Any) -> Iterator[torch.optim.Optimizer]:
@@ -123,6 +154,14 @@ class DARTS(NniDARTS):
         See :func:`nni_darts_ext.core.derivation.derive`. Default False.
     choose_from
         For InputChoices by label the sources of their candidates, where neither of the two above shall count.
+    unrolled
+        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one virtual
+        step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
+        order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
+        the virtual weights; what it logs on the training batch beforehand is not passed on.
+    channels_last
+        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
+        faster for convolutions and poolings on most devices. Default False.
     **kwargs
         Those of that NNI's own ``DARTS``: ``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on
         ``gradient_clip_val``.
@@ -133,11 +172,17 @@ class DARTS(NniDARTS):
         From the label of each LayerChoice to its logits, once the experiment has taken the model up.
     choose_from : dict
         For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
+
+    Raises
+    ------
+    TrainingError
+        ``unrolled`` is none of these.
     """
 
     model: Optional[DartsModule]
 
     def __init__(self, **kwargs: Any) -> None:
+        choose(kwargs.get('unrolled', False))
         OneShotStrategy.__init__(self, DartsModule, **kwargs)
 
     @property

@@ -3,6 +3,7 @@ import math
 import pickle
 
 import pytest
+import reads
 import torch
 from torch import nn
 
@@ -124,6 +125,48 @@ def test_a_checkpoint_spells_a_cut_as_nni_does_and_brings_it_back():
     other.load_state_dict(saved)
     assert other.cuts('k0') == (0,)
     assert torch.equal(other.relax('k0').weights, choices.relax('k0').weights)
+
+
+def test_a_cut_written_into_a_parameter_kept_from_earlier_counts_at_once_and_stops_running_when_the_edge_is_read():
+    choices = logits_of(3)
+    kept = choices['k0']
+    optimizer = OPTIMIZERS['Adam'](choices.parameters())
+    assert choices.relax('k0').live == (0, 1, 2)
+    kept.data[1] = -math.inf
+    for _ in range(3):
+        optimizer.zero_grad()
+        relaxed = choices.relax('k0')
+        assert relaxed.weights[1] == 0 and relaxed.live == (0, 1, 2)
+        (relaxed.weights * torch.arange(1.0, 4)).sum().backward()
+        assert kept.grad[1] == 0
+        optimizer.step()
+    assert torch.isfinite(kept).all()
+    choices.eval()
+    assert choices.relax('k0').live == (0, 2)
+
+
+@pytest.mark.parametrize('way', ['[]', 'values', 'items', 'train', 'load'])
+def test_an_edge_is_read_after_it_may_have_been_written_and_else_never(way, monkeypatch):
+    choices, saved = logits_of(3), logits_of(3).state_dict()
+    choices.relax('k0')
+    assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') == 0
+    {'[]': lambda: choices['k0'], 'values': choices.values, 'items': choices.items, 'train': choices.train,
+     'load': lambda: choices.load_state_dict(saved)}[way]()
+    assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') > 0
+    assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') == 0
+
+
+def test_a_weight_that_underflows_to_0_does_not_run():
+    choices = logits_of(2)
+    choices['k0'].data[0] = -1e4
+    assert choices.relax('k0').live == (1,)
+
+
+def test_cuts_follow_the_logits_to_another_type():
+    choices = logits_of(3)
+    choices.cut('k0', 1)
+    choices.double()
+    assert choices.relax('k0').weights.dtype == torch.float64 and choices.cuts('k0') == (1,)
 
 
 def test_restoring_undoes_a_cut():

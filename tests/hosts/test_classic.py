@@ -397,6 +397,71 @@ def test_a_model_of_another_family_is_refused_where_nni_finds_nothing_to_search(
         DartsMutator(model)
 
 
+class Quadratic(nn.Module):
+    """One weight w and one probability p = softmax(logits)[0]."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.edge = LayerChoice([nn.Identity()], key='edge')
+
+    def forward(self, x):
+        return self.weight, self.edge(torch.ones(1))
+
+
+class Loss(nn.Module):
+    """T = (w - p)**2 / 2 where the label is 0, V = (w - 0.9)**2 / 2 where it is 1."""
+
+    def forward(self, output, labels):
+        w, p = output
+        return ((w - p) ** 2 / 2 if labels[0] == 0 else (w - 0.9) ** 2 / 2 + 0 * p).sum()
+
+
+class Watching(torch.optim.SGD):
+    """Remembers the gradient that it was given."""
+
+    def step(self):
+        self.seen = self.param_groups[0]['params'][0].grad.clone()
+
+
+def unrolled_gradient(trainer_class, mutator_class):
+    """At w = 1 and p = 0.5 with learning rate 0.5, so that w' = 0.75 lies on the other side of what V wants."""
+    model = Quadratic()
+    mutator = mutator_class(model)
+    mutator.choices['edge'].data.zero_()
+    data = torch.utils.data.TensorDataset(torch.zeros(2, 1), torch.tensor([0, 1]))
+    trainer = trainer_class(model, loss=Loss(), metrics=lambda output, target: {}, num_epochs=1, batch_size=1, workers=0,
+                            optimizer=torch.optim.SGD(model.parameters(), 0.5, momentum=0.9), device=torch.device('cpu'),
+                            dataset_train=data, dataset_valid=data, mutator=mutator, unrolled=True)
+    trainer.ctrl_optim = Watching(mutator.parameters(), 0.0)
+    trainer.train_one_epoch(-1)
+    return model, trainer, trainer.ctrl_optim.seen
+
+
+def test_the_second_order_goes_where_the_closed_form_says_where_nnis_goes_the_other_way():
+    expected = 0.5 * (0.75 - 0.9) * 0.25  # learning rate, dV/dw', dp/dlogit
+    assert unrolled_gradient(nni_darts_ext.DartsTrainer, DartsMutator)[2].tolist() == pytest.approx([expected, -expected])
+
+    model, trainer, gradient = unrolled_gradient(DartsTrainer, NniDartsMutator)
+    assert gradient[0] == pytest.approx(0.5 * (1.0 - 0.9) * 0.25, rel=1e-2)  # dV/dw at w, not at w'
+    before = model.weight.detach().clone()
+    trainer._compute_virtual_model(torch.zeros(1, 1), torch.tensor([0]), 0.5, 0.9, 0.0)
+    assert torch.equal(model.weight, before)  # its virtual step does not move the weights
+
+
+def test_the_second_order_takes_what_nnis_fails_on():
+    def search(trainer_class, mutator_class):
+        model = Quadratic()
+        model.unused = nn.Linear(1, 1)
+        data = torch.utils.data.TensorDataset(torch.zeros(2, 1), torch.tensor([0, 1]))
+        return trainer_class(model, loss=Loss(), metrics=lambda output, target: {}, num_epochs=1, batch_size=1, workers=0,
+                             optimizer=torch.optim.Adam(model.parameters()), device=torch.device('cpu'), dataset_train=data,
+                             dataset_valid=data, mutator=mutator_class(model), unrolled=True)
+    with pytest.raises((KeyError, RuntimeError)):  # Adam has no momentum, and nothing reaches the unused layer
+        search(DartsTrainer, NniDartsMutator).train()
+    search(nni_darts_ext.DartsTrainer, DartsMutator).train()
+
+
 # Bad input ---------------------------------------------------------------------------------------------------------------
 
 def test_a_model_without_choices():

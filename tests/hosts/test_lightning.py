@@ -4,6 +4,7 @@ import warnings
 
 import nni.retiarii.nn.pytorch as nn_retiarii
 import pytest
+import reads
 import ten_steps
 import torch
 from nni.retiarii import fixed_arch, model_wrapper
@@ -15,7 +16,7 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext
-from nni_darts_ext import EvaluatorError, SearchSpaceError, hosts
+from nni_darts_ext import EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
 
@@ -46,9 +47,9 @@ class Module(LightningModule):
         return self.make_optimizer(self.parameters())
 
 
-def search(model, strategy, data, optimizer=None, epochs=1):
+def search(model, strategy, data, optimizer=None, epochs=1, module=None):
     training, validation = zip(*data)
-    module = Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)))
+    module = module or Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)))
     trainer = Trainer(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
                       logger=False, accelerator='cpu', num_sanity_val_steps=0)
     loaders = [DataLoader(list(part), batch_size=None) for part in (training, validation)]
@@ -89,6 +90,55 @@ def test_it_takes_the_recorded_ten_steps():
                                                                              weight_decay=3e-4))
     ten_steps.assert_same({'validation_loss': module.losses[0::2], 'training_loss': module.losses[1::2],
                            'logits': {key: logits.tolist() for key, logits in darts.choices.items()}}, ten_steps.recorded(), 1e-6)
+
+
+@pytest.mark.parametrize('unrolled', [True, 'exact', 'finite_difference'])
+def test_its_second_order_is_the_cores(unrolled):
+    expected = ten_steps.unrolled_by_the_core(unrolled)
+    model, data = ten_steps.model_and_data()
+    darts = strategy(arc_learning_rate=ten_steps.ARC_LR, unrolled=unrolled)
+    search(model, darts, data[:4], lambda weights: torch.optim.SGD(weights, ten_steps.LR, momentum=0.9, weight_decay=3e-4))
+    ten_steps.assert_same({'logits': {key: logits.tolist() for key, logits in darts.choices.items()}}, {'logits': expected}, 1e-9)
+
+
+def test_each_step_computes_for_what_it_owns_alone_where_nnis_computes_for_both():
+    seen = []
+
+    class Watching(Module):
+        def training_step(self, batch, batch_idx):
+            seen.append([any(p.requires_grad for p in part) for part in (
+                self.model.parameters(), darts.model.arch_parameters())])
+            return super().training_step(batch, batch_idx)
+    darts = strategy()
+    module = Watching(lambda weights: torch.optim.SGD(weights, 0.05))
+    search(small(), darts, batches(2), module=module)
+    assert seen == [[False, True], [True, False]] * 2
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
+    def reads_of(n):
+        return reads.count(monkeypatch, lambda: search(small(), strategy(unrolled=unrolled), batches(n)))
+    assert reads_of(2) == reads_of(9) > 0
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_what_the_second_order_computes_on_the_side_is_not_logged(unrolled):
+    logged = []
+
+    class Logging(Module):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log('loss', loss)
+            self.log_dict({'twice': 2 * loss})
+            return loss
+
+        def on_fit_start(self):
+            log = self.log
+            self.log = lambda name, *args, **kwargs: (logged.append(name), log(name, *args, **kwargs))
+    module = Logging(lambda weights: torch.optim.SGD(weights, 0.05))
+    search(small(), strategy(unrolled=unrolled), batches(2), module=module)
+    assert logged == ['loss', 'twice'] * 4
 
 
 def small():
@@ -181,6 +231,20 @@ def test_cell_repeat_and_value_choices_work_as_in_nni():
     assert len(own) > 1 and not own & {p for group in weights.param_groups for p in group['params']}
 
 
+def test_channels_last_reaches_batches_and_weights():
+    seen = set()
+
+    class Watching(Module):
+        def training_step(self, batch, batch_idx):
+            seen.add(batch[0].stride())
+            return super().training_step(batch, batch_idx)
+    module = Watching(torch.optim.Adam)
+    search(Everything(), lightning.DARTS(channels_last=True), images(2), module=module)
+    assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
+    four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
+    assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
 def test_nnis_own_darts_space_is_searched_exported_and_trained():
     hub = pytest.importorskip('nni.retiarii.hub.pytorch', reason='this NNI has no hub')
     if not hasattr(hub, 'DARTS'):
@@ -204,6 +268,8 @@ def test_without_n_chosen_every_input_is_exported():
 
 
 def test_bad_input():
+    with pytest.raises(TrainingError, match="unrolled='second'"):
+        lightning.DARTS(unrolled='second')
     with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         config = RetiariiExeConfig('local')

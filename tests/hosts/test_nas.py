@@ -11,6 +11,7 @@ from collections import OrderedDict
 import nas_experiment
 import nni
 import pytest
+import reads
 import torch
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
@@ -27,7 +28,15 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DARTS, DartsMutator, EvaluatorError, SearchSpaceError, apply_fixed_architecture
+from nni_darts_ext import (
+    DARTS,
+    DartsMutator,
+    EvaluatorError,
+    LogitsError,
+    SearchSpaceError,
+    TrainingError,
+    apply_fixed_architecture,
+)
 from nni_darts_ext.hosts.nas.penalty import penalize
 
 
@@ -267,6 +276,90 @@ def test_each_step_leaves_to_the_other_what_it_owns():
     assert not torch.equal(first_weights['weights'], second_arch['weights'])
     assert [(step['weights_on'], step['logits_on']) for step in seen] == [(False, True), (True, False)] * 2
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
+    def reads_of(n):
+        return reads.count(monkeypatch, lambda: search(steps=n, unrolled=unrolled, log_prob_every_n_step=100))
+    assert reads_of(2) == reads_of(9) > 0
+
+
+def test_logits_that_are_no_numbers_any_more_are_reported_in_the_next_epoch():
+    with pytest.raises(LogitsError, match='learning rate that is too high'):
+        search(arc_learning_rate=math.inf, trainer={'max_epochs': 2})
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_what_the_second_order_computes_on_the_side_is_not_logged(unrolled):
+    logged = []
+
+    class Logging(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log('loss', loss)
+            self.log_dict({'twice': 2 * loss})
+            return loss
+
+        def on_fit_start(self):
+            log = self.log
+            self.log = lambda name, *args, **kwargs: (logged.append(name), log(name, *args, **kwargs))
+    nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), Recording(unrolled=unrolled), Logging(), batches(2))
+    assert logged == ['loss', 'twice'] * 4
+
+
+def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
+    model = write_weights(Cells(TWO_NODES, named=True))
+    statistics = [buffer for name, buffer in model.named_buffers() if 'num_batches' in name]
+    search(model, unrolled=True)
+    assert statistics and all(counter == 3 for counter in statistics)
+
+    def moves(unrolled):
+        torch.manual_seed(0)
+        model = Weighty()
+        penalty = {'profiler': NumParamsProfiler(model, torch.randn(1, 3)), 'baseline': 10.0, 'scale': 100.0}
+        data = [[(x.float(), y) for x, y in step] for step in batches(10)]
+        strategy = DARTS(arc_learning_rate=0.01, penalty=penalty, unrolled=unrolled)
+        nas_experiment.search(model, strategy, nas_experiment.Module(
+            loss=lambda output, labels: 0 * nn.functional.cross_entropy(output, labels)), data)
+        return {key: logits.tolist() for key, logits in strategy.choices.items()}
+    assert moves('exact')['edge'] == pytest.approx(moves(False)['edge'])  # the loss weighs nothing, the penalty everything
+
+
+def test_the_second_order_under_scaled_losses_is_refused():
+    strategy = DARTS(unrolled=True)
+    module = strategy.configure_oneshot_module(nas_experiment.Module())
+    assert module.unrolled is not None
+
+    class Trainer:
+        precision_plugin = type('Scaled', (), {'scaler': object()})
+    module.architecture_optimizers = lambda: torch.optim.SGD([torch.zeros(1)], 0.1)
+    vars(module)['_trainer'] = Trainer
+    type(module).trainer, property_of_nni = Trainer, type(module).trainer
+    try:
+        with pytest.raises(TrainingError, match='scaled losses.*bfloat16'):
+            module._architecture_step({}, 0, [])
+    finally:
+        type(module).trainer = property_of_nni
+
+
+def test_channels_last_reaches_batches_and_weights():
+    seen = set()
+
+    class Watching(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            seen.add(batch[0].stride())
+            return super().training_step(batch, batch_idx)
+    module = Watching()
+    nas_experiment.search(Everything(), DARTS(channels_last=True), module, images(2, 6, 1, 2))
+    assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
+    four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
+    assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
+def test_an_order_that_there_is_not_is_refused_at_construction():
+    with pytest.raises(TrainingError, match="unrolled='second'"):
+        DARTS(unrolled='second')
 
 
 def test_probabilities_are_logged_with_the_zero_op():

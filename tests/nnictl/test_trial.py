@@ -40,6 +40,13 @@ def test_a_search_reports_its_epochs_and_indicators_and_the_architecture(told, t
     assert json.loads((tmp_path / 'architecture.json').read_text()) == final['architecture']
 
 
+def test_a_search_space_may_vary_the_order(told):
+    for order in (1, 2):
+        told.parameters = {'phase': 'search', 'seed': 3, 'order': order, 'arc_learning_rate': 0.1}
+        trial.main(TINY)
+    assert told.intermediate[1]['entropy'] != told.intermediate[4]['entropy']
+
+
 def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(told):
     for seed in (3, 3, 4):
         told.parameters = {'phase': 'search', 'seed': seed}

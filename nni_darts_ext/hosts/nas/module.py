@@ -8,13 +8,12 @@ from nni.mutable import Categorical
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from torch import Tensor, nn
 
-from ...core.bilevel import frozen
-from ...core.oneshot import ZERO_OP
+from ...core.oneshot import ZERO_OP, BilevelSteps
 from .penalty import penalize
 from .supernet import Supernet
 
 
-class DartsModule(DartsLightningModule):
+class DartsModule(BilevelSteps, DartsLightningModule):
     """NNI's one-shot Lightning module, with two steps that keep to their own parameters.
 
     The architecture step leaves the gradients of the weights alone and the weight step those of the logits; the penalty
@@ -27,30 +26,24 @@ class DartsModule(DartsLightningModule):
         return list(dict.fromkeys(parameters))
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        arch_parameters = self.arch_parameters()
-        if self.trainer.current_epoch >= self.warmup_epochs:
-            own = set(arch_parameters)
-            with frozen(parameter for parameter in self.parameters() if parameter not in own):
-                self._architecture_step(batch['val'], 2 * batch_idx)
-        with frozen(arch_parameters):
-            self.resample()
-            outputs = self.training_module.training_step(batch['train'], 2 * batch_idx + 1)
-            self.advance_optimization(_loss(outputs), batch_idx, self.gradient_clip_val)
+        outputs = self.take_steps(batch, batch_idx, search=self.trainer.current_epoch >= self.warmup_epochs)
         self.advance_lr_schedulers(batch_idx)
         if batch_idx % self.log_prob_every_n_step == 0:
             self.log_probs(self.export_probs())
         return outputs
 
-    def _architecture_step(self, batch: Any, batch_idx: int) -> None:
-        optimizer = self.architecture_optimizers()
-        self.resample()
-        optimizer.zero_grad()
-        loss = _loss(self.training_module.training_step(batch, batch_idx))
-        if self.penalty is not None:
-            loss, details = penalize(self.penalty, loss, self._distributions())
-            self.log_dict({f'penalty/{name}': value for name, value in details.items()})
-        self.manual_backward(loss)
-        optimizer.step()
+    def _inner(self) -> Any:
+        return self.training_module
+
+    def _advance_weights(self, loss: Tensor, batch_idx: int) -> None:
+        self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
+
+    def _penalized(self, loss: Tensor) -> Tensor:
+        if self.penalty is None:
+            return loss
+        loss, details = penalize(self.penalty, loss, self._distributions())
+        self.log_dict({f'penalty/{name}': value for name, value in details.items()})
+        return loss
 
     def _distributions(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each label the probabilities of its values, differentiable; the zero op costs nothing and is left out.
@@ -69,7 +62,3 @@ class DartsModule(DartsLightningModule):
                     if isinstance(spec, Categorical) and label in alphas:
                         found[label] = dict(zip(spec.values, module._softmax(alphas[label]).unbind()))
         return found
-
-
-def _loss(outputs: Any) -> Tensor:
-    return outputs['loss'] if isinstance(outputs, dict) else outputs

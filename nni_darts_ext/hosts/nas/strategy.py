@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 
+from ...core.bilevel import choose
+from ...core.layout import lay_out
 from ...core.logits import Logits
 from ...core.space import SearchSpace
 from ...errors import EvaluatorError
@@ -31,6 +33,14 @@ class DARTS(NniDARTS):
         edge without a candidate, so here the option only weakens such edges.
     choose_from
         For InputChoices by label the sources of their candidates, where neither of the two above shall count.
+    unrolled
+        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one virtual
+        step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
+        order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
+        the virtual weights; what it logs on the training batch beforehand is not passed on.
+    channels_last
+        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
+        faster for convolutions and poolings on most devices. Default False.
     **kwargs
         Those of NNI's ``DARTS``: ``arc_learning_rate`` (default 3e-4, Adam with betas (0.5, 0.999) and weight decay
         1e-3), ``gradient_clip_val`` (default None), ``log_prob_every_n_step`` (default 10), ``warmup_epochs``
@@ -42,11 +52,18 @@ class DARTS(NniDARTS):
         From the label of each LayerChoice to its logits, once the model space has been mutated.
     choose_from : dict
         For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
+
+    Raises
+    ------
+    TrainingError
+        ``unrolled`` is none of these.
     """
 
     def __init__(self, *, zero_op_wins: bool = False, choose_from: Optional[Mapping[str, Sequence[str]]] = None,
-                 **kwargs: Any) -> None:
+                 unrolled: Union[bool, str] = False, channels_last: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._unrolled = choose(unrolled)
+        self._channels_last = channels_last
         self._named_sources = choose_from
         self._zero_op_wins = zero_op_wins
         self._added = Supernet(zero_op_wins)
@@ -78,12 +95,16 @@ class DARTS(NniDARTS):
             super().mutate_model(model)
         self._added.close(labels, self._named_sources)
         model.add_module('_darts', self._added)
+        if self._channels_last:
+            lay_out(model)
         return model
 
     def configure_oneshot_module(self, training_module: Any) -> DartsModule:
-        return DartsModule(
+        module = DartsModule(
             training_module, arc_learning_rate=self.arc_learning_rate, gradient_clip_val=self.gradient_clip_val,
             log_prob_every_n_step=self.log_prob_every_n_step, warmup_epochs=self.warmup_epochs, penalty=self.penalty)
+        module.unrolled, module.channels_last = self._unrolled, self._channels_last
+        return module
 
     def _initialize(self, model_space: Any, engine: Any) -> Any:
         evaluator = getattr(model_space, 'evaluator', None)

@@ -43,7 +43,7 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         self._taken = {}
 
     def arch_parameters(self) -> Iterator[nn.Parameter]:
-        return iter(self.choices.values())
+        return self.choices.parameters()
 
     def resample(self, memo: Dict[str, Any]) -> Dict[str, Any]:
         return {}
@@ -52,8 +52,7 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         return {label: choice for label, choice in self.sample().items() if label not in memo}
 
     def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
-        return {label: {name: p.item() for name, p in of_edge.items()}
-                for label, of_edge in self.probabilities().items() if label not in memo}
+        return {label: of_edge for label, of_edge in self.numbers().items() if label not in memo}
 
     def freeze(self, sample: Dict[str, Any]) -> None:
         """Nothing of the search stays in the network that is found."""
