@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -84,8 +85,13 @@ def kill_and_resume(experiment):
     experiment.manager().kill()
     experiment.kill()
     experiment.wait_for_the_end()
-    experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone
-    experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port)
+    for _ in range(20):
+        experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone,
+        said = experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port, status=None)
+        if 'Only stopped' not in said:  # and none does before the system has forgotten the process
+            break
+        time.sleep(1)
+    assert experiment.status(), said
     return finished
 
 
