@@ -6,13 +6,14 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
 :mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
-:mod:`.layout`             how images lie in memory
+:mod:`.layout`            how images lie in memory
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)
 :mod:`.export`            the architecture in the forms that people and hosts read
 :mod:`.fixed`             an architecture in any of these forms, made into the network that it describes
 :mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
+:mod:`.collapse`          what tells that a search goes wrong
 :mod:`.oneshot`           what a one-shot strategy adds to a model
 :mod:`.trainer`           the search loop
 :mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step

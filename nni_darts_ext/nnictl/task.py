@@ -57,8 +57,9 @@ def canonical(value: Any) -> str:
 def accuracy_of(result: Any) -> Optional[float]:
     """The number in a trial's result, None if it holds none that can be ranked."""
     number = result.get('default') if isinstance(result, Mapping) else result
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool) and math.isfinite(number)
-    return float(number) if is_number else None
+    if not isinstance(number, (int, float)) or isinstance(number, bool) or not math.isfinite(number):
+        return None
+    return float(number)
 
 
 def architecture_of(result: Any) -> Optional[Dict[str, Any]]:

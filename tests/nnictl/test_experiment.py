@@ -103,6 +103,16 @@ def test_nnictl_refuses_bad_arguments_before_anything_starts(experiment, tuner, 
     assert named in said and 'classArgs' in said and experiment.id is None and not experiment.processes(), said
 
 
+@pytest.mark.skipif(IS_V1, reason='NNI has refused them already')
+def test_the_tuner_refuses_bad_arguments_before_any_trial(experiment):
+    experiment.create(experiment.config({'searches': 0}), status=None)
+    end = time.time() + 60
+    while 'searches=0 in classArgs' not in experiment.logs():
+        assert time.time() < end, experiment.logs()
+        time.sleep(0.5)
+    assert not list(experiment.folder.rglob('trial.log'))
+
+
 def registered(experiment):
     return sorted(re.findall(r'^\| (Darts\w+) ', experiment.run('nnictl', 'algo', 'list'), re.MULTILINE))
 
