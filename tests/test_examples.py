@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +28,19 @@ def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
     assert 'Test accuracy after 2 epochs from scratch' in ran.stdout
 
 
-def test_a_trial_script_of_ones_own_runs_outside_an_experiment_too(tmp_path):
-    ran = subprocess.run([sys.executable, '-c', 'import sys; sys.path.insert(0, sys.argv[1]); import own_trial; '
-                          'own_trial.EPOCHS["search"] = 1; own_trial.main()', str(EXAMPLES / 'nnictl')], cwd=str(tmp_path),
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
-    assert ran.returncode == 0, ran.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a script in this process: most of what another one would do is to import PyTorch and NNI once more."""
+    def run(script, *options):
+        monkeypatch.syspath_prepend(str((EXAMPLES / script).parent))
+        monkeypatch.setattr(sys, 'argv', [script, *options])
+        runpy.run_path(str(EXAMPLES / script), run_name='__main__')
+        return capsys.readouterr().out
+    return run
+
+
+def test_a_trial_script_of_ones_own_runs_outside_an_experiment_too(run, tmp_path):
+    run('nnictl/own_trial.py', '--epochs', '1')
     assert 'normal_2_inputs' in json.loads((tmp_path / 'architecture.json').read_text())
 
 
@@ -41,10 +50,7 @@ TINY = ['--channels', '2', '--cells', '3', '--nodes', '1', '--batch-size', '2', 
 @pytest.mark.parametrize('script, families, options, expected', [
     ('unrolled.py', list(OFFERED), ['--seeds', '1'], 'exact'),
     ('benchmark.py', ['classic', 'nas'], ['--rounds', '1', '--channels-last'], 'of the time of NNI')])
-def test_what_measures_runs(script, families, options, expected, tmp_path):
+def test_what_measures_runs(script, families, options, expected, run):
     if all(OFFERED[family] for family in families):
         pytest.skip('NNI has nothing here to measure against')
-    ran = subprocess.run([sys.executable, str(EXAMPLES / script), *TINY, *options], cwd=str(tmp_path),
-                         env={**os.environ, 'NNI_CONFIG_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
-    assert ran.returncode == 0 and expected in ran.stdout, ran.stdout
+    assert expected in run(script, *TINY, *options)

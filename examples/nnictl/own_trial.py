@@ -3,6 +3,7 @@
 In config.yml: trialCommand: python nnictl/own_trial.py. Outside an experiment it is a search with seed 0.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -14,8 +15,6 @@ from space import CellSpace
 from torch import nn
 
 from nni_darts_ext import DartsTrainer, apply_fixed_architecture, report
-
-EPOCHS = {report.SEARCH: 10, report.EVALUATE: 10, report.FINAL: 20}
 
 
 class TellNni:
@@ -35,6 +34,9 @@ class TellNni:
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--epochs', type=int, default=10)
+    epochs = parser.parse_args().epochs
     trial = report.start()
     torch.manual_seed(trial.seed)
     train_set, test_set = digits.load()
@@ -44,13 +46,13 @@ def main():
             supernet, nn.CrossEntropyLoss(),
             metrics=lambda output, labels: {'acc': (output.argmax(dim=1) == labels).float().mean().item()},
             optimizer=torch.optim.SGD(supernet.parameters(), 0.05, momentum=0.9, weight_decay=3e-4),
-            num_epochs=EPOCHS[trial.phase], dataset_train=train_set, dataset_valid=test_set, workers=0,
+            num_epochs=epochs, dataset_train=train_set, dataset_valid=test_set, workers=0,
             callbacks=[TellNni(trial)], arc_learning_rate=trial.hyperparameters.get('arc_learning_rate', 3e-3))
         trainer.train()
         trial.result(trainer.history[-1]['valid']['acc'], trainer.mutator)
     else:
         model = apply_fixed_architecture(CellSpace(), trial.architecture)
-        digits.train(model, train_set, EPOCHS[trial.phase])
+        digits.train(model, train_set, epochs * (2 if trial.phase == report.FINAL else 1))
         trial.result(digits.accuracy(model, test_set))
 
 
