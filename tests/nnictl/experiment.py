@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,10 +63,34 @@ class Experiment:
         file.write_text(json.dumps(config))  # JSON is YAML
         return file
 
-    def create(self, config, **options):
-        said = self.run('nnictl', 'create', '--config', config, '--port', self.port, **options)
-        assert options or self.id, said
-        return said
+    def try_to_create(self, config):
+        """Let nnictl create an experiment. Returns what it says."""
+        return self.run('nnictl', 'create', '--config', config, '--port', self.port, status=None)
+
+    def create(self, config):
+        """Create an experiment that runs."""
+        for _ in range(3):
+            said = self.try_to_create(config)
+            if self.has_begun():
+                return
+            self.run('nnictl', 'stop', '--all', status=None)
+            self.kill()
+            self.wait_for_the_end()
+            shutil.rmtree(str(self.home / 'nni-experiments'))
+        raise AssertionError(said)
+
+    def has_begun(self, but=()):
+        """Whether other trials than these have begun: a dispatcher that takes more than ten seconds to start, as on a machine
+        that is busy, NNI gives up."""
+        end = time.time() + 120
+        while time.time() < end:
+            with contextlib.suppress(OSError):
+                if self.status() == 'ERROR':
+                    return False
+                if self.trials() - set(but):
+                    return True
+            time.sleep(0.5)
+        return False
 
     @property
     def id(self):
@@ -80,9 +105,11 @@ class Experiment:
         with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/check-status', timeout=10) as answer:
             return json.loads(answer.read().decode())['status']
 
-    def trials(self):
+    def trials(self, status=None):
+        """The ids of the trials, all or those of a status."""
         with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/trial-jobs', timeout=10) as answer:
-            return json.loads(answer.read().decode())
+            return {trial.get('trialJobId', trial.get('id')) for trial in json.loads(answer.read().decode())
+                    if status in (None, trial['status'])}
 
     def wait(self, until, timeout=300):
         """Wait until something holds of an experiment that runs."""

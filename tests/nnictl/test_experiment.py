@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -34,14 +33,6 @@ def configuration():
     return {path: path.read_bytes() for path in (Path(sys.prefix) / 'nni').rglob('*') if path.is_file()}
 
 
-def statuses(experiment):
-    return Counter(trial['status'] for trial in experiment.trials())
-
-
-def ids(experiment, status):
-    return {trial.get('trialJobId', trial.get('id')) for trial in experiment.trials() if trial['status'] == status}
-
-
 @pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # it takes its time: each column of the matrix one way
 def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, interrupted):
     before = configuration()
@@ -59,11 +50,11 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
     succeeded = 2 + len(ranked) + 1
     if interrupted:  # what ran when it was killed may run twice
-        assert finished <= ids(experiment, 'SUCCEEDED')
-        assert succeeded <= statuses(experiment)['SUCCEEDED'] <= succeeded + 2
+        assert finished <= experiment.trials('SUCCEEDED')
+        assert succeeded <= len(experiment.trials('SUCCEEDED')) <= succeeded + 2
     else:
-        assert statuses(experiment)['FAILED'] == 1
-        assert succeeded <= statuses(experiment)['SUCCEEDED'] <= succeeded + MIXES_UP_TRIALS
+        assert len(experiment.trials('FAILED')) == 1
+        assert succeeded <= len(experiment.trials('SUCCEEDED')) <= succeeded + MIXES_UP_TRIALS
     written = json.loads((experiment.home / 'best.json').read_text())
     assert written == ranked[0]['architecture'] == json.loads((experiment.home / 'architecture.json').read_text())
     apply_fixed_architecture(Space(), written)
@@ -80,32 +71,31 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
 
 def kill_and_resume(experiment):
     """Kill the manager once a trial has finished, with all that it had started, and resume. Returns the finished trials."""
-    experiment.wait(lambda: ids(experiment, 'SUCCEEDED'))
-    finished = ids(experiment, 'SUCCEEDED')
+    experiment.wait(lambda: experiment.trials('SUCCEEDED'))
+    finished, known = experiment.trials('SUCCEEDED'), experiment.trials()
     experiment.manager().kill()
     experiment.kill()
     experiment.wait_for_the_end()
     for _ in range(20):
         experiment.run('nnictl', 'stop', experiment.id, status=None)  # the first versions do not notice that it is gone,
         said = experiment.run('nnictl', 'resume', experiment.id, '--port', experiment.port, status=None)
-        if 'Only stopped' not in said:  # and none does before the system has forgotten the process
-            break
+        if 'Only stopped' not in said and experiment.has_begun(but=known):  # and none does before the system has forgotten it
+            return finished
         time.sleep(1)
-    assert experiment.status(), said
-    return finished
+    raise AssertionError(said)
 
 
 @pytest.mark.skipif(not IS_V1, reason='NNI checks classArgs before the start in its first schema alone')
 @pytest.mark.parametrize('tuner, assessor, named', [
     ({'searches': 0}, {}, 'searches'), ({'search': 3}, {}, 'search'), ({}, {'max_skip_share': 2}, 'max_skip_share')])
 def test_nnictl_refuses_bad_arguments_before_anything_starts(experiment, tuner, assessor, named):
-    said = experiment.create(experiment.config(tuner, assessor), status=None)
+    said = experiment.try_to_create(experiment.config(tuner, assessor))
     assert named in said and 'classArgs' in said and experiment.id is None and not experiment.processes(), said
 
 
 @pytest.mark.skipif(IS_V1, reason='NNI has refused them already')
 def test_the_tuner_refuses_bad_arguments_before_any_trial(experiment):
-    experiment.create(experiment.config({'searches': 0}), status=None)
+    experiment.try_to_create(experiment.config({'searches': 0}))
     end = time.time() + 60
     while 'searches=0 in classArgs' not in experiment.logs():
         assert time.time() < end, experiment.logs()
