@@ -111,7 +111,7 @@ class Experiment:
             return {trial.get('trialJobId', trial.get('id')) for trial in json.loads(answer.read().decode())
                     if status in (None, trial['status'])}
 
-    def wait(self, until, timeout=300):
+    def wait(self, until, timeout=600):
         """Wait until something holds of an experiment that runs."""
         end = time.time() + timeout
         while not until():
