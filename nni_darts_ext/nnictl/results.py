@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import statistics
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -58,10 +57,9 @@ def table(ranked: Sequence[Ranked]) -> str:
     """The ranking, for people."""
     rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings')]
     for i, one in enumerate(ranked, 1):
-        accuracies = list(one.accuracies.values())
         rows.append((f'{i}.', '; '.join(sorted({_named(task) for task in one.found_by})),
-                     _numbers(accuracies), '-' if one.mean is None else f'{one.mean:.4f}',
-                     f'{statistics.stdev(accuracies):.4f}' if len(accuracies) > 1 else '-', _numbers(one.finals.values())))
+                     _numbers(one.accuracies.values()), _numbers([one.mean]), _numbers([one.spread]),
+                     _numbers(one.finals.values())))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -69,9 +67,7 @@ def table(ranked: Sequence[Ranked]) -> str:
 def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
     """The ranking, for machines."""
     return [{'architecture': one.architecture, 'found_by': [task.parameters() for task in one.found_by],
-             'accuracies': one.accuracies, 'mean': one.mean,
-             'spread': statistics.stdev(one.accuracies.values()) if len(one.accuracies) > 1 else None,
-             'finals': one.finals} for one in ranked]
+             'accuracies': one.accuracies, 'mean': one.mean, 'spread': one.spread, 'finals': one.finals} for one in ranked]
 
 
 def _named(search: Task) -> str:
@@ -79,4 +75,4 @@ def _named(search: Task) -> str:
 
 
 def _numbers(values: Any) -> str:
-    return ', '.join(f'{value:.4f}' for value in values) or '-'
+    return ', '.join(f'{value:.4f}' for value in values if value is not None) or '-'

@@ -132,6 +132,11 @@ class Ranked(NamedTuple):
         """The mean result of the short trainings, None without any."""
         return statistics.mean(self.accuracies.values()) if self.accuracies else None
 
+    @property
+    def spread(self) -> Optional[float]:
+        """The standard deviation of the short trainings' results, None of fewer than two."""
+        return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
+
 
 def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True) -> List[Ranked]:
     """The architectures among some tasks and their results (None where there is none yet), the best first.
