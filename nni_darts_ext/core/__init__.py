@@ -12,10 +12,15 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)
 :mod:`.export`            the architecture in the forms that people and hosts read
 :mod:`.fixed`             an architecture in any of these forms, made into the network that it describes
+:mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
 :mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.collapse`          what tells that a search goes wrong
 :mod:`.oneshot`           what a one-shot strategy adds to a model
+:mod:`.strategy`          what a one-shot strategy takes and offers
 :mod:`.trainer`           the search loop
+:mod:`.data`              its two halves of the data
+:mod:`.means`             its metrics
+:mod:`.following`         what follows a search epoch by epoch, in whichever loop
 :mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step
 ========================  ==========================================================================
 """

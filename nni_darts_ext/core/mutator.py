@@ -8,54 +8,38 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from ..errors import SearchSpaceError
-from . import export
-from .derivation import Derivation, derive
+from .derivation import Derivation
 from .logits import Logits, Relaxed
 from .relaxation import Relaxation, relax
-from .space import Choice, Name, SearchSpace
+from .search import Search
+from .space import Choice, SearchSpace
 
 _logger = logging.getLogger(__name__)
 
 
-class MutatorInterface:
+class MutatorInterface(Search):
     """What every host's ``DartsMutator`` offers; the host adds how the choices of a model are found and run.
 
     Attributes
     ----------
-    choices : Logits
-        From the key of each LayerChoice to its parameter of n + 1 logits, zero op last.
-    space : SearchSpace
-        What the model lets one choose.
     form : str
         The form of :meth:`export` that the host itself takes.
     """
 
     form = 'classic'
-    choices: Logits
-    space: SearchSpace
-    _zero_op_wins: bool
     _relaxation: Relaxation
     _cache: Dict[str, Tensor]
     _relaxed: Dict[str, Relaxed]
 
     def _open(self, space: SearchSpace, zero_op_wins: bool) -> None:
         self.space = space
-        self._zero_op_wins = zero_op_wins
+        self.zero_op_wins = zero_op_wins
         self._cache = {}
         self._relaxed = {}
         self.choices = Logits()
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
-
-    @property
-    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
-        """For each InputChoice the keys of the LayerChoices that feed its candidates, named or found out.
-
-        What the model does not name is found out in the first forward pass that records gradients.
-        """
-        return dict(self.space.sources)
 
     def device(self) -> torch.device:
         """Where the logits are."""
@@ -80,53 +64,13 @@ class MutatorInterface:
                        for node in self.space.inputs.values())
         return sampled
 
-    def sample_final(self) -> Dict[str, Tensor]:
-        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge."""
-        decisions = self._derive().decisions
-        return {choice.key: torch.tensor(decisions[choice.key], dtype=torch.bool, device=self.device())
-                for choice in self.space}
-
     def export(self, form: str = 'classic') -> Dict[str, Any]:
-        """The derived architecture, ready for ``json.dump``.
-
-        Parameters
-        ----------
-        form
-            ``'classic'`` (default, source: NNI 2.0 - 2.8): ``{key: name | index | list}``, ``[]`` for a dropped edge.
-            ``'sample'``: ``{label: name, label: [indices]}``, which ``freeze`` and ``model_context`` of NNI 3.0 take.
-        """
-        forms = {'classic': export.to_classic, 'sample': export.to_sample}
-        if form not in forms:
-            raise ValueError(f'Unknown form {form!r} of an architecture. Expected one of {sorted(forms)}.')
-        return forms[form](self.space, self._derive())
+        """:meth:`architecture`, under the name that NNI gives it."""
+        return self.architecture(form)
 
     def status(self) -> Dict[str, List[float]]:
         """The weights of the last :meth:`reset` as lists of numbers, for logging."""
         return {key: [float(weight) for weight in weights.tolist()] for key, weights in self._cache.items()}
-
-    def cut(self, key: str, candidate: Name) -> None:
-        """Remove a candidate, by name or index, from the LayerChoice ``key``. It stays cut through checkpoints."""
-        self.choices.cut(key, self._index(key, candidate))
-
-    def restore(self, key: str, candidate: Name) -> None:
-        """Undo :meth:`cut`; the logit starts again at 0."""
-        self.choices.restore(key, self._index(key, candidate))
-
-    def _as_relaxed(self, key: str, weights: Tensor) -> Relaxed:
-        """The relaxation that the weights of an edge are of. Weights that someone else has sampled must be read."""
-        relaxed = self._relaxed.get(key)
-        return relaxed if relaxed is not None and relaxed.weights is weights else Relaxed.of(weights)
-
-    def _index(self, key: str, candidate: Name) -> int:
-        edge = self.space.edges.get(key)
-        if edge is None:
-            raise SearchSpaceError(f'No LayerChoice has the key {key!r}. The keys are {sorted(self.space.edges)}.')
-        if candidate in edge.names:
-            return edge.names.index(candidate)
-        if isinstance(candidate, int) and 0 <= candidate < len(edge.names):
-            return candidate
-        raise SearchSpaceError(f'LayerChoice {key!r} has no candidate {candidate!r}. Expected one of '
-                               f'{list(edge.names)} or an index from 0 to {len(edge.names) - 1}.')
 
     def _derive(self) -> Derivation:
         for node in self.space.inputs.values():
@@ -134,9 +78,12 @@ class MutatorInterface:
                 _logger.warning('InputChoice %r names no LayerChoice in choose_from%s: all its inputs are equally strong and '
                                 'the first %d are kept.', node.key,
                                 ', and no forward pass has shown any' if node.key in self.space.unnamed else '', node.n_chosen)
-        with torch.no_grad():
-            probabilities = {key: self.choices.probabilities(key).tolist() for key in self.space.edges}
-        return derive(self.space, probabilities, self._zero_op_wins)
+        return super()._derive()
+
+    def _as_relaxed(self, key: str, weights: Tensor) -> Relaxed:
+        """The relaxation that the weights of an edge are of. Weights that someone else has sampled must be read."""
+        relaxed = self._relaxed.get(key)
+        return relaxed if relaxed is not None and relaxed.weights is weights else Relaxed.of(weights)
 
 
 class InPlaceMutator(MutatorInterface, nn.Module):

@@ -4,43 +4,58 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, TrainingError
 from . import layout
-from .bilevel import Unrolled, frozen, give
-from .derivation import derive
-from .export import to_sample
+from .bilevel import choose, frozen, give
+from .following import Follower, after_epoch
 from .logits import Logits
 from .relaxation import Relaxation, relax
-from .space import NO_KEY, Choice, Edge, SearchSpace
+from .search import Search
+from .space import NO_KEY, Choice, SearchSpace
 
 ZERO_OP = 'zero_op'
 """The zero op's name among the logged probabilities."""
 
 
-class OneShotSearch(nn.Module):
-    """The edges and inputs that a strategy has taken up in a model.
+@dataclass(frozen=True)
+class Options:
+    """The arguments of a strategy that are ours; :data:`nni_darts_ext.core.strategy.DOCUMENTATION` says what they mean."""
 
-    Attributes
-    ----------
-    choices : Logits
-        From the key of each edge to its logits.
-    space : SearchSpace or None
-        What was taken up, once :meth:`take` has been called.
-    """
+    zero_op_wins: bool = False
+    choose_from: Optional[Mapping[str, Sequence[str]]] = None
+    unrolled: Union[bool, str] = False
+    channels_last: bool = False
 
-    def __init__(self) -> None:
+    def __post_init__(self) -> None:
+        choose(self.unrolled)  # says if it is none
+
+    def followers(self) -> List[Follower]:
+        """What the options ask for beside the steps."""
+        return []
+
+    @classmethod
+    def taken_from(cls, arguments: Dict[str, Any]) -> Options:
+        """Those among a strategy's arguments, which are left with the host's."""
+        return cls(**{field.name: arguments.pop(field.name) for field in fields(cls) if field.name in arguments})
+
+
+class OneShotSearch(Search, nn.Module):
+    """The edges and inputs that a strategy has taken up in a model; none before :meth:`take`."""
+
+    def __init__(self, options: Options) -> None:
         super().__init__()
+        self._options = options
+        self.zero_op_wins = options.zero_op_wins
         self.choices = Logits()
-        self.space: Optional[SearchSpace] = None
-        self.zero_op_wins = False
+        self.space = SearchSpace([], may_lack_edges=True)
 
-    def take(self, taken: Mapping[nn.Module, Choice], labels: Iterable[str],
-             choose_from: Optional[Mapping[str, Sequence[str]]]) -> None:
+    def take(self, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
         """Check what was taken up, draw its logits and relax it.
 
         Parameters
@@ -49,10 +64,8 @@ class OneShotSearch(nn.Module):
             The choices by module; those that are :class:`FedInputs` relax themselves.
         labels
             All labels of the model, which ``choose_from`` may name.
-        choose_from
-            Sources that the user names for InputChoices by key.
         """
-        self.space = SearchSpace(taken.values(), labels, choose_from=choose_from, may_lack_edges=True)
+        self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
         for edge in self.space.edges.values():
             if ZERO_OP in edge.names:
                 raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
@@ -65,27 +78,17 @@ class OneShotSearch(nn.Module):
             else:
                 relax(module, choice, relaxation)
 
-    def probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
+    def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""
-        return {edge.key: dict(zip((*edge.names, ZERO_OP), self.choices.probabilities(edge.key).unbind()))
-                for edge in self._edges()}
+        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), of_edge.unbind()))
+                for key, of_edge in self.probabilities().items()}
 
     def numbers(self) -> Dict[str, Dict[Any, float]]:
-        """:meth:`probabilities` as plain numbers, all read at once."""
-        probabilities = self.probabilities()
+        """:meth:`named_probabilities` as plain numbers, all read at once."""
+        probabilities = self.named_probabilities()
         tensors = [p for of_edge in probabilities.values() for p in of_edge.values()]
         numbers = iter(torch.stack(tensors).tolist() if tensors else [])
         return {label: {name: next(numbers) for name in of_edge} for label, of_edge in probabilities.items()}
-
-    def sample(self) -> Dict[str, Any]:
-        """What the logits derive, as the hosts' frozen models take it."""
-        if self.space is None:
-            return {}
-        probabilities = {edge.key: self.choices.probabilities(edge.key).tolist() for edge in self._edges()}
-        return to_sample(self.space, derive(self.space, probabilities, self.zero_op_wins))
-
-    def _edges(self) -> List[Edge]:
-        return list(self.space.edges.values()) if self.space else []
 
 
 class FedInputs:
@@ -125,11 +128,11 @@ class FedInputs:
 class BilevelSteps:
     """Put before a host's one-shot Lightning module: an architecture step and a weight step that keep to their own parameters."""
 
-    unrolled: Optional[Unrolled] = None
-    """The estimator of the second order; None for the first."""
-    channels_last = False
-    """Whether images are laid out that way. The model should be, too."""
+    options: Options
+    search: OneShotSearch
     trainer: Any
+    stopped: Optional[str] = None
+    """Why the search ended before its last epoch."""
 
     def _inner(self) -> Any:
         """The user's Lightning module, whose ``training_step`` gives the losses."""
@@ -143,16 +146,39 @@ class BilevelSteps:
         """The loss of the architecture step."""
         return loss
 
-    def take_steps(self, batch: Any, batch_idx: int, search: bool = True) -> Any:
+    def followers(self) -> List[Follower]:
+        """Those of this search, made when it begins."""
+        if '_followers' not in vars(self):
+            vars(self)['_followers'] = self.options.followers()
+        return vars(self)['_followers']
+
+    def on_train_start(self) -> Any:
+        for follower in self.followers():
+            follower.begin(self.search, self.trainer.max_epochs)
+        return super().on_train_start()  # type: ignore[misc]
+
+    def on_train_epoch_start(self) -> Any:
+        for follower in self.followers():
+            follower.before_epoch(self.trainer.current_epoch)
+        return super().on_train_epoch_start()  # type: ignore[misc]
+
+    def on_train_epoch_end(self) -> Any:
+        result = super().on_train_epoch_end()  # type: ignore[misc]
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics})
+        self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
+        return result
+
+    def take_steps(self, batch: Any, batch_idx: int, with_architecture: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
         logits = self.arch_parameters()  # type: ignore[attr-defined]
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
                     module.train(module.training)
-        if self.channels_last:
+        if self.options.channels_last:
             batch = layout.channels_last(batch)
-        if search:
+        if with_architecture:
             self._architecture_step(batch, batch_idx, logits)
         with frozen(logits):
             outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
@@ -171,7 +197,8 @@ class BilevelSteps:
 
         optimizer = host.architecture_optimizers()
         optimizer.zero_grad()
-        if self.unrolled is None:
+        unrolled = choose(self.options.unrolled)
+        if unrolled is None:
             own = set(logits)
             with frozen(parameter for parameter in host.parameters() if parameter not in own):
                 host.manual_backward(validation())
@@ -179,7 +206,7 @@ class BilevelSteps:
             if getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None:
                 raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats '
                                     'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
-            give(logits, self.unrolled(training, validation, logits, self._weight_optimizers(logits), host))
+            give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host))
         optimizer.step()
 
     def _outputs(self, batch: Any, batch_idx: int) -> Any:

@@ -5,23 +5,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import defaultdict
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.sampler import SubsetRandomSampler
+from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import layout
 from .bilevel import choose, first_order, frozen, give
+from .data import Data, Loading, to_device
+from .following import Follower, after_epoch
+from .means import Means, Metrics
 from .mutator import MutatorInterface
 
 _logger = logging.getLogger(__name__)
-
-Metrics = Dict[str, float]
-Data = Union[Dataset, Tuple[Any, Any]]
 
 
 class SearchTrainer:
@@ -76,6 +74,8 @@ class SearchTrainer:
     ----------
     history : list of dict
         For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics.
+    stopped : str or None
+        Why the search ended before its last epoch.
 
     Raises
     ------
@@ -113,55 +113,19 @@ class SearchTrainer:
         if learning_rate is not None:
             for group in optimizer.param_groups:
                 group['lr'] = learning_rate
-        self.train_loader, self.valid_loader = self._loaders(data, split)
-        self.test_loader = self.valid_loader if dataset_valid is None else self._loader(dataset_valid)
+        loading = Loading(batch_size, workers, self.device)
+        self.train_loader, self.valid_loader = loading.halves(data, split)
+        self.test_loader = self.valid_loader if dataset_valid is None else loading.loader(dataset_valid)
         self.ctrl_optim = torch.optim.Adam(self.mutator.parameters(), arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
+        self.followers: List[Follower] = []
+        self.stopped: Optional[str] = None
 
     def make_mutator(self, model: nn.Module) -> Any:
         """The ``DartsMutator`` of the host that the model is built for."""
         raise NotImplementedError
-
-    # Data ----------------------------------------------------------------------------------------------------------------
-
-    def _loaders(self, data: Data, split: float) -> Tuple[Iterable[Any], Iterable[Any]]:
-        if isinstance(data, (tuple, list)) and len(data) == 2:
-            return self._loader(data[0]), self._loader(data[1])
-        if not hasattr(data, '__len__') or not hasattr(data, '__getitem__'):
-            raise TrainingError(f'A {type(data).__name__} cannot be split for weights and logits, for it has no length. Give '
-                                'a pair of data sets or loaders as dataset_train.')
-        n = len(data)  # type: ignore[arg-type]
-        at = int(n * split)
-        if not 0 < at < n:
-            raise TrainingError(f'A data set of {n} samples with split={split} leaves {at} for the weights and {n - at} for '
-                                'the logits. Both need one at least.')
-        indices = list(range(n))
-        return self._loader(data, SubsetRandomSampler(indices[:at])), self._loader(data, SubsetRandomSampler(indices[at:]))
-
-    def _loader(self, data: Any, sampler: Any = None) -> Iterable[Any]:
-        if isinstance(data, DataLoader) or not hasattr(data, '__getitem__') or isinstance(data, (list, tuple)):
-            loader = data  # batches already
-        else:
-            loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers,
-                                pin_memory=self.device.type == 'cuda')
-        if hasattr(loader, '__len__') and len(loader) == 0:
-            raise TrainingError(f'A {type(data).__name__} gives no batch at all. Give more data, or a smaller batch_size.')
-        return loader
-
-    def _taken(self, batch: Any) -> Any:
-        batch = self._to_device(batch)
-        return layout.channels_last(batch) if self.channels_last else batch
-
-    def _to_device(self, value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.to(self.device, non_blocking=self.device.type == 'cuda')
-        if isinstance(value, Mapping):
-            return {key: self._to_device(part) for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(self._to_device(part) for part in value)
-        return value
 
     # The loop ------------------------------------------------------------------------------------------------------------
 
@@ -171,7 +135,13 @@ class SearchTrainer:
 
     def train(self, validate: bool = True) -> None:
         """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
+        for follower in self.followers:
+            follower.begin(self.mutator, self.num_epochs)
         for epoch in range(self.num_epochs):
+            if self.stopped is not None:
+                break
+            for follower in self.followers:
+                follower.before_epoch(epoch)
             for callback in self.callbacks:
                 callback.on_epoch_begin(epoch)
             self.history.append({'epoch': epoch})
@@ -180,6 +150,7 @@ class SearchTrainer:
                 self.validate_one_epoch(epoch)
             for callback in self.callbacks:
                 callback.on_epoch_end(epoch)
+            self.stopped = after_epoch(self.followers, epoch, self.history[-1])
 
     def validate(self) -> Metrics:
         """The loss and metrics of the supernet as it is."""
@@ -189,9 +160,9 @@ class SearchTrainer:
         """One pass over the shorter of the two parts."""
         self.model.train()
         self.mutator.train()
-        means = _Means()
+        means = Means()
         for step, (training, validation) in enumerate(zip(self.train_loader, self.valid_loader)):
-            training, validation = self._taken(training), self._taken(validation)
+            training, validation = self._placed(training), self._placed(validation)
             self._architecture_step(validation, training)
             means.add(self._weight_step(training))
             if self.log_frequency and step % self.log_frequency == 0:
@@ -202,13 +173,17 @@ class SearchTrainer:
         """One pass over the validation data, without a step."""
         self.model.eval()
         self.mutator.eval()
-        means = _Means()
+        means = Means()
         with torch.no_grad():
             for batch in self.test_loader:
-                inputs, labels = self._taken(batch)
+                inputs, labels = self._placed(batch)
                 output, loss = self._forward(inputs, labels)
                 means.add({**self.metrics(output, labels), 'loss': loss})
         return self._record(epoch, 'valid', means)
+
+    def _placed(self, batch: Any) -> Any:
+        batch = to_device(batch, self.device)
+        return layout.channels_last(batch) if self.channels_last else batch
 
     def _architecture_step(self, validation: Any, training: Any) -> None:
         logits = [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
@@ -237,7 +212,7 @@ class SearchTrainer:
         output = self.model(inputs)
         return output, self.loss(output, labels)
 
-    def _record(self, epoch: int, part: str, means: _Means) -> Metrics:
+    def _record(self, epoch: int, part: str, means: Means) -> Metrics:
         if epoch >= 0:
             self.history[-1][part] = means.values()
         _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
@@ -258,29 +233,3 @@ class SearchTrainer:
         """The states of weights, logits and both optimisers."""
         return {'model': self.model.state_dict(), 'mutator': self.mutator.state_dict(),
                 'optimizer': self.optimizer.state_dict(), 'ctrl_optim': self.ctrl_optim.state_dict()}
-
-
-class _Means:
-    """Running means of named numbers. Tensors are kept as they are and read together, when somebody asks for the means."""
-
-    def __init__(self) -> None:
-        self._sums: Dict[str, float] = defaultdict(float)
-        self._counts: Dict[str, int] = defaultdict(int)
-        self._unread: Dict[str, List[Tensor]] = defaultdict(list)
-
-    def add(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            self._counts[name] += 1
-            if isinstance(value, Tensor):
-                self._unread[name].append(value.detach().reshape(()))
-            else:
-                self._sums[name] += float(value)
-
-    def values(self) -> Metrics:
-        for name, tensors in self._unread.items():
-            self._sums[name] += sum(torch.stack(tensors).tolist())
-        self._unread.clear()
-        return {name: self._sums[name] / count for name, count in self._counts.items()}
-
-    def __str__(self) -> str:
-        return ', '.join(f'{name} {value:.4f}' for name, value in self.values().items())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import torch
 from torch import Tensor, nn
 
-from ..core.bilevel import choose
 from ..core.layout import lay_out
-from ..core.logits import Logits
 from ..core.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..core.space import Choice, refuse_nested
+from ..core.strategy import DOCUMENTATION, Options, StrategyInterface
 from ..errors import EvaluatorError
 from .retiarii import InputChoice, LayerChoice, describe
 
@@ -46,9 +45,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
     """NNI's one-shot module for DARTS with zero op and edge strengths. The logits are in the architecture optimiser alone, at
     the learning rate that was given, in the order of the model, and each step computes only its own gradients."""
 
-    def __init__(self, inner_module: Any, mutation_hooks: Optional[List[Any]] = None, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, unrolled: Union[bool, str] = False,
-                 channels_last: bool = False, **kwargs: Any) -> None:
+    def __init__(self, inner_module: Any, options: Options, mutation_hooks: Optional[List[Any]] = None, **kwargs: Any) -> None:
         paths = {module: path for path, module in inner_module.model.named_modules()}
         in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
         taken: Dict[nn.Module, Choice] = {}
@@ -56,12 +53,11 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
-        self.unrolled, self.channels_last = choose(unrolled), channels_last
-        if channels_last:
+        self.options = options
+        if options.channels_last:
             lay_out(inner_module)
-        self.search = OneShotSearch()
-        self.search.zero_op_wins = zero_op_wins
-        self.search.take(taken, [choice.key for choice in taken.values()], choose_from)
+        self.search = OneShotSearch(options)
+        self.search.take(taken, [choice.key for choice in taken.values()])
 
     def default_mutation_hooks(self) -> List[Any]:
         return [self._take_up, *super().default_mutation_hooks()]
@@ -83,7 +79,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         if hasattr(self, 'advance_lr_schedulers'):
             self.advance_lr_schedulers(batch_idx)
             with torch.no_grad():
-                ours = _flat(self.search.probabilities())  # tensors: the host need not wait for them
+                ours = _flat(self.search.named_probabilities())  # tensors: the host need not wait for them
             self.log_dict({f'prob/{name}': p for name, p in {**super().export_probs(), **ours}.items()})
         else:  # the first version has them under other names, and logs nothing
             self.call_lr_schedulers(batch_idx)
@@ -117,7 +113,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return configured
 
     def export(self) -> Dict[str, Any]:
-        return {**self.search.sample(), **super().export()}
+        return {**self.search.architecture('sample'), **super().export()}
 
     def export_probs(self) -> Dict[str, Any]:
         nnis = super().export_probs() if hasattr(DartsLightningModule, 'export_probs') else {}
@@ -139,60 +135,22 @@ def _optimizers(configured: Any) -> Iterator[torch.optim.Optimizer]:
         yield from _optimizers(configured.get('optimizer'))
 
 
-class DARTS(NniDARTS):
-    """DARTS as a strategy of ``RetiariiExperiment`` (``config.execution_engine = 'oneshot'``): NNI's own, with zero op and
-    edge strengths.
-
-    Each LayerChoice gets n + 1 logits, the last one for the zero op. Each InputChoice that LayerChoices feed has no logits:
-    it reduces all its inputs during the search and keeps the ``n_chosen`` whose edges are strongest. Which LayerChoice
-    feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
-    An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
-
-    Parameters
-    ----------
-    zero_op_wins
-        See :func:`nni_darts_ext.core.derivation.derive`. Default False.
-    choose_from
-        For InputChoices by label the sources of their candidates, where neither of the two above shall count.
-    unrolled
-        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one virtual
-        step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
-        order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
-        the virtual weights; what it logs on the training batch beforehand is not passed on.
-    channels_last
-        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
-        faster for convolutions and poolings on most devices. Default False.
-    **kwargs
-        Those of that NNI's own ``DARTS``: ``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on
-        ``gradient_clip_val``.
-
-    Attributes
-    ----------
-    choices : Logits
-        From the label of each LayerChoice to its logits, once the experiment has taken the model up.
-    choose_from : dict
-        For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
-
-    Raises
-    ------
-    TrainingError
-        ``unrolled`` is none of these.
-    """
+class DARTS(StrategyInterface, NniDARTS):
+    __doc__ = DOCUMENTATION.format(
+        host="""DARTS as a strategy of ``RetiariiExperiment`` (``config.execution_engine = 'oneshot'``): NNI's own, with zero op
+    and edge strengths.""", zero_op_wins='',
+        kwargs="``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on ``gradient_clip_val``")
 
     model: Optional[DartsModule]
 
     def __init__(self, **kwargs: Any) -> None:
-        choose(kwargs.get('unrolled', False))
-        OneShotStrategy.__init__(self, DartsModule, **kwargs)
+        options = Options.taken_from(kwargs)
+        OneShotStrategy.__init__(self, DartsModule, options=options, **kwargs)
+        self._options = options
 
     @property
-    def choices(self) -> Logits:
-        return self.model.search.choices if self.model else Logits()
-
-    @property
-    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
-        space = self.model.search.space if self.model else None
-        return dict(space.sources) if space else {}
+    def search(self) -> OneShotSearch:
+        return self.model.search if self.model else OneShotSearch(self._options)
 
     def run(self, base_model: Any, applied_mutators: Any) -> None:
         if not isinstance(base_model.evaluator, Lightning):

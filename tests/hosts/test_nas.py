@@ -329,7 +329,7 @@ def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
 def test_the_second_order_under_scaled_losses_is_refused():
     strategy = DARTS(unrolled=True)
     module = strategy.configure_oneshot_module(nas_experiment.Module())
-    assert module.unrolled is not None
+    assert module.options.unrolled is True
 
     class Trainer:
         precision_plugin = type('Scaled', (), {'scaler': object()})

@@ -20,13 +20,17 @@ class DartsModule(BilevelSteps, DartsLightningModule):
     has a gradient; the architecture parameters have the same order in every process.
     """
 
+    @property
+    def search(self) -> Supernet:  # type: ignore[override]
+        return next(module for module in self.supernet_modules() if isinstance(module, Supernet))
+
     def arch_parameters(self) -> List[nn.Parameter]:
         parameters = [parameter for module in self.supernet_modules() if hasattr(module, 'arch_parameters')
                       for parameter in module.arch_parameters()]
         return list(dict.fromkeys(parameters))
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        outputs = self.take_steps(batch, batch_idx, search=self.trainer.current_epoch >= self.warmup_epochs)
+        outputs = self.take_steps(batch, batch_idx, with_architecture=self.trainer.current_epoch >= self.warmup_epochs)
         self.advance_lr_schedulers(batch_idx)
         if batch_idx % self.log_prob_every_n_step == 0:
             self.log_probs(self.export_probs())
@@ -53,7 +57,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         found: Dict[str, Dict[Any, Tensor]] = {}
         for module in self.supernet_modules():
             if isinstance(module, Supernet):
-                for label, of_edge in module.probabilities().items():
+                for label, of_edge in module.named_probabilities().items():
                     found[label] = {name: p for name, p in of_edge.items() if name != ZERO_OP}
                 continue
             alphas = getattr(module, '_arch_alpha', None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, Iterator, List
 
 from nni.nas.nn.pytorch import Cell, InputChoice, LayerChoice
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedCell, DifferentiableMixedInput
 from torch import nn
 
-from ...core.oneshot import ZERO_OP, FedInputs, OneShotSearch
+from ...core.oneshot import ZERO_OP, FedInputs, OneShotSearch, Options
 from ...core.space import refuse_nested
 from .choices import describe
 
@@ -17,9 +17,8 @@ from .choices import describe
 class Supernet(OneShotSearch, BaseSuperNetModule):
     """The search of a model space, with the answers that NNI asks supernets for."""
 
-    def __init__(self, zero_op_wins: bool) -> None:
-        super().__init__()
-        self.zero_op_wins = zero_op_wins
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
         self._taken: Dict[str, nn.Module] = {}
         self._cells: List[str] = []
 
@@ -37,9 +36,9 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         self._taken[name] = mixed or module
         return mixed or True
 
-    def close(self, labels: Iterable[str], choose_from: Optional[Mapping[str, Sequence[str]]]) -> None:
+    def close(self, labels: Iterable[str]) -> None:
         """Relax what was taken up. ``labels`` are all labels of the model space."""
-        self.take({module: describe(name, module) for name, module in self._taken.items()}, labels, choose_from)
+        self.take({module: describe(name, module) for name, module in self._taken.items()}, labels)
         self._taken = {}
 
     def arch_parameters(self) -> Iterator[nn.Parameter]:
@@ -49,7 +48,7 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         return {}
 
     def export(self, memo: Dict[str, Any]) -> Dict[str, Any]:
-        return {label: choice for label, choice in self.sample().items() if label not in memo}
+        return {label: choice for label, choice in self.architecture('sample').items() if label not in memo}
 
     def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
         return {label: of_edge for label, of_edge in self.numbers().items() if label not in memo}

@@ -1,0 +1,34 @@
+"""What follows a search epoch by epoch, in whichever loop it runs."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Mapping, Optional
+
+from .search import Search
+
+
+class Follower:
+    """Each method does nothing by default."""
+
+    def begin(self, search: Search, epochs: Optional[int]) -> None:
+        """The search begins, or goes on, for so many epochs in all (None if nobody knows)."""
+
+    def before_epoch(self, epoch: int) -> None:
+        """Epochs count from 0."""
+
+    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
+        """Returns why the search shall end here, None for it to go on."""
+        return None
+
+    def state(self) -> Dict[str, Any]:
+        """What a checkpoint must hold: plain values and tensors."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+
+
+def after_epoch(followers: Iterable[Follower], epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
+    """Tell all followers, and return the first reason to end the search that one of them has."""
+    reasons = [follower.after_epoch(epoch, metrics) for follower in followers]
+    return next((reason for reason in reasons if reason is not None), None)

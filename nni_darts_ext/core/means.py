@@ -1,0 +1,37 @@
+"""Means of what a loop measures, read when somebody asks for them and not before."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, Dict, List, Mapping
+
+import torch
+from torch import Tensor
+
+Metrics = Dict[str, float]
+
+
+class Means:
+    """Running means of named numbers. Tensors are kept as they are and read together, when somebody asks for the means."""
+
+    def __init__(self) -> None:
+        self._sums: Dict[str, float] = defaultdict(float)
+        self._counts: Dict[str, int] = defaultdict(int)
+        self._unread: Dict[str, List[Tensor]] = defaultdict(list)
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            self._counts[name] += 1
+            if isinstance(value, Tensor):
+                self._unread[name].append(value.detach().reshape(()))
+            else:
+                self._sums[name] += float(value)
+
+    def values(self) -> Metrics:
+        for name, tensors in self._unread.items():
+            self._sums[name] += sum(torch.stack(tensors).tolist())
+        self._unread.clear()
+        return {name: self._sums[name] / count for name, count in self._counts.items()}
+
+    def __str__(self) -> str:
+        return ', '.join(f'{name} {value:.4f}' for name, value in self.values().items())

@@ -1,0 +1,88 @@
+"""A search as everything but its loop sees it: edges and inputs, their logits, and what these derive."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Tuple
+
+import torch
+from torch import Tensor
+
+from ..errors import SearchSpaceError
+from . import export
+from .derivation import Derivation, derive
+from .logits import Logits
+from .space import Name, SearchSpace
+
+
+class Search:
+    """Mixed into the mutators and into what the one-shot strategies add to a model.
+
+    Attributes
+    ----------
+    choices : Logits
+        From the key of each LayerChoice to its parameter of n + 1 logits, zero op last.
+    space : SearchSpace
+        What the model lets one choose.
+    zero_op_wins : bool
+        See :func:`nni_darts_ext.core.derivation.derive`.
+    """
+
+    choices: Logits
+    space: SearchSpace
+    zero_op_wins: bool = False
+
+    @property
+    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
+        """For each InputChoice the keys of the LayerChoices that feed its candidates, named or found out.
+
+        What the model does not name is found out in the first forward pass that records gradients.
+        """
+        return dict(self.space.sources)
+
+    def probabilities(self) -> Dict[str, Tensor]:
+        """For each edge the probabilities of its candidates and of the zero op, shape ``(n + 1,)``; differentiable."""
+        return {key: self.choices.probabilities(key) for key in self.space.edges}
+
+    def sample_final(self) -> Dict[str, Tensor]:
+        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge."""
+        decisions = self._derive().decisions
+        return {choice.key: torch.tensor(decisions[choice.key], dtype=torch.bool, device=self.choices.device)
+                for choice in self.space}
+
+    def architecture(self, form: str = 'classic') -> Dict[str, Any]:
+        """The derived architecture, ready for ``json.dump``.
+
+        Parameters
+        ----------
+        form
+            ``'classic'`` (default, source: NNI 2.0 - 2.8): ``{key: name | index | list}``, ``[]`` for a dropped edge.
+            ``'sample'``: ``{label: name, label: [indices]}``, which ``freeze`` and ``model_context`` of NNI 3.0 take.
+        """
+        forms = {'classic': export.to_classic, 'sample': export.to_sample}
+        if form not in forms:
+            raise ValueError(f'Unknown form {form!r} of an architecture. Expected one of {sorted(forms)}.')
+        return forms[form](self.space, self._derive())
+
+    def cut(self, key: str, candidate: Name) -> None:
+        """Remove a candidate, by name or index, from the LayerChoice ``key``. It stays cut through checkpoints."""
+        self.choices.cut(key, self._index(key, candidate))
+
+    def restore(self, key: str, candidate: Name) -> None:
+        """Undo :meth:`cut`; the logit starts again at 0."""
+        self.choices.restore(key, self._index(key, candidate))
+
+    def _index(self, key: str, candidate: Name) -> int:
+        edge = self.space.edges.get(key)
+        if edge is None:
+            raise SearchSpaceError(f'No LayerChoice has the key {key!r}. The keys are {sorted(self.space.edges)}.')
+        if candidate in edge.names:
+            return edge.names.index(candidate)
+        if isinstance(candidate, int) and 0 <= candidate < len(edge.names):
+            return candidate
+        raise SearchSpaceError(f'LayerChoice {key!r} has no candidate {candidate!r}. Expected one of '
+                               f'{list(edge.names)} or an index from 0 to {len(edge.names) - 1}.')
+
+    def _derive(self) -> Derivation:
+        with torch.no_grad():
+            probabilities = {key: weights.tolist() for key, weights in self.probabilities().items()}
+        return derive(self.space, probabilities, self.zero_op_wins)

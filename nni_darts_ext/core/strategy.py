@@ -1,0 +1,65 @@
+"""What a one-shot strategy takes and offers, whichever host it is a strategy of."""
+
+from __future__ import annotations
+
+from typing import Dict, Tuple
+
+from .logits import Logits
+from .oneshot import OneShotSearch, Options
+
+__all__ = ['DOCUMENTATION', 'Options', 'StrategyInterface']
+
+DOCUMENTATION = """{host}
+
+    Each LayerChoice gets n + 1 logits, the last one for the zero op. Each InputChoice that LayerChoices feed has no logits:
+    it reduces all its inputs during the search and keeps the ``n_chosen`` whose edges are strongest. Which LayerChoice
+    feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
+    An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
+
+    Parameters
+    ----------
+    zero_op_wins
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False. {zero_op_wins}
+    choose_from
+        For InputChoices by label the sources of their candidates, where neither of the two above shall count.
+    unrolled
+        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one virtual
+        step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
+        order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
+        the virtual weights; what it logs on the training batch beforehand is not passed on.
+    channels_last
+        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
+        faster for convolutions and poolings on most devices. Default False.
+    **kwargs
+        Those of NNI's ``DARTS``: {kwargs}.
+
+    Attributes
+    ----------
+    search : Search
+        What is searched, once the experiment has taken the model up.
+    choices : Logits
+        From the label of each LayerChoice to its logits.
+    choose_from : dict
+        For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
+
+    Raises
+    ------
+    TrainingError
+        ``unrolled`` is none of these.
+    """
+
+
+class StrategyInterface:
+    """Put before the host's strategy."""
+
+    @property
+    def search(self) -> OneShotSearch:
+        raise NotImplementedError
+
+    @property
+    def choices(self) -> Logits:
+        return self.search.choices
+
+    @property
+    def choose_from(self) -> Dict[str, Tuple[str, ...]]:
+        return self.search.choose_from
