@@ -6,6 +6,8 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
 :mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.sharing`           what candidates and edges have in common, computed once
+:mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.layout`            how images lie in memory
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass
@@ -21,6 +23,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.data`              its two halves of the data
 :mod:`.means`             its metrics
 :mod:`.following`         what follows a search epoch by epoch, in whichever loop
+:mod:`.aside`             passes that leave no trace
 :mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step
 ========================  ==========================================================================
 """

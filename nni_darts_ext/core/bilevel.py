@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from .aside import aside
 
 Loss = Callable[[], Tensor]
 """Runs the supernet on one batch as it is now and returns the loss, a scalar."""
@@ -74,7 +75,7 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
     with _twice_differentiable():
-        with _aside(model):
+        with aside(model):
             gradients = _gradients(training(), parameters, create_graph=True)
         direct, direction = _after_virtual_step(validation, logits, weights, gradients, model)
         through = [(gradient, along) for gradient, along in zip(gradients, direction)
@@ -102,14 +103,14 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     """
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
-    with _aside(model), frozen(logits):
+    with aside(model), frozen(logits):
         gradients = _gradients(training(), parameters)
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model)
     norm = _norm([along for along in direction if along is not None])
 
     def logits_gradients(sign: float) -> Gradients:
         moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
-        with _aside(model), _moved(moved), frozen([*_others(model, logits), *moved]):
+        with aside(model), _moved(moved), frozen([*_others(model, logits), *moved]):
             return _gradients(training(), logits)
 
     ahead, behind = logits_gradients(1), logits_gradients(-1)
@@ -207,7 +208,7 @@ def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weight
         if gradient is not None:
             moved[weight.parameter], share = weight.step(gradient.detach())
         shares.append(share)
-    with _aside(model), _moved(moved):
+    with aside(model), _moved(moved):
         found = _gradients(validation(), [*logits, *(weight.parameter for weight in weights)])
     along = [None if share is None or part is None else share * part for share, part in zip(shares, found[len(logits):])]
     return found[:len(logits)], along
@@ -276,23 +277,3 @@ def _moved(values: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
         for parameter, value in kept.items():
             parameter.data = value
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def _aside(model: nn.Module) -> Iterator[None]:
-    """A pass of which no buffer and no random state keeps a trace. It works on copies of the buffers."""
-    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == 'cuda'})
-    kept = [(module._buffers, dict(module._buffers)) for module in model.modules() if module._buffers]
-    copies: Dict[Tensor, Tensor] = {}  # buffers that modules share stay shared
-    with torch.random.fork_rng(devices):
-        try:
-            for buffers, originals in kept:
-                for name, buffer in originals.items():
-                    if buffer is not None:
-                        if buffer not in copies:
-                            copies[buffer] = buffer.detach().clone()
-                        buffers[name] = copies[buffer]
-            yield
-        finally:
-            for buffers, originals in kept:
-                buffers.update(originals)

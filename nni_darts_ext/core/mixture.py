@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Callable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from .logits import Relaxed
+from .sharing import POOLINGS, SharedWork
 
 REDUCTIONS = ('sum', 'mean', 'concat', 'none')
 
 
 def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
-        reduction: str = 'sum') -> Any:
+        reduction: str = 'sum', shared: Optional[SharedWork] = None) -> Any:
     """Run the live candidates, weigh their outputs and reduce them.
 
     Outputs are tensors, or lists, tuples and dicts of them, of the same form for every candidate. With nothing live the
     zero op is left alone and the result is zeros of the shape that the candidates have (no channels for ``concat``,
-    an empty list for ``none``).
+    an empty list for ``none``). What candidates have in common is looked up in ``shared``, default: in this edge alone.
     """
-    edge = _Edge(args, kwargs)
+    edge = _Edge(args, kwargs, SharedWork() if shared is None else shared)
     weights = relaxed.weights.unbind()
-    outputs = [edge.weighed(candidates[i], weights[i]) for i in relaxed.live]
+    weighed = (edge.weighed(candidates[i], weights[i]) for i in relaxed.live)
+    if reduction == 'sum' and relaxed.live:
+        return _add_up_fresh(weighed)
+    outputs = list(weighed)
     if outputs or reduction == 'none':
         return reduce(outputs, reduction)
     zeros = _zeros(candidates[0], args, kwargs)
@@ -34,30 +38,42 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
 class _Edge:
     """Runs candidates on one input, each times its weight, with less work and memory where a candidate is a plain Sequential.
 
-    The ReLU before a convolution with which several of them begin is computed, and kept for the backward pass, once. A
-    BatchNorm without scale and shift at the end takes the weight for its scale: neither its output is kept then, nor a product.
+    The ReLU before a convolution, or the pooling, with which several of them begin is computed, and kept for the backward pass,
+    once. A BatchNorm without scale and shift at the end takes the weight for its scale: neither its output is kept then, nor a
+    product.
     """
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork) -> None:
         self._args, self._kwargs = args, kwargs
-        self._rectified: Optional[Tensor] = None
+        self._shared = shared
+        self._used: List[Tensor] = []
+        """What is shared, kept until the edge is done, for without a graph nobody else does."""
 
     def weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
-        if not (_is_plain(candidate, nn.Sequential) and len(self._args) == 1 and isinstance(self._args[0], Tensor)
-                and not self._kwargs):
+        """A tensor of its own, which nobody else holds."""
+        if len(self._args) != 1 or self._kwargs or type(self._args[0]) is not Tensor:
             return _map(lambda value: value * weight, candidate(*self._args, **self._kwargs))
-        layers = [layer for layer in candidate._modules.values() if layer is not None]
+        layers = ([layer for layer in candidate._modules.values() if layer is not None]
+                  if _is_plain(candidate, nn.Sequential) else [candidate])
         value = self._args[0]
-        if len(layers) > 1 and _is_plain(layers[0], nn.ReLU) and isinstance(layers[1], _CONVOLUTIONS):
-            if self._rectified is None:
-                self._rectified = layers[0](value)
-            value = self._rectified
+        if layers and _is_shared(layers):
+            value = self._shared.run(layers[0], value)
+            self._used.append(value)
             layers = layers[1:]
         for i, layer in enumerate(layers):
             if i == len(layers) - 1 and _scales(layer, value, weight):
                 return _scaled(layer, value, weight)
             value = layer(value)
         return _map(lambda part: part * weight, value)
+
+
+def _is_shared(layers: Sequence[nn.Module]) -> bool:
+    """Whether the first one is a ReLU or pooling whose output nobody writes over: a convolution or norm follows, or nothing."""
+    first, second = layers[0], layers[1] if len(layers) > 1 else None
+    if _is_plain(first, nn.ReLU):
+        return isinstance(second, _CONVOLUTIONS)
+    return any(_is_plain(first, kind) for kind in POOLINGS) and not getattr(first, 'return_indices', False) and (
+        second is None or isinstance(second, (*_CONVOLUTIONS, *_NORMS)))
 
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
@@ -101,10 +117,23 @@ def reduce(values: List[Any], reduction: str) -> Any:
     raise SearchSpaceError(f'Unknown reduction {reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')
 
 
+def _add_up_fresh(parts: Iterable[Any]) -> Any:
+    """The sum of structures of tensors that nobody else holds: the first one takes up the others."""
+    total: Any = None
+    for part in parts:
+        total = part if total is None else _map(_taking_up, total, part)
+    return total
+
+
+def _taking_up(total: Tensor, part: Tensor) -> Tensor:
+    fits = total.dtype == part.dtype and total.shape == part.shape and total.requires_grad >= part.requires_grad
+    return total.add_(part) if fits else total + part
+
+
 def _add_up(parts: Sequence[Tensor]) -> Tensor:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
+    total = parts[0] + parts[1]  # whose first one is not ours to write over
+    for part in parts[2:]:
+        total = _taking_up(total, part)
     return total
 
 

@@ -41,6 +41,15 @@ class MutatorInterface(Search):
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
 
+    @property
+    def recompute(self) -> bool:
+        """Whether what an edge computes on the way is computed again in the backward pass instead of kept. Default False."""
+        return self._relaxation.recompute
+
+    @recompute.setter
+    def recompute(self, recompute: bool) -> None:
+        self._relaxation.recompute = recompute
+
     def device(self) -> torch.device:
         """Where the logits are."""
         return self.choices.device

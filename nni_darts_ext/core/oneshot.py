@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, TrainingError
-from . import layout
+from . import layout, recomputation
 from .bilevel import choose, frozen, give
 from .following import Follower, after_epoch
 from .logits import Logits
@@ -31,9 +31,11 @@ class Options:
     choose_from: Optional[Mapping[str, Sequence[str]]] = None
     unrolled: Union[bool, str] = False
     channels_last: bool = False
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         choose(self.unrolled)  # says if it is none
+        recomputation.check(self.recompute, self.unrolled)
 
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
@@ -71,7 +73,7 @@ class OneShotSearch(Search, nn.Module):
                 raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
                                        'zero op is logged. Give the candidate another name.')
             self.choices.add(edge.key, len(edge.names))
-        relaxation = Relaxation(self.choices, self.space)
+        relaxation = Relaxation(self.choices, self.space, self._options.recompute)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
                 module.relaxation = relaxation

@@ -5,27 +5,44 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, List, Mapping, Optional, Sequence
 
+import torch
 from torch import nn
 
 from ..errors import SearchSpaceError
 from .logits import Logits, Relaxed
 from .mixture import mix, reduce
+from .recomputation import recomputed
+from .sharing import SharedWork
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
 
 
 class Relaxation:
-    """The forward pass of edges and inputs. It knows no module, so that copies of the model copy little with it."""
+    """The forward pass of edges and inputs. It knows no module, so that copies of the model copy little with it.
 
-    def __init__(self, choices: Logits, space: SearchSpace) -> None:
+    Attributes
+    ----------
+    recompute : bool
+        Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
+    """
+
+    def __init__(self, choices: Logits, space: SearchSpace, recompute: bool = False) -> None:
+        self.recompute = recompute
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
+        self._shared = SharedWork()
 
     def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
              reduction: str = 'sum', relaxed: Optional[Relaxed] = None) -> Any:
         """The mixture of the candidates as they were relaxed, or as the logits relax them now."""
-        return self._sources.mark(key, mix(candidates, relaxed or self._choices.relax(key), args, kwargs, reduction))
+        relaxed = relaxed or self._choices.relax(key)
+        if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
+            mixed = recomputed(lambda relaxed: mix(candidates, relaxed, args, kwargs, reduction), relaxed,
+                               [candidates[i] for i in relaxed.live])
+        else:
+            mixed = mix(candidates, relaxed, args, kwargs, reduction, self._shared)
+        return self._sources.mark(key, mixed)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, reduced."""

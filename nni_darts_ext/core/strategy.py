@@ -30,6 +30,9 @@ DOCUMENTATION = """{host}
     channels_last
         Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
         faster for convolutions and poolings on most devices. Default False.
+    recompute
+        Whether what an edge computes on the way is computed again in the backward pass instead of kept for it: far less memory,
+        more time, the same numbers; running statistics move once. Default False.
     **kwargs
         Those of NNI's ``DARTS``: {kwargs}.
 
@@ -45,7 +48,7 @@ DOCUMENTATION = """{host}
     Raises
     ------
     TrainingError
-        ``unrolled`` is none of these.
+        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1.
     """
 
 

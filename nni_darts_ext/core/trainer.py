@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..errors import TrainingError
-from . import layout
+from . import layout, recomputation
 from .bilevel import choose, first_order, frozen, give
 from .data import Data, Loading, to_device
 from .following import Follower, after_epoch
@@ -69,6 +69,9 @@ class SearchTrainer:
     channels_last
         Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
         faster for convolutions and poolings on most devices. Default False.
+    recompute
+        Whether what an edge computes on the way is computed again in the backward pass instead of kept for it: far less memory,
+        more time, the same numbers; running statistics move once. Default False.
 
     Attributes
     ----------
@@ -80,7 +83,8 @@ class SearchTrainer:
     Raises
     ------
     TrainingError
-        No data, or too little for one batch of either part; a split or ``unrolled`` out of range.
+        No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
+        second order before PyTorch 2.1.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
@@ -89,8 +93,10 @@ class SearchTrainer:
                  workers: int = 4, device: Union[torch.device, str, None] = None, log_frequency: Optional[int] = None,
                  callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
-                 learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False) -> None:
+                 learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
+                 recompute: bool = False) -> None:
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
+        recomputation.check(recompute, unrolled)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
         data = dataset if dataset_train is None else dataset_train
@@ -102,6 +108,8 @@ class SearchTrainer:
         if channels_last:
             layout.lay_out(model)
         self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
+        if recompute:
+            self.mutator.recompute = True
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics = metrics
         self.optimizer = optimizer

@@ -1,0 +1,35 @@
+"""Passes that leave no trace: neither buffers (running statistics) nor random states know of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Dict, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def aside(model: nn.Module) -> Iterator[None]:
+    """A pass of which no buffer and no random state of the model's devices keeps a trace."""
+    devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == 'cuda'})
+    with torch.random.fork_rng(devices), buffers_aside(model.modules()):
+        yield
+
+
+@contextmanager
+def buffers_aside(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """A pass that works on copies of the modules' own buffers. Buffers that modules share stay shared."""
+    kept = [(module._buffers, dict(module._buffers)) for module in modules if module._buffers]
+    copies: Dict[Tensor, Tensor] = {}
+    try:
+        for buffers, originals in kept:
+            for name, buffer in originals.items():
+                if buffer is not None:
+                    if buffer not in copies:
+                        copies[buffer] = buffer.detach().clone()
+                    buffers[name] = copies[buffer]
+        yield
+    finally:
+        for buffers, originals in kept:
+            buffers.update(originals)

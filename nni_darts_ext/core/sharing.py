@@ -1,0 +1,67 @@
+"""Work that candidates have in common: the ReLU and the pooling that they begin with, done once for each input.
+
+In the paper's space all convolutions of an edge begin with a ReLU, and a state of a cell goes into several edges, each of which
+rectifies and pools it alike.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Dict, Hashable, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+
+
+class SharedWork:
+    """Outputs of layers without parameters or state, kept as long as somebody else keeps them: nothing lives longer for it.
+
+    While gradients are recorded the graph keeps them for the layers behind, and so for the edges to come. Without a graph they
+    are gone at once, and are computed again.
+    """
+
+    def __init__(self) -> None:
+        self._kept: Dict[Hashable, Tuple[Any, Any]] = {}
+
+    def run(self, layer: nn.Module, value: Tensor) -> Tensor:
+        """``layer(value)``, or what it gave when a layer like it was last given this very tensor."""
+        key = self._key(layer, value)
+        if key is None:
+            return layer(value)
+        kept_value, kept_output = self._kept.get(key, (_gone, _gone))
+        output: Optional[Tensor] = kept_output()
+        if output is None or kept_value() is not value:
+            output = layer(value)
+            forget = self._forgetter(key)
+            self._kept[key] = weakref.ref(value), weakref.ref(output, forget)
+        return output
+
+    def _key(self, layer: nn.Module, value: Tensor) -> Optional[Hashable]:
+        """None where an output must not be used twice: two passes over a leaf have graphs of their own, each freed alone."""
+        if (value.is_leaf and value.requires_grad) or value.is_inference():
+            return None
+        settings = tuple((name, setting) for name, setting in vars(layer).items() if name[0] != '_' and name != 'training')
+        return (id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), type(layer), settings)
+
+    def _forgetter(self, key: Hashable) -> Any:
+        kept = weakref.ref(self)
+
+        def forget(output: Any) -> None:
+            shared = kept()
+            if shared is not None and shared._kept.get(key, (None, None))[1] is output:
+                del shared._kept[key]
+        return forget
+
+    # Copies of a search, and its checkpoints, begin without.
+
+    def __deepcopy__(self, memo: Any) -> SharedWork:
+        return SharedWork()
+
+    def __reduce__(self) -> Any:
+        return SharedWork, ()
+
+
+def _gone() -> None:
+    return None
