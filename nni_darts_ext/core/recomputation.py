@@ -19,8 +19,8 @@ def check(recompute: bool, unrolled: Any) -> None:
     """Raise :class:`TrainingError` where this PyTorch cannot recompute for an order of DARTS."""
     has_second_derivatives = hasattr(torch.utils.checkpoint, 'set_checkpoint_early_stop')  # since 2.1, like them
     if recompute and choose(unrolled) is unrolled_exact and not has_second_derivatives:
-        raise TrainingError(f'recompute=True has no second derivatives in PyTorch {torch.__version__}, which unrolled={unrolled!r} '
-                            "needs. Use unrolled='finite_difference', recompute=False, or PyTorch 2.1 or later.")
+        raise TrainingError(f'recompute=True has no second derivatives in PyTorch {torch.__version__}, and unrolled={unrolled!r} '
+                            "needs them. Use unrolled='finite_difference', recompute=False, or PyTorch 2.1 or later.")
 
 
 def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: Iterable[nn.Module]) -> Any:

@@ -34,8 +34,9 @@ def search(unrolled=False, **options):
     write_weights(model)
     x = torch.cat([data[0][0] for data in batches(4)])
     data = TensorDataset(x, torch.arange(len(x)) % 2)
-    trainer = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {}, torch.optim.SGD(model.parameters(), 0.1), 1,
-                           data, mutator=mutator.double(), batch_size=6, workers=0, device='cpu', unrolled=unrolled, **options)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    trainer = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {}, optimizer, 1, data,
+                           mutator=mutator.double(), batch_size=6, workers=0, device='cpu', unrolled=unrolled, **options)
     torch.manual_seed(1)
     trainer.train(validate=False)
     return trainer, counted
@@ -63,7 +64,11 @@ def test_the_graph_keeps_less():
         mutator = DartsMutator(model)
         mutator.recompute = recompute
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor):
+
+        def keep(tensor):
+            sizes.append(tensor.numel())
+            return tensor
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             mutator.reset()
             model(torch.randn(50, 8))
         return sum(sizes)
