@@ -8,6 +8,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
 :mod:`.sharing`           what candidates and edges have in common, computed once
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
+:mod:`.compilation`       edges compiled
 :mod:`.layout`            how images lie in memory
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass

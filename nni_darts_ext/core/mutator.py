@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from .compilation import Compile, CompiledMixture
 from .derivation import Derivation
 from .logits import Logits, Relaxed
 from .relaxation import Relaxation, relax
@@ -41,14 +42,10 @@ class MutatorInterface(Search):
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
 
-    @property
-    def recompute(self) -> bool:
-        """Whether what an edge computes on the way is computed again in the backward pass instead of kept. Default False."""
-        return self._relaxation.recompute
-
-    @recompute.setter
-    def recompute(self, recompute: bool) -> None:
+    def execute(self, recompute: bool = False, compile: Compile = False) -> None:
+        """How the edges run from now on: see :class:`nni_darts_ext.DartsTrainer`, whose arguments these are, too."""
         self._relaxation.recompute = recompute
+        self._relaxation.compiled = CompiledMixture(compile) if compile else None
 
     def device(self) -> torch.device:
         """Where the logits are."""

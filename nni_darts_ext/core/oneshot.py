@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, TrainingError
-from . import layout, recomputation
+from . import compilation, layout, recomputation
 from .bilevel import choose, frozen, give
+from .compilation import Compile, CompiledMixture
 from .following import Follower, after_epoch
 from .logits import Logits
 from .relaxation import Relaxation, relax
@@ -32,10 +33,12 @@ class Options:
     unrolled: Union[bool, str] = False
     channels_last: bool = False
     recompute: bool = False
+    compile: Compile = False
 
     def __post_init__(self) -> None:
         choose(self.unrolled)  # says if it is none
         recomputation.check(self.recompute, self.unrolled)
+        compilation.check(self.compile, self.unrolled)
 
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
@@ -73,7 +76,8 @@ class OneShotSearch(Search, nn.Module):
                 raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
                                        'zero op is logged. Give the candidate another name.')
             self.choices.add(edge.key, len(edge.names))
-        relaxation = Relaxation(self.choices, self.space, self._options.recompute)
+        relaxation = Relaxation(self.choices, self.space, self._options.recompute,
+                                CompiledMixture(self._options.compile) if self._options.compile else None)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
                 module.relaxation = relaxation

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import SearchSpaceError
+from .compilation import CompiledMixture
 from .logits import Logits, Relaxed
 from .mixture import mix, reduce
 from .recomputation import recomputed
@@ -24,10 +25,14 @@ class Relaxation:
     ----------
     recompute : bool
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
+    compiled : CompiledMixture or None
+        What computes the edges in place of :func:`nni_darts_ext.core.mixture.mix`.
     """
 
-    def __init__(self, choices: Logits, space: SearchSpace, recompute: bool = False) -> None:
+    def __init__(self, choices: Logits, space: SearchSpace, recompute: bool = False,
+                 compiled: Optional[CompiledMixture] = None) -> None:
         self.recompute = recompute
+        self.compiled = compiled
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -37,9 +42,12 @@ class Relaxation:
              reduction: str = 'sum', relaxed: Optional[Relaxed] = None) -> Any:
         """The mixture of the candidates as they were relaxed, or as the logits relax them now."""
         relaxed = relaxed or self._choices.relax(key)
+        compute = self.compiled or mix
         if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
-            mixed = recomputed(lambda relaxed: mix(candidates, relaxed, args, kwargs, reduction), relaxed,
+            mixed = recomputed(lambda relaxed: compute(candidates, relaxed, args, kwargs, reduction), relaxed,
                                [candidates[i] for i in relaxed.live])
+        elif self.compiled:
+            mixed = self.compiled(candidates, relaxed, args, kwargs, reduction)
         else:
             mixed = mix(candidates, relaxed, args, kwargs, reduction, self._shared)
         return self._sources.mark(key, mixed)

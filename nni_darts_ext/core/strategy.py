@@ -33,6 +33,10 @@ DOCUMENTATION = """{host}
     recompute
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it: far less memory,
         more time, the same numbers; running statistics move once. Default False.
+    compile
+        Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
+        takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
+        order. Default False.
     **kwargs
         Those of NNI's ``DARTS``: {kwargs}.
 
@@ -48,7 +52,7 @@ DOCUMENTATION = """{host}
     Raises
     ------
     TrainingError
-        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1.
+        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1, ``compile`` with it at all.
     """
 
 

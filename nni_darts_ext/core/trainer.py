@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..errors import TrainingError
-from . import layout, recomputation
+from . import compilation, layout, recomputation
 from .bilevel import choose, first_order, frozen, give
+from .compilation import Compile
 from .data import Data, Loading, to_device
 from .following import Follower, after_epoch
 from .means import Means, Metrics
@@ -72,6 +73,10 @@ class SearchTrainer:
     recompute
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it: far less memory,
         more time, the same numbers; running statistics move once. Default False.
+    compile
+        Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
+        takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
+        order. Default False.
 
     Attributes
     ----------
@@ -84,7 +89,7 @@ class SearchTrainer:
     ------
     TrainingError
         No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
-        second order before PyTorch 2.1.
+        second order before PyTorch 2.1, ``compile`` with it at all.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
@@ -94,9 +99,10 @@ class SearchTrainer:
                  callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
-                 recompute: bool = False) -> None:
+                 recompute: bool = False, compile: Compile = False) -> None:
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
         recomputation.check(recompute, unrolled)
+        compilation.check(compile, unrolled)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
         data = dataset if dataset_train is None else dataset_train
@@ -108,8 +114,8 @@ class SearchTrainer:
         if channels_last:
             layout.lay_out(model)
         self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
-        if recompute:
-            self.mutator.recompute = True
+        if recompute or compile:
+            self.mutator.execute(recompute, compile)
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics = metrics
         self.optimizer = optimizer

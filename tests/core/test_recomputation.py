@@ -62,7 +62,7 @@ def test_the_graph_keeps_less():
     def kept(recompute):
         model = Cells([((5, 5), 1, 'sum')], width=8)
         mutator = DartsMutator(model)
-        mutator.recompute = recompute
+        mutator.execute(recompute=recompute)
         sizes = []
 
         def keep(tensor):

@@ -1,0 +1,91 @@
+"""The mixture of an edge, compiled where the PyTorch at hand can."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any, Mapping, Optional, Sequence, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+from .bilevel import choose, unrolled_exact
+from .logits import Relaxed
+from .mixture import mix
+
+_logger = logging.getLogger(__name__)
+
+KINDS = 256
+"""How many kinds of edges are compiled at most. They differ in candidates, shapes, and what gradients are asked for."""
+
+Compile = Union[bool, str]
+
+
+def check(compile: Compile, unrolled: Any) -> None:
+    """Raise :class:`TrainingError` where a ``compile`` argument is none, or compiled code has no answer."""
+    if not isinstance(compile, (bool, str)):
+        raise TrainingError(f'compile={compile!r} is neither True, False nor the name of a mode of torch.compile.')
+    if compile and choose(unrolled) is unrolled_exact:
+        raise TrainingError(f'compile={compile!r} has no second derivatives, and unrolled={unrolled!r} needs them. Use '
+                            "unrolled='finite_difference' or compile=False.")
+
+
+class CompiledMixture:
+    """:func:`nni_darts_ext.core.mixture.mix` by ``torch.compile``, once for each kind of edge; edges of a kind share the code.
+
+    Where that fails, be it for this PyTorch, this Python, a missing C++ compiler or something in a candidate, a warning says
+    why and the search goes on without.
+
+    Parameters
+    ----------
+    mode
+        True, or a mode of ``torch.compile``.
+    """
+
+    def __init__(self, mode: Compile) -> None:
+        self._mode = mode if isinstance(mode, str) else None
+        self._failed = False
+        self._compiled: Any = None
+
+    def __call__(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
+                 reduction: str) -> Any:
+        if self._failed or reduction != 'sum' or not relaxed.live or len(args) != 1 or kwargs:
+            return mix(candidates, relaxed, args, kwargs, reduction)
+        weights = relaxed.weights
+        if len(relaxed.live) < len(candidates):
+            weights = torch.stack([weights[i] for i in relaxed.live])
+        try:
+            return self._run([candidates[i] for i in relaxed.live], weights, args[0])
+        except Exception as error:  # the compiler's are of many kinds
+            mixed = mix(candidates, relaxed, args, kwargs, reduction)  # raises what is not the compiler's
+            self._failed = True
+            _logger.warning('torch.compile cannot compile the edges, and the search goes on without it: %s: %s',
+                            type(error).__name__, error)
+            return mixed
+
+    def _run(self, candidates: Sequence[nn.Module], weights: Tensor, value: Any) -> Any:
+        if self._compiled is None:
+            if not hasattr(torch, 'compile'):
+                raise RuntimeError(f'PyTorch {torch.__version__} has none. It came with 2.0.')
+            self._compiled = torch.compile(_plain_sum, mode=self._mode, dynamic=False)
+        config = importlib.import_module('torch._dynamo.config')
+        limits = {name: KINDS for name in ('recompile_limit', 'cache_size_limit') if hasattr(config, name)}
+        with config.patch(limits):
+            return self._compiled(candidates, weights, value)
+
+    # Compiled code stays behind in a copy.
+
+    def __reduce__(self) -> Any:
+        return CompiledMixture, (self._mode or True,)
+
+    def __deepcopy__(self, memo: Any) -> CompiledMixture:
+        return CompiledMixture(self._mode or True)
+
+
+def _plain_sum(candidates: Sequence[nn.Module], weights: Tensor, value: Any) -> Any:
+    total: Optional[Tensor] = None
+    for candidate, weight in zip(candidates, weights.unbind()):
+        weighed = candidate(value) * weight
+        total = weighed if total is None else total + weighed
+    return total

@@ -1,0 +1,67 @@
+import copy
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from nni_darts_ext import TrainingError
+from nni_darts_ext.core import compilation
+from nni_darts_ext.core.logits import Relaxed
+from nni_darts_ext.core.mixture import mix
+
+
+def edge(width=3):
+    torch.manual_seed(0)
+    return nn.ModuleList([nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.BatchNorm1d(width, affine=False)), nn.Tanh(),
+                          nn.Identity()])
+
+
+def run(mixture, ops, live=(0, 1, 2)):
+    x = torch.linspace(-1, 1, 12).reshape(4, 3).requires_grad_()
+    logits = torch.tensor([0.5, -0.2, 0.1], requires_grad=True)
+    weights = torch.softmax(logits, 0) * torch.tensor([float(i in live) for i in range(3)])
+    output = mixture(ops, Relaxed.of(weights), (x,), {}, 'sum')
+    gradients = torch.autograd.grad((output ** 2).sum(), [x, logits, *ops.parameters()], allow_unused=True)
+    return [output, *(gradient for gradient in gradients if gradient is not None), *ops.state_dict().values()]
+
+
+@pytest.mark.slow_environments  # where the compiler runs for half a minute
+def test_compiled_edges_give_the_same_and_two_of_a_kind_share_the_code(caplog):
+    compiled = compilation.CompiledMixture(True)
+    for live in [(0, 1, 2), (0, 2)]:
+        for one, other in zip(run(mix, edge(), live), run(compiled, edge(), live)):
+            torch.testing.assert_close(one, other)
+    import torch._dynamo.utils as dynamo
+    before = dynamo.counters['stats']['unique_graphs']
+    run(compiled, edge())
+    assert before and dynamo.counters['stats']['unique_graphs'] == before
+    assert not [record for record in caplog.records if record.name.startswith('nni_darts_ext')]
+    run(copy.deepcopy(compiled), edge())
+
+
+def test_where_it_cannot_be_compiled_the_log_says_why_and_the_edge_runs(caplog, monkeypatch):
+    if hasattr(torch, 'compile'):
+        def broken(*args, **kwargs):
+            raise OSError('no C++ compiler')
+        monkeypatch.setattr(torch, 'compile', broken)
+    compiled = compilation.CompiledMixture('default')
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            for one, other in zip(run(mix, edge()), run(compiled, edge())):
+                assert torch.equal(one, other)
+    reported, = caplog.messages
+    assert 'cannot compile the edges, and the search goes on without it' in reported
+    assert 'no C++ compiler' in reported or 'It came with 2.0' in reported
+
+
+def test_what_is_wrong_in_a_candidate_is_not_blamed_on_the_compiler():
+    with pytest.raises(RuntimeError, match='shapes'):
+        run(compilation.CompiledMixture(True), edge(width=4))
+
+
+@pytest.mark.parametrize('compile, unrolled, message', [
+    (1, False, 'compile=1 is neither True, False nor the name'), (True, 'exact', 'has no second derivatives.*finite_difference')])
+def test_what_cannot_be_is_refused(compile, unrolled, message):
+    with pytest.raises(TrainingError, match=message):
+        compilation.check(compile, unrolled)
