@@ -236,3 +236,25 @@ def test_checkpoints_hold_the_logits():
     other.mutator.load_state_dict(saved['mutator'])
     other.model.load_state_dict(saved['model'])
     assert other.export() == search.export()
+
+
+@pytest.mark.parametrize('unrolled', [False, 'finite_difference'])
+def test_bfloat16_is_a_switch_of_torchs(unrolled):
+    def search():
+        torch.manual_seed(0)
+        found = DartsTrainer(Cells(TWO_NODES, cells=2, named=True), nn.functional.cross_entropy, accuracy,
+                             torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1), 3, TensorDataset(*floats), batch_size=6,
+                             workers=0, device='cpu', unrolled=unrolled, arc_learning_rate=1e-2)
+        found.optimizer = torch.optim.SGD(found.model.parameters(), 0.05)
+        return found
+    floats = dataset(24).tensors[0].float(), dataset(24).tensors[1]
+    full, half = search(), search()
+    full.train()
+    seen = set()
+    half.model.classifier.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        half.train()
+    assert seen == {torch.bfloat16}
+    assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in half.mutator.parameters())
+    for one, other in zip(full.history, half.history):
+        assert other['train']['loss'] == pytest.approx(one['train']['loss'], rel=0.02)

@@ -357,6 +357,19 @@ def test_channels_last_reaches_batches_and_weights():
     assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
 
 
+def test_bfloat16_is_a_switch_of_lightnings():
+    seen = set()
+
+    class Watching(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            seen.add(self(batch[0]).dtype)
+            return super().training_step(batch, batch_idx)
+    strategy = DARTS(recompute=True)
+    nas_experiment.search(Everything(), strategy, Watching(), images(2, 6, 1, 2), precision='bf16')
+    assert seen == {torch.bfloat16}
+    assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in strategy.choices.values())
+
+
 def test_an_order_that_there_is_not_is_refused_at_construction():
     with pytest.raises(TrainingError, match="unrolled='second'"):
         DARTS(unrolled='second')
