@@ -248,9 +248,9 @@ def test_bfloat16_is_a_switch_of_torchs(unrolled):
         found.optimizer = torch.optim.SGD(found.model.parameters(), 0.05)
         return found
     floats = dataset(24).tensors[0].float(), dataset(24).tensors[1]
-    full, half = search(), search()
+    full = search()
     full.train()
-    seen = set()
+    half, seen = search(), set()
     half.model.classifier.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     with torch.autocast('cpu', dtype=torch.bfloat16):
         half.train()
