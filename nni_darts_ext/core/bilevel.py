@@ -18,6 +18,9 @@ weight that T does not reach, or that is frozen, does not move.
 **Nothing stays of it.** Weights and buffers come back bit for bit, also when a loss raises; no ``.grad`` is written. Each
 evaluation of a loss starts from the same buffers (BatchNorm's statistics) and the same random state of the CPU and of the CUDA
 devices that hold the model, so that dropout draws what the weight step is about to draw.
+
+**Several processes** that share the data each compute the losses of their own part. T and V are the means over all of them: an
+``average`` of gradients over the processes goes into the virtual step, into ``dV/dw'`` and into the result.
 """
 
 from __future__ import annotations
@@ -37,23 +40,31 @@ Loss = Callable[[], Tensor]
 Gradients = List[Optional[Tensor]]
 """One for each of some parameters, None where the loss does not reach it."""
 
+Average = Callable[[Gradients, Sequence[Tensor]], Gradients]
+"""Gives the mean of gradients, of some parameters, over all processes, without a graph."""
+
 RADIUS = 0.01
 """How far the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
 
 
+def alone(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
+    """The mean over one process."""
+    return gradients
+
+
 # The estimators ------------------------------------------------------------------------------------------------------------
 
-def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module) -> Gradients:
+def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = alone) -> Gradients:
     """The gradient at the weights as they are. Nothing is computed or kept for the other parameters of the model.
 
     The validation pass is an ordinary one: it moves running statistics and the random state.
     """
     with frozen(_others(model, logits)):
-        return _gradients(validation(), logits)
+        return average(_gradients(validation(), logits), logits)
 
 
 def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
-                   optimizers: Sequence[torch.optim.Optimizer], model: nn.Module) -> Gradients:
+                   optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = alone) -> Gradients:
     """The gradient through one virtual step: two forward passes, and one backward pass through a backward pass.
 
     Parameters
@@ -66,6 +77,8 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
         Those that step the weights.
     model
         What the losses run, for its buffers and devices.
+    average
+        Over the processes that share the data. Default: there is one.
 
     Raises
     ------
@@ -77,18 +90,18 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
     with _twice_differentiable():
         with aside(model):
             gradients = _gradients(training(), parameters, create_graph=True)
-        direct, direction = _after_virtual_step(validation, logits, weights, gradients, model)
+        direct, direction = _after_virtual_step(validation, logits, weights, average(gradients, parameters), model, average)
         through = [(gradient, along) for gradient, along in zip(gradients, direction)
                    if gradient is not None and along is not None and gradient.requires_grad]
         implicit: Gradients = [None] * len(logits)
         if through:
             outputs, along_each = zip(*through)
             implicit = list(torch.autograd.grad(outputs, list(logits), along_each, allow_unused=True))
-    return _difference(direct, implicit)
+    return average(_difference(direct, implicit), logits)
 
 
 def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
-                               optimizers: Sequence[torch.optim.Optimizer], model: nn.Module,
+                               optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = alone,
                                radius: float = RADIUS) -> Gradients:
     """The gradient through one virtual step, approximated: four forward and backward passes, all of them ordinary.
 
@@ -104,8 +117,8 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
     with aside(model), frozen(logits):
-        gradients = _gradients(training(), parameters)
-    direct, direction = _after_virtual_step(validation, logits, weights, gradients, model)
+        gradients = average(_gradients(training(), parameters), parameters)
+    direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
     norm = _norm([along for along in direction if along is not None])
 
     def logits_gradients(sign: float) -> Gradients:
@@ -115,10 +128,10 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
 
     ahead, behind = logits_gradients(1), logits_gradients(-1)
     implicit = [None if change is None else change * norm.to(change) / (2 * radius) for change in _difference(ahead, behind)]
-    return _difference(direct, implicit)
+    return average(_difference(direct, implicit), logits)
 
 
-Unrolled = Callable[[Loss, Loss, Sequence[nn.Parameter], Sequence[torch.optim.Optimizer], nn.Module], Gradients]
+Unrolled = Callable[[Loss, Loss, Sequence[nn.Parameter], Sequence[torch.optim.Optimizer], nn.Module, Average], Gradients]
 
 
 def choose(unrolled: Any) -> Optional[Unrolled]:
@@ -199,8 +212,9 @@ def _weights(optimizers: Sequence[torch.optim.Optimizer], logits: Sequence[nn.Pa
 
 
 def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weights: Sequence[_Weight], gradients: Gradients,
-                        model: nn.Module) -> Tuple[Gradients, Gradients]:
-    """At the virtual weights ``dV/da``, and ``dV/dw'`` times the share that the gradient has in the step, xi included."""
+                        model: nn.Module, average: Average) -> Tuple[Gradients, Gradients]:
+    """At the virtual weights ``dV/da`` of this process, and ``dV/dw'`` of all times the share that the gradient has in the step,
+    xi included."""
     moved: Dict[nn.Parameter, Tensor] = {}
     shares: List[Any] = []
     for weight, gradient in zip(weights, gradients):
@@ -210,7 +224,8 @@ def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weight
         shares.append(share)
     with aside(model), _moved(moved):
         found = _gradients(validation(), [*logits, *(weight.parameter for weight in weights)])
-    along = [None if share is None or part is None else share * part for share, part in zip(shares, found[len(logits):])]
+    by_weights = average(found[len(logits):], [weight.parameter for weight in weights])
+    along = [None if share is None or part is None else share * part for share, part in zip(shares, by_weights)]
     return found[:len(logits)], along
 
 

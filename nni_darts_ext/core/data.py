@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, Tuple, Union
+from typing import Any, Iterable, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import SubsetRandomSampler
 
 from ..errors import TrainingError
+from . import processes
 
 Data = Union[Dataset, Tuple[Any, Any]]
 
 
 class Loading:
     """How loaders are made where the user gives none.
+
+    Several ranks share a data set: in training ``DistributedSampler`` deals it out to them, in equal numbers, for which a few
+    samples may come twice in an epoch; in validation each sample is one rank's. What is a loader already is left to its rank.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ class Loading:
             The data cannot be split, or one of the parts has not one batch.
         """
         if isinstance(data, (tuple, list)) and len(data) == 2:
-            return self.loader(data[0]), self.loader(data[1])
+            return self.loader(data[0], self._dealt(data[0])), self.loader(data[1], self._dealt(data[1]))
         if not hasattr(data, '__len__') or not hasattr(data, '__getitem__'):
             raise TrainingError(f'A {type(data).__name__} cannot be split for weights and logits, for it has no length. Give '
                                 'a pair of data sets or loaders as dataset_train.')
@@ -45,18 +50,52 @@ class Loading:
             raise TrainingError(f'A data set of {n} samples with split={split} leaves {at} for the weights and {n - at} for '
                                 'the logits. Both need one at least.')
         indices = list(range(n))
-        return self.loader(data, SubsetRandomSampler(indices[:at])), self.loader(data, SubsetRandomSampler(indices[at:]))
+        if processes.size() == 1:
+            return self.loader(data, SubsetRandomSampler(indices[:at])), self.loader(data, SubsetRandomSampler(indices[at:]))
+        seed, *_ = processes.gathered(torch.initial_seed())
+        weights, logits = (Subset(data, part) for part in (indices[:at], indices[at:]))  # type: ignore[arg-type]
+        return (self.loader(weights, DistributedSampler(weights, seed=seed)),
+                self.loader(logits, DistributedSampler(logits, seed=seed)))
+
+    def validation(self, data: Any) -> Iterable[Any]:
+        """A loader of what is validated on."""
+        share = range(processes.rank(), len(data), processes.size()) if processes.size() > 1 and _is_set(data) else None
+        return self.loader(data, share)
+
+    def _dealt(self, data: Any) -> Any:
+        """How a data set comes to its ranks, in its order."""
+        return DistributedSampler(data, shuffle=False) if processes.size() > 1 and _is_set(data) else None
 
     def loader(self, data: Any, sampler: Any = None) -> Iterable[Any]:
         """A loader of a data set; loaders and lists of batches as they are."""
-        if isinstance(data, DataLoader) or not hasattr(data, '__getitem__') or isinstance(data, (list, tuple)):
+        if not _is_set(data):
             loader = data  # batches already
         else:
             loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers,
                                 pin_memory=self.device.type == 'cuda')
-        if hasattr(loader, '__len__') and len(loader) == 0:
+        if length(loader if sampler is None else data) == 0:  # a sampler may leave this rank nothing
             raise TrainingError(f'A {type(data).__name__} gives no batch at all. Give more data, or a smaller batch_size.')
         return loader
+
+
+def begin_epoch(loader: Any, epoch: int) -> None:
+    """Tell a ``DistributedSampler``, which has another order for each epoch, which one begins."""
+    sampler = getattr(loader, 'sampler', None)
+    if isinstance(sampler, DistributedSampler):
+        sampler.set_epoch(epoch)
+
+
+def length(*loaders: Any) -> Optional[int]:
+    """How many batches some loaders have together, that is the shortest of them; None where one does not know."""
+    try:
+        return min(len(loader) for loader in loaders)
+    except TypeError:
+        return None
+
+
+def _is_set(data: Any) -> bool:
+    """Whether it is a data set, not batches."""
+    return hasattr(data, '__getitem__') and not isinstance(data, (DataLoader, list, tuple))
 
 
 def to_device(value: Any, device: torch.device) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping
 
 import torch
 from torch import Tensor
@@ -28,10 +28,25 @@ class Means:
                 self._sums[name] += float(value)
 
     def values(self) -> Metrics:
+        self.read()
+        return {name: self._sums[name] / count for name, count in self._counts.items()}
+
+    def read(self) -> Means:
+        """Nothing but numbers from now on, so that it can be sent elsewhere."""
         for name, tensors in self._unread.items():
             self._sums[name] += sum(torch.stack(tensors).tolist())
         self._unread.clear()
-        return {name: self._sums[name] / count for name, count in self._counts.items()}
+        return self
+
+    @classmethod
+    def joined(cls, parts: Iterable[Means]) -> Means:
+        """The means of all that was added to any of the parts."""
+        whole = cls()
+        for part in parts:
+            for name, count in part.read()._counts.items():
+                whole._counts[name] += count
+                whole._sums[name] += part._sums[name]
+        return whole
 
     def __str__(self) -> str:
         return ', '.join(f'{name} {value:.4f}' for name, value in self.values().items())

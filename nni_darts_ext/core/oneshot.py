@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, TrainingError
-from . import compilation, layout, recomputation
+from . import compilation, layout, processes, recomputation
 from .bilevel import choose, frozen, give
 from .compilation import Compile, CompiledMixture
 from .following import Follower, after_epoch
 from .logits import Logits
+from .means import Means
 from .relaxation import Relaxation, relax
 from .search import Search
 from .space import NO_KEY, Choice, SearchSpace
@@ -170,8 +171,10 @@ class BilevelSteps:
 
     def on_train_epoch_end(self) -> Any:
         result = super().on_train_epoch_end()  # type: ignore[misc]
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics})
+        metrics = Means()
+        for of_rank in processes.gathered({name: float(value) for name, value in self.trainer.callback_metrics.items()}):
+            metrics.add(of_rank)
+        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics.values()})
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
         return result
 
@@ -184,12 +187,18 @@ class BilevelSteps:
                     module.train(module.training)
         if self.options.channels_last:
             batch = layout.channels_last(batch)
-        if with_architecture:
-            self._architecture_step(batch, batch_idx, logits)
-        with frozen(logits):
-            outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
-            self._advance_weights(_loss(outputs), batch_idx)
+        with processes.without_reducer(self.trainer.model):
+            if with_architecture:
+                self._architecture_step(batch, batch_idx, logits)
+            with frozen(logits):
+                outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
+                self._advance_weights(_loss(outputs), batch_idx)
         return outputs
+
+    def on_after_backward(self) -> Any:
+        """The gradients of this step, whose parameters alone are not frozen, become those of all processes."""
+        processes.average_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)  # type: ignore[attr-defined]
+        return super().on_after_backward()  # type: ignore[misc]
 
     def _architecture_step(self, batch: Any, batch_idx: int, logits: List[nn.Parameter]) -> None:
         host: Any = self
@@ -212,7 +221,7 @@ class BilevelSteps:
             if getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None:
                 raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats '
                                     'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
-            give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host))
+            give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host, processes.average))
         optimizer.step()
 
     def _outputs(self, batch: Any, batch_idx: int) -> Any:

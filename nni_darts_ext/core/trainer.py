@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from ..errors import TrainingError
-from . import compilation, layout, recomputation
+from . import compilation, layout, processes, recomputation
 from .bilevel import choose, first_order, frozen, give
 from .compilation import Compile
-from .data import Data, Loading, to_device
+from .data import Data, Loading, begin_epoch, length, to_device
 from .following import Follower, after_epoch
 from .means import Means, Metrics
 from .mutator import MutatorInterface
@@ -25,6 +26,9 @@ _logger = logging.getLogger(__name__)
 
 class SearchTrainer:
     """Searches an architecture and the weights of its supernet together.
+
+    Where ``torch.distributed`` has a process group (``torchrun`` and ``init_process_group()``), its ranks search together, see
+    :mod:`nni_darts_ext.core.processes`: each calls the same methods with the same arguments and the bare model.
 
     Parameters
     ----------
@@ -41,17 +45,18 @@ class SearchTrainer:
         How many epochs to search.
     dataset_train
         What to search on: a data set, which is split, or a pair for weights and logits, each a data set or an iterable of
-        batches. A batch is a pair of inputs and labels.
+        batches. A batch is a pair of inputs and labels. Several ranks share data sets; batches are those of the rank that gives
+        them.
     dataset_valid
         What to validate the supernet on after each epoch. Default: the part of the logits.
     mutator
         A mutator of the model. Default: a ``DartsMutator``.
     batch_size, workers
-        For the loaders made here. Default 64 and 4 (source: NNI).
+        For the loaders made here, of each rank. Default 64 and 4 (source: NNI).
     device
-        Default: a GPU if there is one.
+        Default: a GPU if there is one, of several ranks each its own.
     log_frequency
-        How many steps lie between two lines in the log. Default: none within an epoch.
+        How many steps lie between two lines in the log, which rank 0 writes with its own means. Default: none within an epoch.
     callbacks
         Callbacks of classic NNI (``nni.nas.pytorch.callbacks``), or others with the same methods.
     arc_learning_rate
@@ -81,7 +86,7 @@ class SearchTrainer:
     Attributes
     ----------
     history : list of dict
-        For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics.
+        For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics, over all ranks.
     stopped : str or None
         Why the search ended before its last epoch.
 
@@ -89,7 +94,8 @@ class SearchTrainer:
     ------
     TrainingError
         No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
-        second order before PyTorch 2.1, ``compile`` with it at all.
+        second order before PyTorch 2.1, ``compile`` with it at all. Several processes without a process group; a model in
+        ``DistributedDataParallel``.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
@@ -100,6 +106,10 @@ class SearchTrainer:
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
                  recompute: bool = False, compile: Compile = False) -> None:
+        processes.refuse_strangers()
+        if isinstance(model, DistributedDataParallel):
+            raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a search '
+                                'has two or more. Give the bare model: the trainer averages the gradients of the ranks itself.')
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
         recomputation.check(recompute, unrolled)
         compilation.check(compile, unrolled)
@@ -108,7 +118,7 @@ class SearchTrainer:
         data = dataset if dataset_train is None else dataset_train
         if data is None:
             raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
-        self.device = torch.device(('cuda' if torch.cuda.is_available() else 'cpu') if device is None else device)
+        self.device = processes.device() if device is None else torch.device(device)
         self.model = model.to(self.device)
         self.channels_last = channels_last
         if channels_last:
@@ -129,7 +139,7 @@ class SearchTrainer:
                 group['lr'] = learning_rate
         loading = Loading(batch_size, workers, self.device)
         self.train_loader, self.valid_loader = loading.halves(data, split)
-        self.test_loader = self.valid_loader if dataset_valid is None else loading.loader(dataset_valid)
+        self.test_loader = self.valid_loader if dataset_valid is None else loading.validation(dataset_valid)
         self.ctrl_optim = torch.optim.Adam(self.mutator.parameters(), arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
@@ -149,6 +159,9 @@ class SearchTrainer:
 
     def train(self, validate: bool = True) -> None:
         """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
+        for module in (self.model, self.mutator, self.loss):
+            if isinstance(module, nn.Module):
+                processes.share(module)
         for follower in self.followers:
             follower.begin(self.mutator, self.num_epochs)
         for epoch in range(self.num_epochs):
@@ -175,11 +188,14 @@ class SearchTrainer:
         self.model.train()
         self.mutator.train()
         means = Means()
-        for step, (training, validation) in enumerate(zip(self.train_loader, self.valid_loader)):
+        loaders = self.train_loader, self.valid_loader
+        for loader in loaders:
+            begin_epoch(loader, epoch)
+        for step, (training, validation) in enumerate(processes.together(zip(*loaders), length(*loaders))):
             training, validation = self._placed(training), self._placed(validation)
             self._architecture_step(validation, training)
             means.add(self._weight_step(training))
-            if self.log_frequency and step % self.log_frequency == 0:
+            if self.log_frequency and step % self.log_frequency == 0 and processes.is_first():
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
         return self._record(epoch, 'train', means)
 
@@ -205,9 +221,10 @@ class SearchTrainer:
         def loss_on(batch: Any) -> Callable[[], Tensor]:
             return lambda: self._forward(*batch)[1]
         if self._unrolled_gradients is None:
-            gradients = first_order(loss_on(validation), logits, self.model)
+            gradients = first_order(loss_on(validation), logits, self.model, processes.average)
         else:
-            gradients = self._unrolled_gradients(loss_on(training), loss_on(validation), logits, [self.optimizer], self.model)
+            gradients = self._unrolled_gradients(loss_on(training), loss_on(validation), logits, [self.optimizer], self.model,
+                                                 processes.average)
         give(logits, gradients)
         self.ctrl_optim.step()
 
@@ -216,10 +233,16 @@ class SearchTrainer:
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(*batch)
             loss.backward()
+            processes.average_gradients(self._weights())
         if self.grad_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
         self.optimizer.step()
         return {**self.metrics(output, batch[1]), 'loss': loss}
+
+    def _weights(self) -> Iterator[nn.Parameter]:
+        """All that the weight step computes gradients for, in the model or, for the loss, in the optimiser alone."""
+        stepped = (parameter for group in self.optimizer.param_groups for parameter in group['params'])
+        return (parameter for parameter in dict.fromkeys([*self.model.parameters(), *stepped]) if parameter.requires_grad)
 
     def _forward(self, inputs: Any, labels: Any) -> Tuple[Any, Tensor]:
         self.mutator.reset()
@@ -227,18 +250,21 @@ class SearchTrainer:
         return output, self.loss(output, labels)
 
     def _record(self, epoch: int, part: str, means: Means) -> Metrics:
+        means = Means.joined(processes.gathered(means.read()))
         if epoch >= 0:
             self.history[-1][part] = means.values()
-        _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
+        if processes.is_first():
+            _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
         return means.values()
 
     # The result ----------------------------------------------------------------------------------------------------------
 
     def export(self, file: Optional[str] = None) -> Dict[str, Any]:
-        """The architecture as it stands, in the form that the model's family takes; written to a JSON file if one is named."""
+        """The architecture as it stands, in the form that the model's family takes; written to a JSON file if one is named, by
+        rank 0."""
         mutator = self.mutator
         architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
-        if file is not None:
+        if file is not None and processes.is_first():
             with open(file, 'w', encoding='utf-8') as opened:
                 json.dump(architecture, opened, indent=2, sort_keys=True)
         return architecture
