@@ -23,6 +23,7 @@ NEEDS = {  # one of these families each
     'nnictl/test_trial.py': hosts.FAMILIES,
     'nnictl/test_tuner.py': hosts.FAMILIES,
     'test_choose_from.py': hosts.FAMILIES,
+    'test_cuts.py': hosts.FAMILIES,
     'test_fixed.py': hosts.FAMILIES,
     'test_nn.py': hosts.FAMILIES,
     'test_ten_steps.py': hosts.FAMILIES,

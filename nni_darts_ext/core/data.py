@@ -53,7 +53,7 @@ class Loading:
         if processes.size() == 1:
             return self.loader(data, SubsetRandomSampler(indices[:at])), self.loader(data, SubsetRandomSampler(indices[at:]))
         seed, *_ = processes.gathered(torch.initial_seed())
-        weights, logits = (Subset(data, part) for part in (indices[:at], indices[at:]))  # type: ignore[arg-type]
+        weights, logits = (Subset(data, part) for part in (indices[:at], indices[at:]))
         return (self.loader(weights, DistributedSampler(weights, seed=seed)),
                 self.loader(logits, DistributedSampler(logits, seed=seed)))
 

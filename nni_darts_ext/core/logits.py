@@ -7,7 +7,7 @@ nothing (Liu et al., section 2.2 with the "none" operation of the authors' code)
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,9 @@ class Logits(nn.Module):
     **Cutting.** ``-inf`` written into a logit cuts that candidate, as NNI documents; so does :meth:`cut`. A value of
     ``-inf`` does not survive an optimiser (weight decay alone makes it NaN), so a cut is remembered beside the
     parameter, whose entry is held at 0 and gets a gradient of 0: optimisers see finite numbers only. ``state_dict``
-    spells a cut ``-inf`` again, and loading one takes it up.
+    spells a cut ``-inf`` again, and loading one takes it up. What an optimiser remembers of the entry (its moments) stays 0
+    after a cut before the first step; after a later one :meth:`forget` sets it to 0, which the loops of this package call. In
+    other loops it fades away, for it meets gradients of 0 from then on.
 
     **Reading.** To relax an edge is work for the device alone: the host does not wait for the numbers. It reads those of an
     edge, to see which candidates need not run and whether the logits are numbers at all, in the first pass after they may have
@@ -53,6 +55,10 @@ class Logits(nn.Module):
         """Of the shape of the logits, true where they are cut."""
         self._live: Dict[str, Tuple[int, ...]] = {}
         """The candidates that run, of the edges that need not be read."""
+        self._seen: Dict[str, Tuple[int, ...]] = {}
+        """The cuts as they were read last."""
+        self._changed: Dict[str, Set[int]] = {}
+        """The entries that have been cut or restored since :meth:`forget`."""
 
     # The mapping ---------------------------------------------------------------------------------------------------
 
@@ -113,7 +119,7 @@ class Logits(nn.Module):
         """
         weights = self.probabilities(key)[:-1]
         if key not in self._live:
-            self._check(key)
+            self.read(key)
             self._live[key] = Relaxed.of(weights).live
         return Relaxed(weights, self._live[key])
 
@@ -144,7 +150,10 @@ class Logits(nn.Module):
         self._take_up_cuts(key)
 
     def restore(self, key: str, index: int, value: float = 0.0) -> None:
-        """Undo a cut. The logit starts again at ``value``."""
+        """Undo a cut. The logit starts again at ``value``. What is not cut stays as it is."""
+        index = range(len(self[key]))[index]
+        if index not in self.cuts(key):
+            return
         cut = self._take_up_cuts(key).clone()
         cut[index] = False
         self._cut[key] = cut
@@ -153,6 +162,29 @@ class Logits(nn.Module):
     def cuts(self, key: str) -> Tuple[int, ...]:
         """The entries of ``key`` that are cut, in ascending order."""
         return tuple(i for i, is_cut in enumerate(self._take_up_cuts(key).tolist()) if is_cut)
+
+    def forget(self, optimizer: Any) -> bool:
+        """Let an optimiser of the logits start afresh with the entries that were cut or restored since the last call: its moments
+        of them are set to 0.
+
+        The edges that are due (see above) are read for it, no others.
+
+        Returns
+        -------
+        bool
+            Whether there was any such entry.
+        """
+        for key in self:
+            if key not in self._live:
+                self.read(key)
+        changed, self._changed = self._changed, {}
+        for key, entries in changed.items():
+            logits = self._get(key)
+            state = getattr(optimizer, 'optimizer', optimizer).state  # a host's wrapper may have an old one
+            for value in state.get(logits, {}).values():
+                if isinstance(value, Tensor) and value.shape == logits.shape:
+                    value[sorted(entries)] = 0
+        return bool(changed)
 
     def _take_up_cuts(self, key: str) -> Tensor:
         """Learn of ``-inf`` that users wrote, and hold the cut entries at 0 whatever an optimiser did to them.
@@ -164,15 +196,19 @@ class Logits(nn.Module):
         data.masked_fill_(cut, 0.0)
         return cut
 
-    def _check(self, key: str) -> None:
+    def read(self, key: str) -> None:
         """Read the logits of an edge, and raise if they have no answer."""
-        n_cut = len(self.cuts(key))
+        cuts = self.cuts(key)
+        changed = set(cuts).symmetric_difference(self._seen.get(key, ()))
+        self._seen[key] = cuts
+        if changed:
+            self._changed.setdefault(key, set()).update(changed)
         for i, value in enumerate(self._get(key).tolist()):
             if not math.isfinite(value):
                 raise LogitsError(
                     f'Logit {i} of {key!r} is {value}. Logits are finite, or -inf for a candidate that is cut. '
                     'Look for a learning rate that is too high or a loss that is not finite.')
-        self._check_something_left(key, n_cut)
+        self._check_something_left(key, len(cuts))
 
     def _check_something_left(self, key: str, n_cut: int) -> None:
         if n_cut == len(self._get(key)):
@@ -193,7 +229,9 @@ class Logits(nn.Module):
             if prefix + _to_name(key) in state_dict:
                 self._cut[key] = torch.zeros_like(self._cut[key])
                 self._live.pop(key, None)
-                self._check(key)
+                self._seen.pop(key, None)
+                self._changed.pop(key, None)  # what is not cut in the checkpoint keeps the moments that come with it
+                self.read(key)
 
     def extra_repr(self) -> str:
         return '\n'.join(f'{key!r}: {len(self._get(key)) - 1} candidates and the zero op' for key in self)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from .logits import Logits
 from .means import Means
 from .relaxation import Relaxation, relax
 from .search import Search
-from .space import NO_KEY, Choice, SearchSpace
+from .space import NO_KEY, Choice, Name, SearchSpace
 
 ZERO_OP = 'zero_op'
 """The zero op's name among the logged probabilities."""
@@ -35,6 +35,8 @@ class Options:
     channels_last: bool = False
     recompute: bool = False
     compile: Compile = False
+    cuts: List[Tuple[str, str, Name]] = field(default_factory=list, init=False)
+    """The calls of ``cut`` and ``restore``, by name, before there was a model."""
 
     def __post_init__(self) -> None:
         choose(self.unrolled)  # says if it is none
@@ -48,7 +50,7 @@ class Options:
     @classmethod
     def taken_from(cls, arguments: Dict[str, Any]) -> Options:
         """Those among a strategy's arguments, which are left with the host's."""
-        return cls(**{field.name: arguments.pop(field.name) for field in fields(cls) if field.name in arguments})
+        return cls(**{one.name: arguments.pop(one.name) for one in fields(cls) if one.init and one.name in arguments})
 
 
 class OneShotSearch(Search, nn.Module):
@@ -60,6 +62,7 @@ class OneShotSearch(Search, nn.Module):
         self.zero_op_wins = options.zero_op_wins
         self.choices = Logits()
         self.space = SearchSpace([], may_lack_edges=True)
+        self.is_taken = False
 
     def take(self, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
         """Check what was taken up, draw its logits and relax it.
@@ -71,12 +74,15 @@ class OneShotSearch(Search, nn.Module):
         labels
             All labels of the model, which ``choose_from`` may name.
         """
+        self.is_taken = True
         self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
         for edge in self.space.edges.values():
             if ZERO_OP in edge.names:
                 raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
                                        'zero op is logged. Give the candidate another name.')
             self.choices.add(edge.key, len(edge.names))
+        for change, key, candidate in self._options.cuts:
+            getattr(self, change)(key, candidate)
         relaxation = Relaxation(self.choices, self.space, self._options.recompute,
                                 CompiledMixture(self._options.compile) if self._options.compile else None)
         for module, choice in taken.items():
@@ -187,6 +193,9 @@ class BilevelSteps:
                     module.train(module.training)
         if self.options.channels_last:
             batch = layout.channels_last(batch)
+        if self.search.choices.forget(self.architecture_optimizers()):  # type: ignore[attr-defined]
+            weights = self._others(logits)  # of what was cut: some hosts and versions of PyTorch would leave zeros
+            give(weights, [None] * len(weights))
         with processes.without_reducer(self.trainer.model):
             if with_architecture:
                 self._architecture_step(batch, batch_idx, logits)
@@ -214,8 +223,7 @@ class BilevelSteps:
         optimizer.zero_grad()
         unrolled = choose(self.options.unrolled)
         if unrolled is None:
-            own = set(logits)
-            with frozen(parameter for parameter in host.parameters() if parameter not in own):
+            with frozen(self._others(logits)):
                 host.manual_backward(validation())
         else:
             if getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None:
@@ -223,6 +231,10 @@ class BilevelSteps:
                                     'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
             give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host, processes.average))
         optimizer.step()
+
+    def _others(self, logits: List[nn.Parameter]) -> List[nn.Parameter]:
+        own = set(logits)
+        return [parameter for parameter in self.parameters() if parameter not in own]  # type: ignore[attr-defined]
 
     def _outputs(self, batch: Any, batch_idx: int) -> Any:
         self.resample()  # type: ignore[attr-defined]

@@ -6,8 +6,8 @@ and so does all that is decided by them: cuts, the end of the search, the archit
 process does with batches of n * b, but for what a rank computes of its own batch alone: BatchNorm's statistics (on GPUs
 ``nn.SyncBatchNorm.convert_sync_batchnorm(model)``, before all else, lets the ranks share them) and the masks of dropout.
 
-A rank that fails leaves the others waiting for it until the process group ends: at once where its launcher ends all processes when
-one of them does, as ``torchrun`` and Lightning do; at the latest after the group's timeout (``init_process_group(timeout=...)``).
+A rank that fails leaves the others waiting for it until the process group ends: at once where its launcher ends all processes
+when one of them does, as ``torchrun`` and Lightning do; at the latest after the group's timeout (``init_process_group(timeout=...)``).
 
 Without a process group, or with one of a single rank, all of this does nothing.
 """
@@ -75,7 +75,7 @@ def refuse_strangers() -> None:
     started = os.environ.get('WORLD_SIZE', '1')
     if started not in ('', '1') and 'RANK' in os.environ and not _is_initialized():
         raise TrainingError(
-            f'This is rank {os.environ["RANK"]} of {started} processes that were started together, and there is no process group: '
+            f'This is rank {os.environ["RANK"]} of {started} processes that were started together, without a process group: '
             'each would search for itself. Call torch.distributed.init_process_group() first, with backend "nccl" on GPUs and '
             '"gloo" on CPUs; or take WORLD_SIZE out of the environment if each shall search for itself.')
 
@@ -155,8 +155,8 @@ def together(batches: Iterable[T], length: Optional[int]) -> Iterator[T]:
     if size() == 1:
         yield from batches
         return
-    lengths = gathered(length)
-    if None in lengths:
+    lengths = [one for one in gathered(length) if one is not None]
+    if len(lengths) < size():
         end: Any = object()
         remaining = iter(batches)
         batch = next(remaining, end)
@@ -198,6 +198,6 @@ def without_reducer(model: nn.Module) -> Iterator[None]:
             yield
         return
     if size() > 1:
-        raise TrainingError(f'The {size()} processes are kept together by {type(model).__name__}; a search needs each to have the '
-                            'whole model. Give the Trainer strategy="ddp", "ddp_spawn" or "ddp_fork".')
+        raise TrainingError(f'The {size()} processes are kept together by {type(model).__name__}; a search needs each to have '
+                            'the whole model. Give the Trainer strategy="ddp", "ddp_spawn" or "ddp_fork".')
     yield

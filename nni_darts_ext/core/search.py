@@ -64,11 +64,24 @@ class Search:
         return forms[form](self.space, self._derive())
 
     def cut(self, key: str, candidate: Name) -> None:
-        """Remove a candidate, by name or index, from the LayerChoice ``key``. It stays cut through checkpoints."""
+        """Remove a candidate, by name or index, from the LayerChoice ``key``.
+
+        It does not run from the next step on, and stays cut through checkpoints and copies. Its weights get no gradient, and so
+        no optimiser moves them; what an optimiser remembers of them stays as it is until they run again. What the optimiser of
+        the logits remembers of the candidate's logit is set to 0. (In a training loop of your own, have ``zero_grad`` set
+        gradients to None, as PyTorch does by default from 2.0 on: zeros would let weight decay and momentum go on.)
+
+        Raises
+        ------
+        SearchSpaceError
+            There is no such LayerChoice or candidate.
+        LogitsError
+            Nothing would be left of the edge, not even the zero op.
+        """
         self.choices.cut(key, self._index(key, candidate))
 
     def restore(self, key: str, candidate: Name) -> None:
-        """Undo :meth:`cut`; the logit starts again at 0."""
+        """Undo :meth:`cut`; the logit starts again at 0. What is not cut stays as it is."""
         self.choices.restore(key, self._index(key, candidate))
 
     def _index(self, key: str, candidate: Name) -> int:

@@ -6,6 +6,7 @@ from typing import Dict, Tuple
 
 from .logits import Logits
 from .oneshot import OneShotSearch, Options
+from .space import Name
 
 __all__ = ['DOCUMENTATION', 'Options', 'StrategyInterface']
 
@@ -59,9 +60,26 @@ DOCUMENTATION = """{host}
 class StrategyInterface:
     """Put before the host's strategy."""
 
+    _options: Options
+
     @property
     def search(self) -> OneShotSearch:
         raise NotImplementedError
+
+    def cut(self, key: str, candidate: Name) -> None:
+        """:meth:`nni_darts_ext.core.search.Search.cut`. Before the experiment has taken a model up, nobody knows its candidates:
+        then they are cut, or the error is raised, when it does, and for every model that it takes up."""
+        self._change('cut', key, candidate)
+
+    def restore(self, key: str, candidate: Name) -> None:
+        """Undo :meth:`cut`, see :meth:`nni_darts_ext.core.search.Search.restore`."""
+        self._change('restore', key, candidate)
+
+    def _change(self, change: str, key: str, candidate: Name) -> None:
+        if self.search.is_taken:
+            getattr(self.search, change)(key, candidate)
+        else:
+            self._options.cuts.append((change, key, candidate))
 
     @property
     def choices(self) -> Logits:

@@ -108,8 +108,8 @@ class SearchTrainer:
                  recompute: bool = False, compile: Compile = False) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
-            raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a search '
-                                'has two or more. Give the bare model: the trainer averages the gradients of the ranks itself.')
+            raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
+                                'search has two or more. Give the bare model: the trainer averages the gradients of the ranks itself.')
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
         recomputation.check(recompute, unrolled)
         compilation.check(compile, unrolled)
@@ -220,6 +220,8 @@ class SearchTrainer:
 
         def loss_on(batch: Any) -> Callable[[], Tensor]:
             return lambda: self._forward(*batch)[1]
+        if isinstance(self.mutator, MutatorInterface):
+            self.mutator.choices.forget(self.ctrl_optim)
         if self._unrolled_gradients is None:
             gradients = first_order(loss_on(validation), logits, self.model, processes.average)
         else:
@@ -229,7 +231,7 @@ class SearchTrainer:
         self.ctrl_optim.step()
 
     def _weight_step(self, batch: Any) -> Mapping[str, Any]:
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(*batch)
             loss.backward()

@@ -5,6 +5,8 @@ import pickle
 import pytest
 import reads
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from nni_darts_ext import LogitsError
@@ -152,8 +154,11 @@ def test_an_edge_is_read_after_it_may_have_been_written_and_else_never(way, monk
     assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') == 0
     {'[]': lambda: choices['k0'], 'values': choices.values, 'items': choices.items, 'train': choices.train,
      'load': lambda: choices.load_state_dict(saved)}[way]()
+    optimizer = OPTIMIZERS['SGD'](choices.parameters())
+    assert reads.count(monkeypatch, lambda: choices.forget(optimizer), whose='') > 0
     assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') > 0
     assert reads.count(monkeypatch, lambda: choices.relax('k0'), whose='') == 0
+    assert reads.count(monkeypatch, lambda: choices.forget(optimizer), whose='') == 0
 
 
 def test_a_weight_that_underflows_to_0_does_not_run():
@@ -169,12 +174,73 @@ def test_cuts_follow_the_logits_to_another_type():
     assert choices.relax('k0').weights.dtype == torch.float64 and choices.cuts('k0') == (1,)
 
 
-def test_restoring_undoes_a_cut():
+def test_restoring_undoes_a_cut_and_nothing_else():
     choices = logits_of(2)
     choices.cut('k0', 1)
     choices.restore('k0', 1, 0.5)
     assert choices.cuts('k0') == ()
     assert choices['k0'][1] == 0.5
+    choices.restore('k0', 1)
+    assert choices['k0'][1] == 0.5
+
+
+CHANGES = st.tuples(st.sampled_from(['cut', '-inf', 'restore', 'step', 'forget', 'checkpoint', 'copy', 'pickle', 'eval']),
+                    st.integers(0, 4))
+
+
+@settings(deadline=None, max_examples=60)
+@given(changes=st.lists(CHANGES, max_size=25), optimizer=st.sampled_from(sorted(OPTIMIZERS)))
+def test_whatever_happens_cut_is_what_was_cut_and_not_restored(changes, optimizer):
+    choices = logits_of(4)
+    make, cut = OPTIMIZERS[optimizer], set()
+    steps = make(choices.parameters())
+    for change, entry in changes:
+        if change in ('cut', '-inf') and len(cut | {entry}) < 5:
+            choices.cut('k0', entry) if change == 'cut' else choices['k0'].data[entry].fill_(-math.inf)
+            cut.add(entry)
+        elif change == 'restore':
+            choices.restore('k0', entry)
+            cut.discard(entry)
+        elif change == 'step':
+            steps.zero_grad()
+            (choices.relax('k0').weights * torch.arange(1.0, 5.0)).sum().backward()
+            assert all(choices['k0'].grad[i] == 0 for i in cut)
+            nn.utils.clip_grad_norm_(choices.parameters(), 0.1)
+            steps.step()
+        elif change == 'forget':
+            choices.forget(steps)
+            assert all(value[sorted(cut)].eq(0).all() for value in steps.state.get(choices['k0'], {}).values()
+                       if torch.is_tensor(value) and value.dim())
+        elif change == 'checkpoint':
+            choices, saved, steps_saved = logits_of(4), choices.state_dict(), steps.state_dict()
+            choices.load_state_dict(saved)
+            steps = make(choices.parameters())
+            steps.load_state_dict(steps_saved)
+        elif change in ('copy', 'pickle'):
+            choices, steps = copy.deepcopy((choices, steps)) if change == 'copy' else pickle.loads(pickle.dumps((choices, steps)))
+        elif change == 'eval':
+            choices.eval()
+        weights, live = choices.relax('k0')
+        assert choices.cuts('k0') == tuple(sorted(cut))
+        assert live == tuple(i for i in range(4) if i not in cut) and all((weights[i] == 0) == (i in cut) for i in range(4))
+        assert torch.isfinite(choices['k0']).all()
+
+
+def test_what_an_optimizer_remembers_of_entries_that_change_is_forgotten_and_the_rest_is_not():
+    choices = logits_of(3, 3)
+    optimizer = OPTIMIZERS['Adam'](choices.parameters())
+    sum((choices.relax(key).weights * torch.arange(1.0, 4.0)).sum() for key in choices).backward()
+    optimizer.step()
+    before = [optimizer.state[logits]['exp_avg'].clone() for logits in choices.values()]
+    assert not choices.forget(optimizer)
+    choices.cut('k0', 1)
+    assert choices.forget(optimizer) and not choices.forget(optimizer)
+    moments, others = (optimizer.state[logits]['exp_avg'] for logits in choices.values())
+    assert moments[1] == 0 and torch.equal(moments[[0, 2, 3]], before[0][[0, 2, 3]]) and torch.equal(others, before[1])
+    assert optimizer.state[choices['k0']]['exp_avg_sq'][1] == 0
+    moments[1] = 1.0
+    choices.restore('k0', 1)
+    assert choices.forget(optimizer) and moments[1] == 0
 
 
 def test_cutting_all_candidates_leaves_the_zero_op():

@@ -1,10 +1,12 @@
 """NNI 2.8 - 2.10: the strategy in real RetiariiExperiments."""
 
+import copy
 import warnings
 
 import nni.retiarii.nn.pytorch as nn_retiarii
 import pytest
 import reads
+import strategy_cuts
 import ten_steps
 import torch
 from nni.retiarii import fixed_arch, model_wrapper
@@ -265,6 +267,45 @@ def test_without_n_chosen_every_input_is_exported():
     darts = strategy()
     _, experiment = search(write_weights(Cells([((2, 3), None, 'sum')])), darts, batches(1))
     assert experiment.export_top_models()[0]['node0'] == [0, 1]
+
+
+def test_cuts_hold_in_an_experiment():
+    def run(model, strategy, data, optimizer, epochs, on_epoch):
+        class Watching(Module):
+            def on_train_epoch_start(self):
+                on_epoch(self.trainer.current_epoch)
+        search(model, strategy, data, epochs=epochs, module=Watching(optimizer))
+        return strategy.model.trainer
+    strategy_cuts.check(strategy(arc_learning_rate=0.1), run, lambda weights: torch.optim.SGD(
+        weights, 0.05, momentum=0.9, weight_decay=1e-2))
+
+
+def taken_up(darts, model):
+    inner = Module(torch.optim.Adam)
+    inner.set_model(model)
+    darts.model = darts.oneshot_module(inner, **darts.oneshot_kwargs)
+    return darts.model
+
+
+def test_what_cannot_be_cut_is_named_when_the_model_is_there():
+    strategy_cuts.check_errors(lightning.DARTS, taken_up)
+
+
+@pytest.mark.parametrize('through', ['checkpoint', 'deepcopy'])
+def test_a_cut_in_a_strategy_stays_through_checkpoints_and_copies(through):
+    darts = lightning.DARTS()
+    darts.cut('node0_edge0', 'op0')
+    module = taken_up(darts, small())
+    if through == 'checkpoint':
+        again = taken_up(lightning.DARTS(), small())
+        again.load_state_dict(module.state_dict())
+    else:
+        again = copy.deepcopy(module)
+    assert again.search.choices.cuts('node0_edge0') == (0,)
+    again.search.restore('node0_edge0', 0)
+    assert darts.choices.cuts('node0_edge0') == (0,)
+    again.model(torch.randn(4, 3, dtype=torch.float64)).sum().backward()
+    assert again.search.choices['node0_edge0'].grad is not None and darts.choices['node0_edge0'].grad is None
 
 
 def test_bad_input():

@@ -12,6 +12,7 @@ import nas_experiment
 import nni
 import pytest
 import reads
+import strategy_cuts
 import torch
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
@@ -443,18 +444,49 @@ def test_the_architecture_parameters_have_the_order_of_the_model():
     assert [id(p) for p in arch.param_groups[0]['params']] == [id(p) for p in strategy.choices.values()]
 
 
-def test_a_cut_holds_in_an_experiment():
-    class Cut(Recording):
-        def mutate_model(self, model):
-            model = super().mutate_model(model)
-            self.choices['node0_edge0'].data[0] = -math.inf
-            self.choices['node1_edge1'].data[:-1] = -math.inf
-            return model
-    strategy = Cut(arc_learning_rate=0.1)
-    nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), strategy, nas_experiment.Module(), batches(10))
-    assert strategy.choices.relax('node0_edge0').live == (1, 2, 3)
-    assert strategy.choices.relax('node1_edge1').live == ()
-    assert all(torch.isfinite(logits).all() for logits in strategy.choices.values())
+@pytest.mark.parametrize('options', [{}, {'gradient_clip_val': 1.0, 'unrolled': True}, {'warmup_epochs': 1}])
+def test_cuts_hold_in_an_experiment(options):
+    def run(model, strategy, data, optimizer, epochs, on_epoch):
+        class Watching(nas_experiment.Module):
+            def on_train_epoch_start(self):
+                on_epoch(self.trainer.current_epoch)
+        nas_experiment.search(model, strategy, Watching(optimizer), data, max_epochs=epochs)
+        return strategy.oneshot_module.trainer
+    strategy_cuts.check(Recording(arc_learning_rate=0.1, **options), run, lambda weights: torch.optim.SGD(
+        weights, 0.05, momentum=0.9, weight_decay=1e-2))
+
+
+def test_what_cannot_be_cut_is_named_when_the_model_is_there():
+    strategy_cuts.check_errors(DARTS, lambda strategy, model: strategy.mutate_model(model))
+
+
+def test_cuts_before_the_search_are_made_in_every_model():
+    strategy = DARTS()
+    strategy.cut('node0_edge0', 'op1')
+    strategy.cut('node0_edge0', 'op0')
+    strategy.restore('node0_edge0', 1)
+    for _ in range(2):
+        strategy.mutate_model(Cells(TWO_NODES, named=True))
+        assert strategy.choices.cuts('node0_edge0') == (0,)
+
+
+@pytest.mark.parametrize('through', ['checkpoint', 'deepcopy', 'pickle'])
+def test_a_cut_in_a_strategy_stays_through_checkpoints_and_copies(through):
+    strategy = DARTS()
+    strategy.cut('node0_edge0', 'op0')
+    model = strategy.mutate_model(Cells(TWO_NODES, named=True))
+    if through == 'checkpoint':
+        other = DARTS()
+        again = other.mutate_model(Cells(TWO_NODES, named=True))
+        again.load_state_dict(model.state_dict())
+    else:
+        copies = copy.deepcopy if through == 'deepcopy' else lambda pair: pickle.loads(pickle.dumps(pair))
+        other, again = copies((strategy, model))
+    assert other.choices.cuts('node0_edge0') == (0,)
+    other.restore('node0_edge0', 0)
+    assert strategy.choices.cuts('node0_edge0') == (0,)
+    again(torch.randn(4, 3)).sum().backward()
+    assert other.choices['node0_edge0'].grad is not None and strategy.choices['node0_edge0'].grad is None
 
 
 class Everything(ModelSpace):
