@@ -7,7 +7,8 @@ process does with batches of n * b, but for what a rank computes of its own batc
 ``nn.SyncBatchNorm.convert_sync_batchnorm(model)``, before all else, lets the ranks share them) and the masks of dropout.
 
 A rank that fails leaves the others waiting for it until the process group ends: at once where its launcher ends all processes
-when one of them does, as ``torchrun`` and Lightning do; at the latest after the group's timeout (``init_process_group(timeout=...)``).
+when one of them does, as ``torchrun`` and Lightning do; at the latest after the group's timeout
+(``init_process_group(timeout=...)``).
 
 Without a process group, or with one of a single rank, all of this does nothing.
 """

@@ -109,7 +109,8 @@ class SearchTrainer:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
-                                'search has two or more. Give the bare model: the trainer averages the gradients of the ranks itself.')
+                                'search has two or more. Give the bare model: the trainer averages the gradients of the ranks '
+                                'itself.')
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
         recomputation.check(recompute, unrolled)
         compilation.check(compile, unrolled)
