@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, List
 
 from .errors import (
     ArchitectureError,
+    CheckpointError,
     DartsExtError,
     EvaluatorError,
     HostNotSupported,
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from .trainer import DartsTrainer as DartsTrainer
 
 # What the hosts offer is left out, for a star import must not fail where a host has less.
-__all__ = ['ArchitectureError', 'DartsExtError', 'EvaluatorError', 'HostNotSupported', 'LogitsError', 'SearchSpaceError',
-           'TrainingError']
+__all__ = ['ArchitectureError', 'CheckpointError', 'DartsExtError', 'EvaluatorError', 'HostNotSupported', 'LogitsError',
+           'SearchSpaceError', 'TrainingError']
 __version__ = '0.1.0'
 
 _FROM_HOSTS = {

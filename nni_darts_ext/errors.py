@@ -35,6 +35,10 @@ class TrainingError(DartsExtError, ValueError):
     """A search that cannot run with the data or settings that it was given."""
 
 
+class CheckpointError(DartsExtError, ValueError):
+    """A checkpoint that cannot be written, read, or gone on from."""
+
+
 class ClassArgsError(DartsExtError, ValueError):
     """An argument of the tuner or assessor in an experiment's configuration that it cannot use."""
 

@@ -26,6 +26,7 @@ NEEDS = {  # one of these families each
     'test_cuts.py': hosts.FAMILIES,
     'test_fixed.py': hosts.FAMILIES,
     'test_nn.py': hosts.FAMILIES,
+    'test_resume.py': hosts.FAMILIES,
     'test_ten_steps.py': hosts.FAMILIES,
     'test_trainer.py': hosts.FAMILIES,
 }
@@ -38,7 +39,7 @@ def pytest_report_header(config):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
-    config.addinivalue_line('markers', 'slow_environments: makes virtual environments from a package index; `tox -e doctor`')
+    config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
 
 
 def pytest_runtest_setup(item):

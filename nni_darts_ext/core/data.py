@@ -89,8 +89,15 @@ def length(*loaders: Any) -> Optional[int]:
     """How many batches some loaders have together, that is the shortest of them; None where one does not know."""
     try:
         return min(len(loader) for loader in loaders)
-    except TypeError:
+    except TypeError:  # a stream
         return None
+
+
+def describe(loader: Any) -> str:
+    """What can be said of a loader without reading it."""
+    dataset = getattr(loader, 'dataset', loader)
+    samples, batches = ('unknown length' if n is None else n for n in (length(dataset), length(loader)))
+    return f'{type(dataset).__name__} of {samples} in {batches} batches'
 
 
 def _is_set(data: Any) -> bool:

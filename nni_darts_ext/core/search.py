@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -83,6 +83,15 @@ class Search:
     def restore(self, key: str, candidate: Name) -> None:
         """Undo :meth:`cut`; the logit starts again at 0. What is not cut stays as it is."""
         self.choices.restore(key, self._index(key, candidate))
+
+    def sources_found(self) -> Dict[str, List[str]]:
+        """What :attr:`choose_from` says beyond the model, for a checkpoint."""
+        return {key: list(self.space.sources[key]) for key in self.space.inputs if key not in self.space.unnamed}
+
+    def name_sources(self, found: Mapping[str, Sequence[str]]) -> None:
+        """Go on from what :meth:`sources_found` gave."""
+        for key in self.space.unnamed.intersection(found):
+            self.space.name_sources(key, tuple(found[key]))
 
     def _index(self, key: str, candidate: Name) -> int:
         edge = self.space.edges.get(key)

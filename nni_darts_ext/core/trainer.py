@@ -13,18 +13,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from ..errors import TrainingError
-from . import compilation, layout, processes, recomputation
+from . import compilation, files, layout, processes, recomputation
 from .bilevel import choose, first_order, frozen, give
 from .compilation import Compile
 from .data import Data, Loading, begin_epoch, length, to_device
 from .following import Follower, after_epoch
 from .means import Means, Metrics
 from .mutator import MutatorInterface
+from .resuming import Resumable
 
 _logger = logging.getLogger(__name__)
 
 
-class SearchTrainer:
+class SearchTrainer(Resumable):
     """Searches an architecture and the weights of its supernet together.
 
     Where ``torch.distributed`` has a process group (``torchrun`` and ``init_process_group()``), its ranks search together, see
@@ -82,6 +83,12 @@ class SearchTrainer:
         Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
         takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
         order. Default False.
+    checkpoint_dir
+        A folder for checkpoints: the state after each epoch, of which the last two stay. Where it has some, :meth:`train` goes on
+        from the last one that is whole, and the search ends as one that ran through would have: on a CPU bit for bit, and at most
+        one epoch is done twice. That takes the same model, data, settings and seed; ``num_epochs`` may grow. What has
+        ``state_dict`` and ``load_state_dict`` among ``callbacks``, or among their attributes (a scheduler), goes on, too. Data
+        sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
 
     Attributes
     ----------
@@ -96,6 +103,9 @@ class SearchTrainer:
         No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
         second order before PyTorch 2.1, ``compile`` with it at all. Several processes without a process group; a model in
         ``DistributedDataParallel``.
+    CheckpointError
+        ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
+        checkpoints there can be read and is one of this search.
     """
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
@@ -105,7 +115,7 @@ class SearchTrainer:
                  callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
-                 recompute: bool = False, compile: Compile = False) -> None:
+                 recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
@@ -147,6 +157,8 @@ class SearchTrainer:
             callback.build(self.model, self.mutator, self)
         self.followers: List[Follower] = []
         self.stopped: Optional[str] = None
+        self._open(checkpoint_dir, {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
+                                    'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last})
 
     def make_mutator(self, model: nn.Module) -> Any:
         """The ``DartsMutator`` of the host that the model is built for."""
@@ -165,7 +177,7 @@ class SearchTrainer:
                 processes.share(module)
         for follower in self.followers:
             follower.begin(self.mutator, self.num_epochs)
-        for epoch in range(self.num_epochs):
+        for epoch in range(self._resume(), self.num_epochs):
             if self.stopped is not None:
                 break
             for follower in self.followers:
@@ -179,6 +191,7 @@ class SearchTrainer:
             for callback in self.callbacks:
                 callback.on_epoch_end(epoch)
             self.stopped = after_epoch(self.followers, epoch, self.history[-1])
+            self._save(epoch + 1)
 
     def validate(self) -> Metrics:
         """The loss and metrics of the supernet as it is."""
@@ -271,8 +284,3 @@ class SearchTrainer:
             with open(file, 'w', encoding='utf-8') as opened:
                 json.dump(architecture, opened, indent=2, sort_keys=True)
         return architecture
-
-    def checkpoint(self) -> Dict[str, Any]:
-        """The states of weights, logits and both optimisers."""
-        return {'model': self.model.state_dict(), 'mutator': self.mutator.state_dict(),
-                'optimizer': self.optimizer.state_dict(), 'ctrl_optim': self.ctrl_optim.state_dict()}

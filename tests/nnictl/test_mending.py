@@ -1,6 +1,6 @@
 """Environments that are broken on purpose: the doctor says why, and what it advises mends them.
 
-Each is a virtual environment with real wheels. This takes a package index and some minutes: ``tox -e doctor``.
+Each is a virtual environment with real wheels. This takes a package index and some minutes: ``tox -e faults``.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 
 from nni_darts_ext.nnictl.doctor import rot
 
-pytestmark = pytest.mark.slow_environments
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = dict(os.environ)  # before a fixture moves the home, and with it the caches of pip and uv

@@ -1,0 +1,251 @@
+"""Checkpoints: a search written to a file after each epoch, and read again without running anything that the file holds.
+
+A checkpoint is a zip archive, uncompressed. Each tensor is a member, its name the SHA-256 of its bytes; the member
+``checkpoint.json`` says what they are::
+
+    {"schema": "nni_darts_ext/checkpoint", "version": 1, "sha256": "<of the state as JSON>", "state": <tree>}
+
+A tree is null, a bool, a number, a string, a list of trees, or an object with one key, which says what it stands for:
+``{"dict": [[tree, tree], ...]}``, ``{"tuple": [tree, ...]}``, ``{"float": "nan" | "inf" | "-inf"}`` or
+``{"tensor": "<name of the member>", "dtype": "float32", "shape": [3, 4]}``. No pickle: the same file is read under every PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from ..errors import CheckpointError, DartsExtError
+from . import files
+
+_logger = logging.getLogger(__name__)
+
+SCHEMA, VERSION = 'nni_darts_ext/checkpoint', 1
+STATE = 'checkpoint.json'
+MAX_STATE = 256 * 2**20
+"""Bytes of JSON that are read at most."""
+DTYPES = {name: getattr(torch, name) for name in (
+    'float64', 'float32', 'float16', 'bfloat16', 'complex128', 'complex64', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool')}
+
+Store = Callable[[str, bytes], None]
+Load = Callable[[str], bytes]
+
+
+# The format ----------------------------------------------------------------------------------------------------------------
+
+def write(file: files.Path, state: Any) -> None:
+    """Write a checkpoint, in one go.
+
+    Parameters
+    ----------
+    state
+        Plain values and tensors in dicts, lists and tuples.
+
+    Raises
+    ------
+    CheckpointError
+        The state holds something else, or the file cannot be written.
+    """
+    try:
+        with files.replacing(file) as opened, zipfile.ZipFile(opened, 'w') as archive:
+            members = set()
+
+            def store(name: str, content: bytes) -> None:
+                if name not in members:
+                    members.add(name)
+                    archive.writestr(name, content)
+            tree = _encoded(state, store, 'state')
+            archive.writestr(STATE, json.dumps({'schema': SCHEMA, 'version': VERSION, 'sha256': _digest(_json(tree)),
+                                                'state': tree}))
+    except OSError as error:
+        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} cannot be written: {error}. Make room, or give another '
+                              'folder.') from error
+
+
+def check(state: Any) -> None:
+    """Raise :class:`CheckpointError` unless :func:`write` can write this."""
+    _encoded(state, lambda name, content: None, 'state')
+
+
+def read(file: files.Path) -> Any:
+    """The state in a checkpoint. Its tensors are on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read, is no checkpoint, one of another version, damaged or edited.
+    """
+    try:
+        with zipfile.ZipFile(os.fspath(file)) as archive:
+            return _state(archive, os.path.getsize(file))
+    except Exception as error:  # zipfile has many words for what is no archive, or a damaged one
+        raise CheckpointError(f'{os.fspath(file)!r} is no checkpoint that can be read: {type(error).__name__}: {error}. '
+                              'Expected a file as DartsTrainer(checkpoint_dir=...) writes it.') from error
+
+
+def _state(archive: zipfile.ZipFile, size: int) -> Any:
+    infos = archive.infolist()
+    if any(info.compress_type != zipfile.ZIP_STORED for info in infos) or sum(info.file_size for info in infos) > size:
+        raise ValueError('its members are compressed')
+    if archive.getinfo(STATE).file_size > MAX_STATE:
+        raise ValueError(f'its {STATE} is larger than {MAX_STATE} bytes')
+    content = files.parse(archive.read(STATE))
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+        raise ValueError(f'its {STATE} does not say "schema": "{SCHEMA}"')
+    version = content.get('version')
+    if type(version) is not int or version != VERSION:
+        raise ValueError(f'it has version {version!r}, and this nni_darts_ext reads version {VERSION} alone')
+    tree = content.get('state')
+    if set(content) != {'schema', 'version', 'sha256', 'state'} or content['sha256'] != _digest(_json(tree)):
+        raise ValueError('it was changed after it was written')
+    return _decoded(tree, archive.read)
+
+
+def _json(tree: Any) -> bytes:
+    return json.dumps(tree).encode('ascii')
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _encoded(value: Any, store: Store, path: str) -> Any:
+    """A value as a tree; its tensors are handed to ``store``."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {'float': str(float(value))}
+    if isinstance(value, Tensor):
+        return _encoded_tensor(value.detach(), store, path)
+    if isinstance(value, Mapping):
+        return {'dict': [[_encoded(key, store, f'a key of {path}'), _encoded(part, store, f'{path}[{key!r}]')]
+                         for key, part in value.items()]}
+    if isinstance(value, (list, tuple)):
+        parts = [_encoded(part, store, f'{path}[{i}]') for i, part in enumerate(value)]
+        return {'tuple': parts} if isinstance(value, tuple) else parts
+    if type(value).__module__ == 'numpy' and getattr(value, 'shape', None) == ():
+        return _encoded(value.item(), store, path)
+    raise CheckpointError(f'{path} is a {type(value).__name__}, which no checkpoint holds. Expected plain values and tensors, in '
+                          'dicts, lists and tuples: let state_dict() give these.')
+
+
+def _encoded_tensor(tensor: Tensor, store: Store, path: str) -> Dict[str, Any]:
+    dtype = str(tensor.dtype).replace('torch.', '')
+    if dtype not in DTYPES or tensor.layout != torch.strided:
+        raise CheckpointError(f'{path} is a tensor of {tensor.dtype} and {tensor.layout}, which no checkpoint holds. Expected a '
+                              f'strided one of {sorted(DTYPES)}.')
+    content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    name = _digest(content)
+    store(name, content)
+    return {'tensor': name, 'dtype': dtype, 'shape': list(tensor.shape)}
+
+
+def _decoded(tree: Any, load: Load) -> Any:
+    if isinstance(tree, list):
+        return [_decoded(part, load) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if set(tree) == {'dict'}:
+        pairs = [(_decoded(key, load), _decoded(part, load)) for key, part in tree['dict']]
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError('a key stands twice in a dict')
+        return found
+    if set(tree) == {'tuple'}:
+        return tuple(_decoded(part, load) for part in tree['tuple'])
+    if set(tree) == {'float'} and tree['float'] in ('nan', 'inf', '-inf'):
+        return float(tree['float'])
+    if set(tree) == {'tensor', 'dtype', 'shape'}:
+        return _decoded_tensor(load(tree['tensor']), **tree)
+    raise ValueError(f'an object with the keys {sorted(tree)} stands for nothing')
+
+
+def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -> Tensor:
+    if _digest(content) != tensor:
+        raise ValueError(f'the tensor {tensor} was changed after it was written')
+    if any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError(f'the shape {shape} is none')
+    if dtype == 'bool' and content.strip(b'\0\1'):
+        raise ValueError(f'the tensor {tensor} is not of bools')
+    found = torch.frombuffer(bytearray(content), dtype=DTYPES[dtype]) if content else torch.empty(0, dtype=DTYPES[dtype])
+    return found.reshape(shape)
+
+
+# The folder ----------------------------------------------------------------------------------------------------------------
+
+class Checkpoints:
+    """The checkpoints of one search in a folder: one for each epoch, of which the last two stay.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be made.
+    """
+
+    KEPT = 2
+
+    def __init__(self, folder: files.Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f'{str(self.folder)!r} can be no folder for checkpoints: {error}. Give another '
+                                  'checkpoint_dir.') from error
+
+    def save(self, epochs: int, state: Any) -> None:
+        """Write the state after so many epochs, and remove those before the last two."""
+        write(self.folder / f'epoch-{epochs}.ckpt', state)
+        for outdated in self._found()[self.KEPT:]:
+            outdated.unlink()
+        for left in self.folder.glob('.epoch-*.tmp'):  # by a process that was killed while it wrote
+            left.unlink()
+
+    def resume(self, restore: Callable[[Any], None]) -> Optional[Path]:
+        """Let ``restore`` have the last state that it can go on from.
+
+        Returns
+        -------
+        Path or None
+            The file that the search goes on from, None in a folder without checkpoints.
+
+        Raises
+        ------
+        CheckpointError
+            There are checkpoints, but none that can be read and that ``restore`` takes.
+        """
+        reasons = []
+        for file in self._found():
+            try:
+                restore(read(file))
+            except DartsExtError as error:
+                _logger.error('The search cannot go on from %s. %s', file, error)
+                reasons.append(str(error))
+            else:
+                return file
+        if reasons:
+            raise CheckpointError(f'The search cannot go on from any checkpoint in {str(self.folder)!r}: {" ".join(reasons)} '
+                                  'Give the checkpoint_dir and the settings of the search that shall go on, or an empty folder '
+                                  'to start a new one.')
+        return None
+
+    def _found(self) -> List[Path]:
+        """The checkpoints, the last one first."""
+        names = re.compile(r'epoch-(\d{1,18})\.ckpt')
+        numbered = [(int(match.group(1)), file) for file in self.folder.iterdir()
+                    for match in [names.fullmatch(file.name)] if match]
+        return [file for _, file in sorted(numbered, reverse=True)]

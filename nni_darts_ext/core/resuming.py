@@ -1,0 +1,200 @@
+"""What a search goes on from: the states of its parts and of everything random, and what must be the same as before."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError, DartsExtError
+from . import files
+from .checkpoint import Checkpoints, check
+from .data import describe
+from .following import Follower
+from .search import Search
+
+_logger = logging.getLogger(__name__)
+
+
+class Resumable:
+    """The part of a trainer that writes checkpoints and goes on from them."""
+
+    model: nn.Module
+    mutator: Any
+    optimizer: torch.optim.Optimizer
+    ctrl_optim: torch.optim.Optimizer
+    train_loader: Any
+    valid_loader: Any
+    test_loader: Any
+    callbacks: List[Any]
+    followers: List[Follower]
+    history: List[Dict[str, Any]]
+    num_epochs: int
+    stopped: Optional[str]
+
+    def _open(self, folder: Optional[files.Path], settings: Mapping[str, Any]) -> None:
+        """To be called once everything else is there. ``settings`` are those that must be the same for a search to go on."""
+        self._epochs = 0
+        self._settings = {**settings, **self._described()}
+        self._checkpoints = None if folder is None else Checkpoints(folder)
+        if self._checkpoints is not None:
+            check(self.checkpoint())
+
+    def _save(self, epochs: int) -> None:
+        """So many epochs are done."""
+        self._epochs = epochs
+        if self._checkpoints is not None:
+            self._checkpoints.save(epochs, self.checkpoint())
+
+    def checkpoint(self) -> Dict[str, Any]:
+        """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
+        and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
+        return {**{name: part.state_dict() for name, part in self._parts().items()},
+                'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
+                'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
+                'followers': [follower.state() for follower in self.followers],
+                'random': random_states(self._loaders())}
+
+    def _resume(self) -> int:
+        """Go on from the last checkpoint. Returns how many epochs are done."""
+        file = None if self._checkpoints is None else self._checkpoints.resume(self._restore)
+        if file is None:
+            return 0
+        _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
+                    'Going on from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
+                    '' if self.stopped is None else f', and the search ended there ({self.stopped})')
+        return self._epochs
+
+    def _restore(self, state: Any) -> None:
+        """Go on from what :meth:`checkpoint` gave.
+
+        Raises
+        ------
+        CheckpointError
+            It is of another search, or none.
+        """
+        try:
+            were = state['settings']
+            if None in (were['seed'], self._settings['seed']):
+                were = {**were, 'seed': self._settings['seed']}
+            different = differences(were, self._settings)
+            for name in ('model', 'mutator'):
+                different += differences(state[name], self._parts()[name].state_dict())
+            if different:
+                raise CheckpointError(f'It is of another search: {"; ".join(different)}.')
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            if isinstance(self.mutator, Search):
+                self.mutator.name_sources(state['sources'])
+            for follower, its in zip(self.followers, state['followers']):
+                follower.load_state(its)
+            self.history, self.stopped, self._epochs = list(state['history']), state['stopped'], int(state['epochs'])
+            set_random_states(state['random'], self._loaders())
+        except DartsExtError:
+            raise
+        except Exception as error:  # of PyTorch, of callbacks: each says in its own way that a state does not fit
+            raise CheckpointError(f'It does not fit this search: {type(error).__name__}: {error}') from error
+
+    def _parts(self) -> Dict[str, Any]:
+        """What has a state of its own."""
+        parts = {'model': self.model, 'mutator': self.mutator, 'optimizer': self.optimizer, 'ctrl_optim': self.ctrl_optim}
+        return {**parts, **stateful(self.callbacks, [self, *parts.values()])}
+
+    def _loaders(self) -> List[Any]:
+        return [self.train_loader, self.valid_loader, self.test_loader]
+
+    def _described(self) -> Dict[str, Any]:
+        """What must be the same as well, and what it is called."""
+        seed = torch.initial_seed()
+        found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # one that nobody gave has 64 bits
+                                 'the optimizer': type(self.optimizer).__name__,
+                                 'what follows the search': [type(follower).__name__ for follower in self.followers],
+                                 'what has a state': sorted(self._parts())}
+        for i, group in enumerate(self.optimizer.param_groups):
+            found.update((f'{name} of group {i} of the optimizer', value) for name, value in group.items()
+                         if isinstance(value, (bool, int, float, tuple)))
+        for name, loader in zip(('training', 'validation', 'held-out'), self._loaders()):
+            found[f'the {name} data'] = describe(loader)
+        if isinstance(self.mutator, Search):
+            space = self.mutator.space
+            found['the keys of the choices'] = sorted(choice.key for choice in space)
+            for key, edge in space.edges.items():
+                found[f'LayerChoice {key!r}'] = [str(name) for name in edge.names]
+            for key, node in space.inputs.items():
+                found[f'InputChoice {key!r}'] = [len(node.choose_from), node.n_chosen]
+        return found
+
+
+def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:
+    """Those of Python, NumPy, PyTorch and of the generators that loaders have of their own. The workers of a loader are seeded
+    from these in each epoch."""
+    numpy = sys.modules.get('numpy')
+    name, key, *rest = numpy.random.get_state() if numpy else ('', [])
+    return {'python': random.getstate(),
+            'numpy': (name, [int(word) for word in key], *rest) if numpy else None,
+            'torch': torch.get_rng_state(),
+            'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            'loaders': [generator.get_state() for generator in _generators(loaders)]}
+
+
+def set_random_states(states: Mapping[str, Any], loaders: Sequence[Any] = ()) -> None:
+    """Go on from what :func:`random_states` gave. The states of CUDA devices that are not there any more are left out."""
+    generators = _generators(loaders)
+    if len(generators) != len(states['loaders']):
+        raise CheckpointError(f'The loaders had {len(states["loaders"])} generators and have {len(generators)}. Give them those '
+                              'that the search began with.')
+    for generator, state in zip(generators, states['loaders']):
+        generator.set_state(state)
+    if states['numpy'] is not None:
+        import numpy
+        numpy.random.set_state(states['numpy'])
+    if torch.cuda.is_initialized():
+        for device, state in enumerate(states['cuda'][:torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
+    torch.set_rng_state(states['torch'])
+    random.setstate(states['python'])
+
+
+def _generators(loaders: Sequence[Any]) -> List[torch.Generator]:
+    samplers = [getattr(loader, name, None) for loader in loaders for name in ('sampler', 'batch_sampler')]
+    holders = [*loaders, *samplers, *(getattr(sampler, 'sampler', None) for sampler in samplers)]
+    found = [getattr(holder, 'generator', None) for holder in holders]
+    return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
+
+
+def stateful(callbacks: Iterable[Any], known: Iterable[Any]) -> Dict[str, Any]:
+    """What has a state among callbacks, by name: those with ``state_dict`` and ``load_state_dict``, and of the others each
+    attribute that has both, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
+
+    Parameters
+    ----------
+    known
+        What is somebody else's, the model say.
+    """
+    others = {id(one) for one in known}
+    found: Dict[str, Any] = {}
+    for i, callback in enumerate(callbacks):
+        if _has_state(callback):
+            found[f'callbacks[{i}]'] = callback
+        else:
+            found.update((f'callbacks[{i}].{name}', value) for name, value in getattr(callback, '__dict__', {}).items()
+                         if _has_state(value) and id(value) not in others)
+    return found
+
+
+def _has_state(value: Any) -> bool:
+    return not isinstance(value, type) and hasattr(value, 'state_dict') and hasattr(value, 'load_state_dict')
+
+
+def differences(were: Mapping[str, Any], are: Mapping[str, Any]) -> List[str]:
+    """Which of the settings, or tensors, that two mappings both have are not alike, in words."""
+    return [f'{name} was {_shown(were[name])} and is {_shown(are[name])}' for name in were
+            if name in are and _shown(were[name]) != _shown(are[name])]
+
+
+def _shown(value: Any) -> str:
+    return f'a {value.dtype} of shape {tuple(value.shape)}' if isinstance(value, Tensor) else repr(value)

@@ -1,0 +1,323 @@
+"""Searches of DartsTrainer that end early and are started again, on whatever NNI is installed."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from spaces import TWO_NODES, Cells
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import CheckpointError, DartsTrainer
+from nni_darts_ext.core.checkpoint import Checkpoints, read
+from nni_darts_ext.core.following import Follower
+
+TESTS = Path(__file__).parent
+
+
+@pytest.mark.parametrize('kills', [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_search_that_is_killed_again_and_again_ends_as_one_that_ran_through(kills, tmp_path):
+    script = [sys.executable, '-W', 'ignore', str(TESTS / 'killed.py'), str(tmp_path), str(kills)]
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get('PYTHONPATH', '')])
+    ended = subprocess.run(script, env={**os.environ, 'PYTHONPATH': paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           universal_newlines=True)
+    assert ended.returncode == 0, ended.stderr
+    report = json.loads(ended.stdout.splitlines()[-1])
+    assert report['differences'] == []
+    assert report['kills'] == kills and report['searches'] > 0
+    assert report['while_writing'] or kills < 100
+
+
+class Net(dnn.ModelSpace):
+    """Dropout, statistics, an edge that is cut, and an InputChoice that names no sources."""
+
+    def __init__(self, width=3, candidates=2):
+        super().__init__()
+        self.dropout = nn.Dropout(0.3)
+        self.a = dnn.LayerChoice({'linear': nn.Linear(width, width), 'skip': nn.Identity()}, key='a')
+        self.b = dnn.LayerChoice({'norm': nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width)), 'skip': nn.Identity(),
+                                  **{f'more{i}': nn.Tanh() for i in range(candidates - 1)}}, key='b')
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+        self.classifier = nn.Linear(width, 2)
+
+    def forward(self, x):
+        x = self.dropout(x)
+        return self.classifier(self.pick([torch.relu(self.b(x)), self.a(x)]))
+
+
+class Noisy(Dataset):
+    """Draws from the random states of Python and PyTorch."""
+
+    def __init__(self, n=16):
+        self.x, self.y = torch.randn(n, 3), torch.randint(2, (n,))
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i] + torch.randn(3) * random.random(), self.y[i]
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Callback:
+    """As people write them: one attribute has a state, and in one epoch the power fails."""
+
+    def __init__(self, fails=None):
+        self.fails = fails
+
+    def build(self, model, mutator, trainer):
+        self.model, self.mutator, self.trainer = model, mutator, trainer  # as NNI's do
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(trainer.optimizer, 0.5)
+
+    def on_epoch_begin(self, epoch):
+        if epoch == 1:
+            self.mutator.cut('b', 'skip')
+
+    def on_epoch_end(self, epoch):
+        self.scheduler.step()
+        if epoch == self.fails:
+            raise Interrupted
+
+
+class Counting(Follower):
+    """A follower with a state, which ends the search when it is told to."""
+
+    def __init__(self, last=None):
+        self.last, self.losses = last, []
+
+    def after_epoch(self, epoch, metrics):
+        self.losses.append(metrics['train']['loss'])
+        return f'{len(self.losses)} are enough' if len(self.losses) == self.last else None
+
+    def state(self):
+        return {'losses': self.losses}
+
+    def load_state(self, state):
+        self.losses = list(state['losses'])
+
+
+def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(torch.randn(16, 3), torch.randint(2, (16,))),
+            model=Net, epochs=4, **options):
+    torch.manual_seed(seed)
+    random.seed(seed)
+    model = model()
+    made = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {'chance': random.random()},
+                        torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), epochs, data(),
+                        **{**dict(batch_size=4, workers=0, device='cpu', callbacks=[Callback(fails)], checkpoint_dir=folder),
+                           **options})
+    made.followers.append(Counting(last))
+    return made
+
+
+def outcome(search):
+    return (search.export(), {key: logits.tolist() for key, logits in search.mutator.choices.items()}, search.history,
+            {name: value.tolist() for name, value in search.model.state_dict().items()}, search.mutator.choices.cuts('b'),
+            search.optimizer.param_groups[0]['lr'], search.followers[0].losses, search.stopped, random.random())
+
+
+def loaders():
+    """With generators of their own."""
+    data = TensorDataset(torch.randn(16, 3), torch.randint(2, (16,)))
+    return tuple(DataLoader(data, 4, shuffle=True, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+
+
+@pytest.mark.parametrize('options', [
+    dict(), dict(unrolled=True), dict(data=loaders), dict(data=lambda: (Noisy(8), Noisy(4)), workers=1), dict(dataset_valid=Noisy(8))],
+    ids=['plain', 'second order', 'own generators', 'workers', 'held-out data'])
+@pytest.mark.parametrize('fails', [1, 3])
+def test_an_interrupted_search_ends_as_one_that_ran_through(options, fails, tmp_path):
+    through = trainer(None, **options)
+    through.train()
+    expected = outcome(through)
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, fails=fails, **options).train()
+    again = trainer(tmp_path, **options)
+    random.seed(100)
+    torch.rand(100)
+    again.train()
+    assert outcome(again) == expected
+    assert expected[4] == (1,) and expected[5] == pytest.approx(0.1 / 16)
+
+
+def test_a_callback_with_a_state_of_its_own_goes_on_with_it(tmp_path):
+    class Counter:
+        def __init__(self):
+            self.count = 0
+
+        def build(self, model, mutator, trainer):
+            pass
+
+        def on_epoch_begin(self, epoch):
+            self.count += 1
+
+        def on_epoch_end(self, epoch):
+            pass
+
+        def state_dict(self):
+            return {'count': self.count}
+
+        def load_state_dict(self, state):
+            self.count = state['count']
+    trainer(tmp_path, epochs=3, callbacks=[Counter(), Callback()]).train()
+    counter = Counter()
+    trainer(tmp_path, epochs=5, callbacks=[counter, Callback()]).train()
+    assert counter.count == 5
+
+
+def test_more_epochs_go_on_from_where_a_search_ended(tmp_path):
+    through = trainer(None, epochs=5)
+    through.train()
+    expected = outcome(through)
+    trainer(tmp_path, epochs=2).train()
+    longer = trainer(tmp_path, epochs=5)
+    longer.train()
+    assert outcome(longer) == expected
+
+
+def test_a_search_that_is_complete_is_only_read(tmp_path, caplog):
+    first = trainer(tmp_path)
+    first.train()
+    expected = outcome(first)
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    again = trainer(tmp_path)
+    again.train()
+    assert outcome(again) == expected
+    assert files == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    warning, = [record for record in caplog.records if record.levelname == 'WARNING' and 'epochs are done' in record.message]
+    assert '4 of 4 epochs are done' in warning.message and 'epoch-4.ckpt' in warning.message
+
+
+def test_a_search_that_was_ended_stays_ended(tmp_path):
+    first = trainer(tmp_path, last=2)
+    first.train()
+    assert first.stopped == '2 are enough' and len(first.history) == 2
+    again = trainer(tmp_path)
+    again.train()
+    assert again.stopped == '2 are enough' and again.history == first.history
+
+
+def test_the_last_two_checkpoints_stay_and_nothing_half_written(tmp_path):
+    (tmp_path / '.epoch-1.ckpt.123.tmp').write_bytes(b'half')  # of a process that was killed
+    (tmp_path / 'notes.txt').write_text('mine')
+    trainer(tmp_path).train()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['epoch-3.ckpt', 'epoch-4.ckpt', 'notes.txt']
+
+
+def damage(file, how):
+    content = bytearray(file.read_bytes())
+    if how == 'a bit':
+        content[len(content) // 2] ^= 1
+    file.write_bytes({'a bit': content, 'truncated': content[:-100], 'empty': b'', 'foreign': b'PK? no, text'}[how])
+
+
+@pytest.mark.parametrize('how', ['a bit', 'truncated', 'empty', 'foreign'])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(how, tmp_path, caplog):
+    search = trainer(tmp_path)
+    search.train()
+    expected = outcome(search)
+    damage(tmp_path / 'epoch-4.ckpt', how)
+    again = trainer(tmp_path)
+    with caplog.at_level('INFO', 'nni_darts_ext'):
+        again.train()
+    assert outcome(again) == expected
+    error, = [record for record in caplog.records if record.levelname == 'ERROR']
+    assert 'epoch-4.ckpt' in error.message and 'no checkpoint that can be read' in error.message
+    assert 'epoch-3.ckpt: 3 of 4' in caplog.text
+
+
+def test_a_search_never_starts_anew_silently(tmp_path):
+    trainer(tmp_path).train()
+    for file in tmp_path.iterdir():
+        damage(file, 'a bit')
+    with pytest.raises(CheckpointError, match='any checkpoint in.*epoch-4.ckpt.*epoch-3.ckpt.*empty folder to start a new one'):
+        trainer(tmp_path).train()
+
+
+OTHERS = {
+    'a candidate': (dict(model=lambda: Net(candidates=3)), r"LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is \['norm', "),
+    'a space': (dict(model=lambda: Cells(TWO_NODES), callbacks=[]), "the keys of the choices was .'a', 'b', 'pick'"),
+    'a width': (dict(model=lambda: Net(width=5)), r'classifier.weight was a torch.float32 of shape \(2, 3\) and is .*\(2, 5\)'),
+    'a dtype': (dict(model=lambda: Net().double()), r'classifier.weight was a torch.float32 .* and is a torch.float64'),
+    'the data': (dict(data=lambda: TensorDataset(torch.randn(20, 3), torch.randint(2, (20,)))),
+                 "the training data was 'TensorDataset of 16 in 2 batches' and is 'TensorDataset of 20 in 3 batches'"),
+    'the split': (dict(split=0.7), 'split was 0.5 and is 0.7'),
+    'the rate': (dict(learning_rate=0.2), 'lr of group 0 of the optimizer was 0.1 and is 0.2'),
+    'the rate of the logits': (dict(arc_learning_rate=0.1), 'arc_learning_rate was 0.0003 and is 0.1'),
+    'the order': (dict(unrolled=True), 'unrolled was False and is True'),
+    'the seed': (dict(seed=7), 'seed was 0 and is 7'),
+    'a callback': (dict(callbacks=[]), "what has a state was .*callbacks"),
+}
+
+
+@pytest.mark.parametrize('other', OTHERS)
+def test_a_checkpoint_of_another_search_is_refused_and_what_differs_is_named(other, tmp_path):
+    trainer(tmp_path, epochs=1).train()
+    options, message = OTHERS[other]
+    with pytest.raises(CheckpointError, match=f'of another search: .*{message}'):
+        trainer(tmp_path, **options).train()
+
+
+def test_what_no_checkpoint_can_hold_is_refused_at_construction(tmp_path):
+    class Odd(Callback):
+        def state_dict(self):
+            return {'best': [1, object()]}
+
+        def load_state_dict(self, state):
+            pass
+    with pytest.raises(CheckpointError, match=r"state\['callbacks\[0\]'\]\['best'\]\[1\] is a object.*plain values and tensors"):
+        trainer(tmp_path, callbacks=[Odd()])
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(CheckpointError, match='can be no folder for checkpoints.*another checkpoint_dir'):
+        trainer(tmp_path / 'file')
+
+
+def test_a_disk_that_is_full_stops_the_search_with_the_last_checkpoint_whole(tmp_path, mocker):
+    mocker.patch('os.fsync', side_effect=[None, None, OSError(28, 'No space left on device')])
+    with pytest.raises(CheckpointError, match='epoch-2.ckpt.*No space left.*Make room'):
+        trainer(tmp_path).train()
+    assert [file.name for file in tmp_path.iterdir()] == ['epoch-1.ckpt']
+    mocker.stopall()
+    again = trainer(tmp_path)
+    again.train()
+    through = trainer(None)
+    through.train()
+    assert outcome(again) == outcome(through) or again.history == through.history
+
+
+WRITTEN = TESTS / 'data' / 'nni2.0.ckpt'
+"""Two epochs of :func:`portable`, written with NNI 2.0, Python 3.8 and PyTorch 1.12.1: ``python test_resume.py FILE``."""
+
+
+def portable(folder, epochs):
+    torch.manual_seed(0)
+    model = Cells([((3,), 1, 'sum')], named=True)
+    search = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {}, torch.optim.Adam(model.parameters()),
+                          epochs, TensorDataset(torch.randn(16, 3), torch.arange(16) % 2), batch_size=4, workers=0, device='cpu',
+                          arc_learning_rate=0.1, checkpoint_dir=folder)
+    search.train()
+    return search
+
+
+def test_a_checkpoint_of_another_nni_is_gone_on_from(tmp_path):
+    state = read(WRITTEN)
+    Checkpoints(tmp_path).save(2, state)
+    search = portable(tmp_path, 3)
+    assert search.history[:2] == state['history'] and len(search.history) == 3
+    through = portable(None, 3)
+    for ours, theirs in zip([*search.model.state_dict().values(), *search.mutator.choices.values()],
+                            [*through.model.state_dict().values(), *through.mutator.choices.values()]):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+if __name__ == '__main__':
+    Checkpoints('.').save(2, portable(None, 2).checkpoint())
+    os.replace('epoch-2.ckpt', sys.argv[1])
