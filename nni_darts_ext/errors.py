@@ -45,3 +45,11 @@ class ClassArgsError(DartsExtError, ValueError):
 
 class ExperimentError(DartsExtError, ValueError):
     """An experiment that cannot be found or read, or has nothing to show yet."""
+
+
+class RunError(DartsExtError, ValueError):
+    """The folder of a search's run that cannot be read or written."""
+
+
+class PackageMissing(DartsExtError, ImportError):
+    """A package that only a part of this one needs, and that is not installed."""

@@ -18,6 +18,7 @@ NEEDS = {  # one of these families each
     'hosts/test_lightning.py': ['lightning'],
     'hosts/test_nas.py': ['nas'],
     'hosts/test_retiarii.py': ['retiarii'],
+    'run/test_recorder.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,

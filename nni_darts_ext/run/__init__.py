@@ -1,0 +1,289 @@
+"""The folder of a search, which trainer, strategy and trial write alike and which pictures, ``show`` and ``report`` read.
+
+=====================  =========================================================================================================
+``config.json``        ``format``, ``schema``, ``num_epochs`` (null: unknown), ``settings``, ``versions`` and ``space``: for each
+                       edge its candidates, for each input its ``choose_from`` and ``n_chosen``
+``epochs.jsonl``       a line for each epoch, see :class:`Epoch`; its writer holds a lock on it
+``state.json``         ``started``, ``resumed`` (times), ``pid``, ``host``, ``ended``, ``error``
+``architecture.json``  the architecture after the last epoch, for ``apply_fixed_architecture``
+``checkpoints/``       what the search needs to be resumed
+``pictures/``          what ``nni-darts-ext plot`` draws
+=====================  =========================================================================================================
+
+Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are spelled as Python's json does.
+A search that is resumed goes on in its folder: a line for an epoch takes back every line before it of that epoch and later ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+from ..errors import RunError
+from . import files
+
+FORMAT, SCHEMA = 'nni_darts_ext run', 1
+CONFIG, EPOCHS, STATE, ARCHITECTURE = 'config.json', 'epochs.jsonl', 'state.json', 'architecture.json'
+CHECKPOINTS, PICTURES = 'checkpoints', 'pictures'
+
+RUNNING, DONE, FAILED, DEAD, UNKNOWN = STATUSES = ('running', 'done', 'failed', 'dead', 'unknown')
+"""Running; ended by itself; ended by an error; ended without a word, as by a kill; not to be seen from this machine."""
+
+Name = Union[str, int]
+PathLike = Union[str, 'os.PathLike[str]']
+
+
+class Input(NamedTuple):
+    """An InputChoice."""
+
+    choose_from: Tuple[str, ...]
+    """The key of the LayerChoice behind each candidate, ``''`` where there is none."""
+    n_chosen: Optional[int]
+    """How many are chosen; None for all."""
+
+
+class Space(NamedTuple):
+    """What is searched, in the order of the model's modules."""
+
+    edges: Dict[str, Tuple[Name, ...]]
+    """The names of the candidates of each LayerChoice."""
+    inputs: Dict[str, Input]
+
+    def size(self, key: str) -> int:
+        """How many candidates a choice has, the zero op left out."""
+        return len(self.edges[key]) if key in self.edges else len(self.inputs[key].choose_from)
+
+    @property
+    def choices(self) -> List[str]:
+        """The keys, those of edges first."""
+        return [*self.edges, *self.inputs]
+
+
+class Epoch(NamedTuple):
+    """The state of a search after an epoch, a line of ``epochs.jsonl``."""
+
+    epoch: int
+    """Counted from 0."""
+    seconds: float
+    """How long it took."""
+    time: str
+    """When it ended."""
+    train: Dict[str, float]
+    """Means of the loss and the metrics over the training batches."""
+    valid: Dict[str, float]
+    """The same of the supernet's validation."""
+    weights: Dict[str, List[float]]
+    """For each edge the n + 1 probabilities of its candidates and, last, of the zero op."""
+    indicators: Dict[str, float]
+    """Of collapse: ``skip_share``, ``entropy``, ``movement`` and what else is known."""
+    architecture: Dict[str, List[int]]
+    """For each choice the indices of what is derived, ascending; none for a dropped edge. A form of architecture that
+    ``apply_fixed_architecture`` takes."""
+
+
+class State(NamedTuple):
+    """Where a run stands."""
+
+    status: str
+    """One of :data:`STATUSES`."""
+    started: str
+    resumed: List[str]
+    """When it was resumed."""
+    pid: int
+    host: str
+    ended: Optional[str]
+    error: Optional[str]
+    """What ended it, if it failed."""
+
+
+class Run(NamedTuple):
+    """A run as it was when it was read."""
+
+    folder: Path
+    state: State
+    num_epochs: Optional[int]
+    settings: Dict[str, Any]
+    versions: Dict[str, str]
+    space: Space
+    epochs: List[Epoch]
+    """In ascending order."""
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.resolve().name
+
+    @classmethod
+    def read(cls, folder: PathLike) -> Run:
+        """Read the folder of a run, finished or not; one that is being written at this moment, too.
+
+        Raises
+        ------
+        RunError
+            There is no run in the folder, or a newer version has written it, or one of its files is broken.
+        """
+        folder = Path(folder)
+        config = _config(folder)  # before all else: whether this is a run at all
+        state = _state(folder)
+        text = _text(folder / EPOCHS)
+        config = _config(folder)  # again: what an epoch has found out of the space is written before its line
+        try:
+            space = _space(config['space'])
+            _check_counts(config['num_epochs'], *(node.n_chosen for node in space.inputs.values()))
+            read = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _broken(folder / CONFIG, error) from error
+        lines = text.split('\n')[:-1]  # what the last newline does not end is not written yet, or a kill has torn it
+        for number, line in enumerate(lines, 1):
+            try:
+                epoch = _epoch(json.loads(line), space)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise _broken(folder / EPOCHS, error, f' in line {number}') from error
+            while read.epochs and read.epochs[-1].epoch >= epoch.epoch:
+                read.epochs.pop()
+            read.epochs.append(epoch)
+        return read
+
+    def since(self, key: str) -> Optional[int]:
+        """The epoch since which a choice is decided as it is; None before the first epoch has ended."""
+        found = None
+        for epoch in reversed(self.epochs):
+            if epoch.architecture[key] != self.epochs[-1].architecture[key]:
+                break
+            found = epoch.epoch
+        return found
+
+    def decision(self, key: str, epoch: int = -1) -> str:
+        """What is derived for a choice, in words.
+
+        Parameters
+        ----------
+        key
+            Of an edge or an input.
+        epoch
+            The index in :attr:`epochs`. Default: the last.
+        """
+        chosen = self.epochs[epoch].architecture[key]
+        if key in self.space.edges:
+            return ', '.join(str(self.space.edges[key][i]) for i in chosen) or 'dropped'
+        return ', '.join(self.space.inputs[key].choose_from[i] or f'input {i}' for i in chosen) or 'none'
+
+    @property
+    def seconds_left(self) -> Optional[float]:
+        """How long the epochs to come will take if they take as long as the last five; None where that cannot be known."""
+        if self.num_epochs is None or not self.epochs or self.state.status not in (RUNNING, UNKNOWN):
+            return None
+        last = self.epochs[-5:]
+        ahead = (self.num_epochs - 1 - last[-1].epoch) * sum(epoch.seconds for epoch in last) / len(last)
+        return max(0.0, ahead - (datetime.now(timezone.utc) - moment(last[-1].time)).total_seconds())
+
+
+def now() -> str:
+    """The time, as the files of a run say it."""
+    return datetime.now(timezone.utc).isoformat(timespec='seconds')
+
+
+def moment(written: str) -> datetime:
+    """The time that a file of a run says."""
+    read = datetime.fromisoformat(written)
+    if read.tzinfo is None:
+        raise ValueError(f'the time {written} has no zone')
+    return read
+
+
+def _config(folder: Path) -> Dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise RunError(f'{folder} is no run of a search: ' + (f'it has no {CONFIG}.' if folder.is_dir() else 'there is no such '
+                       'folder.') + ' Give the run_dir that DartsTrainer or the strategy was given.')
+    config = _json(folder / CONFIG)
+    if not isinstance(config, dict) or config.get('format') != FORMAT:
+        raise RunError(f'{folder} is no run of a search: its {CONFIG} is of something else. Give the run_dir that DartsTrainer '
+                       'or the strategy was given.')
+    if config.get('schema') != SCHEMA:
+        raise RunError(f'The run in {folder} has schema {config.get("schema")!r}; this version of nni_darts_ext reads {SCHEMA}. '
+                       'Read it with the version that wrote it, or with a newer one.')
+    return config
+
+
+def _space(config: Mapping[str, Any]) -> Space:
+    space = Space({key: tuple(names) for key, names in config['edges'].items()},
+                  {key: Input(tuple(node['choose_from']), node['n_chosen']) for key, node in config['inputs'].items()})
+    for name in (name for names in space.edges.values() for name in names):
+        if not isinstance(name, (str, int)):
+            raise ValueError(f'a candidate is named {name!r}')
+    for source in (source for node in space.inputs.values() for source in node.choose_from):
+        if not isinstance(source, str):
+            raise ValueError(f'a source is named {source!r}')
+    return space
+
+
+def _state(folder: Path) -> State:
+    is_written = files.is_locked(folder / EPOCHS)
+    written = _json(folder / STATE)
+    try:
+        if written['ended']:
+            status = FAILED if written['error'] else DONE
+        elif is_written or files.is_locked(folder / EPOCHS):  # a run that started in between is locked now
+            status = RUNNING
+        else:
+            status = DEAD if files.LOCKS and written['host'] == socket.gethostname() else UNKNOWN
+        for time_ in [written['started'], *written['resumed'], *([written['ended']] if written['ended'] else [])]:
+            moment(time_)
+        return State(status, written['started'], list(written['resumed']), int(written['pid']), str(written['host']),
+                     written['ended'], written['error'])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _broken(folder / STATE, error) from error
+
+
+def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
+    epoch = Epoch(*(record[name] for name in Epoch._fields))
+    moment(epoch.time)
+    if type(epoch.epoch) is not int or epoch.epoch < 0:
+        raise ValueError(f'epoch is {epoch.epoch!r}, expected a number from 0')
+    for numbers in ({'seconds': epoch.seconds}, epoch.train, epoch.valid, epoch.indicators):
+        for name, value in numbers.items():
+            _check_number(name, value)
+    for key, names in space.edges.items():
+        if len(epoch.weights[key]) != len(names) + 1:
+            raise ValueError(f'{key!r} has {len(epoch.weights[key])} weights, expected {len(names) + 1}')
+        for weight in epoch.weights[key]:
+            _check_number(f'a weight of {key!r}', weight)
+    for key in space.choices:
+        for chosen in epoch.architecture[key]:
+            if type(chosen) is not int or not 0 <= chosen < space.size(key):
+                raise ValueError(f'{key!r} chooses {chosen!r} of {space.size(key)} candidates')
+    return epoch
+
+
+def _check_counts(*counts: Any) -> None:
+    for count in counts:
+        if count is not None and (type(count) is not int or count < 0):
+            raise ValueError(f'{count!r} is no number from 0')
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise ValueError(f'{name} is {value!r}, expected a number')
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode('utf-8', 'surrogateescape')  # a line may be torn within a character
+    except OSError as error:
+        raise _broken(file, error) from error
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(_text(file))
+    except ValueError as error:
+        raise _broken(file, error) from error
+
+
+def _broken(file: Path, error: Exception, where: str = '') -> RunError:
+    said = f'{error.args[0]!r} is missing' if isinstance(error, KeyError) else str(error)
+    return RunError(f'{file} is broken{where}: {said}. Take it from a backup, or search anew.')

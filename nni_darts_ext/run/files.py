@@ -1,0 +1,84 @@
+"""Files that are whole at every moment, and the lock of the one who writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import IO, Any, Union
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCKS = fcntl is not None
+"""Whether this system tells who holds a lock."""
+PATIENCE = 2.0
+"""Seconds that a writer waits for the lock, which readers hold for a moment."""
+
+
+def write_atomically(file: Path, content: Union[str, bytes]) -> None:
+    """Write a file such that whoever reads it finds the old content or the new, whatever happens."""
+    temporary = file.with_name(f'.{file.name}.{os.getpid()}')
+    try:
+        with open(temporary, 'wb') as opened:
+            opened.write(content.encode('utf-8') if isinstance(content, str) else content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        if temporary.exists():
+            temporary.unlink()
+        raise
+
+
+def write_json(file: Path, value: Any, **options: Any) -> None:
+    """Write a value as JSON, as :func:`write_atomically` does."""
+    write_atomically(file, json.dumps(value, indent=2, default=str, **options) + '\n')
+
+
+def cut_torn_line(lines: IO[bytes]) -> None:
+    """Take away what a kill has left of a last line that has no end."""
+    with open(lines.name, 'rb') as opened:
+        whole = opened.read().rfind(b'\n') + 1
+    lines.truncate(whole)
+    lines.seek(whole)
+
+
+def lock(opened: IO[bytes]) -> bool:
+    """Take the lock of the writer. It is given back when the file is closed, or the process ends in whichever way.
+
+    Returns
+    -------
+    bool
+        Whether nobody else has it. True, too, where there are no locks.
+    """
+    if fcntl is None:
+        return True
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(0.05)
+        except OSError:  # a file system without locks
+            return True
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a writer holds its lock."""
+    if fcntl is None:
+        return False
+    try:
+        with open(file, 'rb') as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
