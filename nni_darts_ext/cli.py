@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Optional, Sequence
 
-from . import __version__
+from . import __version__, page, plot
 from .errors import DartsExtError
 from .nnictl import doctor, experiments, registration, results
+from .run import show
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -52,7 +54,34 @@ def parser() -> argparse.ArgumentParser:
                                   'would not start.')
     doctor.add_arguments(command)
     command.set_defaults(run=doctor.run)
+
+    command = commands.add_parser('show', help='where a run of a search stands',
+                                  description='Print where a run of a search stands, while it runs too: state, epochs,\n'
+                                  'time left, losses and metrics, indicators of collapse, and the architecture\nso far.',
+                                  epilog=_RUN + '  nni-darts-ext show runs/first', formatter_class=RawDescriptionHelpFormatter)
+    show.add_arguments(command)
+    command.set_defaults(run=show.run)
+
+    command = commands.add_parser('plot', help='pictures of a run, or of several beside each other',
+                                  description='Draw a run: its cells, the weights of each edge over the epochs and after\n'
+                                  'the last one, losses, metrics and indicators of collapse. Of several runs, draw\n'
+                                  'a comparison instead.',
+                                  epilog=_RUN + '  nni-darts-ext plot runs/first --format svg --all-edges\n'
+                                  '  nni-darts-ext plot runs/first runs/second --output compared',
+                                  formatter_class=RawDescriptionHelpFormatter)
+    plot.add_arguments(command)
+    command.set_defaults(run=plot.run)
+
+    command = commands.add_parser('report', help='a run as one HTML page, pictures included',
+                                  description='Write a run as one HTML page that holds its pictures and needs no network.',
+                                  epilog=_RUN + '  nni-darts-ext report runs/first --output first.html',
+                                  formatter_class=RawDescriptionHelpFormatter)
+    page.add_arguments(command)
+    command.set_defaults(run=page.run)
     return made
+
+
+_RUN = "A run's folder is the run_dir of DartsTrainer or of a strategy. For example:\n"
 
 
 def _register(args: argparse.Namespace) -> int:

@@ -1,0 +1,168 @@
+"""Pictures of searches: ``nni-darts-ext plot``. They need matplotlib and networkx, which are imported when something is drawn."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+from pathlib import Path
+from typing import Any, List, NamedTuple, Sequence
+
+from ..errors import RunError
+from ..run import PICTURES, Run, words
+from ..run.cells import Cell, cells, free_edges
+from ..run.files import write_atomically
+
+FORMATS = ('png', 'svg')
+DPI = 150
+
+
+class Picture(NamedTuple):
+    """A picture of a run, or of several."""
+
+    name: str
+    """What its file is called, without the ending."""
+    alt: str
+    """What is to be seen, in words."""
+    figure: Any
+    """Of matplotlib."""
+
+    def content(self, form: str) -> bytes:
+        """The picture as a file of a format, one of :data:`FORMATS`. The same run gives the same file."""
+        from . import style
+        buffer = io.BytesIO()
+        with style.applied():
+            self.figure.savefig(buffer, format=form, dpi=DPI, metadata={'Date': None} if form == 'svg' else None)
+        return buffer.getvalue()
+
+
+def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
+    """Everything that there is to see of a run: its cells, its choices beside them, the weights over the epochs and after the
+    last one, losses, metrics and the indicators of collapse.
+
+    Parameters
+    ----------
+    run
+        Of at least one epoch.
+    all_edges
+        Whether the cells show the edges that are not derived too. Default False.
+
+    Raises
+    ------
+    RunError
+        No epoch has ended yet.
+    PackageMissing
+        matplotlib or networkx is not installed.
+    """
+    _check_drawable(run)
+    from . import graph, heatmap, panels, style, tables
+    drawn: List[Picture] = []
+    found, free = cells(run.space), free_edges(run.space)
+    with style.applied():
+        for cell in found:
+            drawn.append(Picture(f'cell-{cell.name}', _cell(run, cell), graph.draw(run, cell, all_edges)))
+        if free:
+            drawn.append(Picture('layers', f'The choices outside cells. {_decisions(run, free)}', tables.layers(run, free)))
+        for name, rows in [*((cell.name, _rows(run, cell)) for cell in found), *([('layers', [free])] if free else [])]:
+            if rows:
+                drawn.append(Picture(
+                    f'weights-{name}', f'The probabilities of the candidates of {name} after each epoch, the zero op included. '
+                    + '; '.join(f'{key}: {run.decision(key)} {words.since(run, key)}' for row in rows for key in row) + '.',
+                    panels.weights(run, f'{run.name}: probabilities of the edges of {name}', rows)))
+        if run.space.edges:
+            drawn.append(Picture('heatmap', 'The probabilities of all edges after the last epoch. '
+                                 + _decisions(run, list(run.space.edges)), heatmap.draw(run)))
+        if any((*epoch.train, *epoch.valid, *epoch.indicators) for epoch in run.epochs):
+            drawn.append(Picture('progress', 'Losses, metrics and indicators of collapse after each epoch. After the last: '
+                                 + _numbers(run), panels.progress(run)))
+    return drawn
+
+
+def comparison(runs: Sequence[Run]) -> Picture:
+    """Several runs beside each other: validation and indicators over the epochs, and where their architectures differ.
+
+    Raises
+    ------
+    RunError
+        No epoch of one of them has ended yet.
+    PackageMissing
+        matplotlib or networkx is not installed.
+    """
+    for run in runs:
+        _check_drawable(run)
+    from . import style, tables
+    with style.applied():
+        by_label = dict(zip(_labels(runs), runs))
+        return Picture('comparison', f'Validation and indicators of collapse of {", ".join(by_label)}. ' + ' '.join(
+            f'{label}, after epoch {run.epochs[-1].epoch + 1}: {_numbers(run)}' for label, run in by_label.items()),
+            tables.comparison(by_label))
+
+
+def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path]:
+    """Write pictures into a folder, which is made if there is none. Returns their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files: List[Path] = []
+    for picture in drawn:
+        stem = re.sub(r'[^\w.-]+', '_', picture.name)
+        names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
+        files.append(next(file for file in names if file not in files))
+        write_atomically(files[-1], picture.content(form))
+    return files
+
+
+def _check_drawable(run: Run) -> None:
+    if not run.epochs:
+        raise RunError(f'The run in {run.folder} has no epoch yet that could be drawn ({run.state.status}). Wait for the first '
+                       'one to end.')
+
+
+def _rows(run: Run, cell: Cell) -> List[List[str]]:
+    """The edges of each node of a cell."""
+    return [row for row in ([key for key in run.space.inputs[node].choose_from if key in run.space.edges] for node in cell.nodes)
+            if row]
+
+
+def _labels(runs: Sequence[Run]) -> List[str]:
+    """A name for each run, no two the same."""
+    names = [run.name for run in runs]
+    named = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    return named if len(set(named)) == len(named) else [f'{i}. {name}' for i, name in enumerate(named, 1)]
+
+
+# In words ----------------------------------------------------------------------------------------------------------------
+
+def _cell(run: Run, cell: Cell) -> str:
+    return f'Cell {cell.name}. ' + ' '.join(f'{node} reads {source} through {candidate}.'
+                                            for node, source, candidate, *_ in words.cell(run, cell))
+
+
+def _decisions(run: Run, keys: Sequence[str]) -> str:
+    return 'Derived: ' + ', '.join(f'{key}: {run.decision(key)}' for key in keys) + '.'
+
+
+def _numbers(run: Run) -> str:
+    numbers = [f'{name} {value}' for name, value in words.indicators(run).items()]
+    for name, train, valid in words.metrics(run):
+        numbers += [f'{part} {name} {value}' for part, value in (('train', train), ('valid', valid)) if value]
+    return ', '.join(numbers) + '.'
+
+
+# The command -------------------------------------------------------------------------------------------------------------
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``nni-darts-ext plot``."""
+    parser.add_argument('runs', nargs='+', metavar='RUN', help='the folder of a run')
+    parser.add_argument('--output', metavar='DIR', help='where to write the pictures (default: pictures in the folder of the '
+                        'run; of several runs, the working directory)')
+    parser.add_argument('--format', choices=FORMATS, default=FORMATS[0], help='(default: %(default)s)')
+    parser.add_argument('--all-edges', action='store_true', help='show the edges of the cells that are not derived, too')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw one run, or compare several."""
+    read = [Run.read(folder) for folder in args.runs]
+    drawn = pictures(read[0], args.all_edges) if len(read) == 1 else [comparison(read)]
+    folder = Path(args.output) if args.output else read[0].folder / PICTURES if len(read) == 1 else Path()
+    for file in save(drawn, folder, args.format):
+        print(file)
+    return 0

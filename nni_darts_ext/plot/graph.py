@@ -1,0 +1,198 @@
+"""A derived cell as a graph, from its inputs on the left to its last node on the right.
+
+The layout is the layered one of Sugiyama, Tagawa and Toda, for which a cell has its layers given: between each two layers of
+nodes lies one of labels. An edge has a label in the layer before its target and a bend in each other layer that it crosses, so
+that nothing is drawn over anything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import networkx as nx
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+
+from ..run import Run
+from ..run.cells import FIXED, Cell, Edge, edges_of
+from . import style
+from .style import MARGIN
+
+SWEEPS = 12
+STRAIGHT = 4.0
+"""How much more a link weighs for each of its ends that is a bend."""
+ROW, NODE, GAP, TOP = 0.38, 0.3, 0.3, 0.5
+"""In inches: from one row to the next, the height of a node, the least space between two layers, that for the title."""
+
+
+def label(edge: Edge) -> str:
+    """What is written on an edge: its candidate, and how much it weighs."""
+    return FIXED if edge.candidate is None else f'{edge.candidate}  {edge.weight:.2f}'
+
+
+def draw(run: Run, cell: Cell, all_edges: bool = False) -> Any:
+    """The figure of one cell."""
+    edges = edges_of(run, cell, all_edges)
+    n_nodes = cell.n_inputs + len(cell.nodes)
+    names = [f'input {i}' if i < cell.n_inputs else str(i) for i in range(n_nodes)]
+    graph = layered(n_nodes, cell.n_inputs, edges)
+    heights = rows(graph)
+    columns = _columns(graph, heights, edges, [style.widest(names[:cell.n_inputs]) + 0.16,
+                                                      max(NODE, style.widest(names[cell.n_inputs:]) + 0.16)])
+    title = f'{run.name}: {cell.name}, derived after epoch {run.epochs[-1].epoch + 1}'
+    width = max(columns[-1].right, MARGIN + style.inches(title, weight='bold')) + MARGIN
+    high = max(heights.values())
+    figure = style.sheet(width, TOP + (high - min(heights.values()) + 1) * ROW + MARGIN)
+    style.write(figure, MARGIN, MARGIN, title, weight='bold')
+    axes = figure.add_axes([0, 0, 1, 1], xlim=(0, width), ylim=(0, figure.get_figheight()))
+    axes.axis('off')
+
+    def at(node: Any) -> Tuple[Column, float]:
+        return columns[graph.nodes[node]['rank']], MARGIN + (high - heights[node] + 0.5) * ROW
+    for edge, path in zip(edges, graph.graph['paths']):
+        look: Dict[str, Any] = {'color': 'black', 'linewidth': 1.3, 'zorder': 1.5} if edge.is_kept else \
+            {'color': style.FAINT, 'linewidth': 0.8, 'zorder': 1, 'linestyle': (0, (4, 3))}
+        axes.add_patch(FancyArrowPatch(path=_curve([at(node) for node in path]), arrowstyle='-|>', mutation_scale=9, shrinkA=0,
+                                       shrinkB=0, **look))
+        column, y = at(path[-2])
+        axes.text(column.middle, y, style.plain(label(edge)), ha='center', va='center', color=look['color'], zorder=2,
+                  bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.5})
+    for i, name in enumerate(names):
+        column, y = at(i)
+        rounding, color = (NODE / 8, '#e8e8e8') if i < cell.n_inputs else (NODE / 2, 'white')
+        axes.add_patch(FancyBboxPatch(
+            (column.left, y - NODE / 2), column.right - column.left, NODE, zorder=3, linewidth=1.2, edgecolor='black',
+            facecolor=color, boxstyle=f'round,pad=0,rounding_size={rounding}'))
+        axes.text(column.middle, y, name, ha='center', va='center', zorder=4)
+    return figure
+
+
+class Column(NamedTuple):
+    """Where a layer is, in inches from the left."""
+
+    left: float
+    right: float
+
+    @property
+    def middle(self) -> float:
+        return (self.left + self.right) / 2
+
+
+def _columns(graph: nx.DiGraph, heights: Dict[Any, float], edges: Sequence[Edge],
+             node_widths: Sequence[float]) -> List[Column]:
+    """A column for each layer, as wide as what is in it, with more space between two the more the edges rise and fall there."""
+    ranks = 1 + max(rank for _, rank in graph.nodes(data='rank'))
+    widths, gaps = [node_widths[rank > 0] if rank % 2 == 0 else 0.0 for rank in range(ranks)], [GAP] * ranks
+    for edge, path in zip(edges, graph.graph['paths']):
+        rank = graph.nodes[path[-2]]['rank']
+        widths[rank] = max(widths[rank], style.inches(label(edge)) + 0.1)
+        for before, after in zip(path, path[1:]):
+            rank = graph.nodes[before]['rank']
+            gaps[rank] = max(gaps[rank], 0.3 * ROW * abs(heights[before] - heights[after]))
+    columns = [Column(MARGIN, MARGIN + widths[0])]
+    for rank in range(1, ranks):
+        left = columns[-1].right + gaps[rank - 1]
+        columns.append(Column(left, left + widths[rank]))
+    return columns
+
+
+def _rank(node: int, n_inputs: int) -> int:
+    """The layer of a node. Those of odd numbers are for labels."""
+    return 2 * max(0, node - n_inputs + 1)
+
+
+def layered(n_nodes: int, n_inputs: int, edges: Sequence[Edge]) -> nx.DiGraph:
+    """The nodes, labels and bends by layer, each of which has its order.
+
+    Returns
+    -------
+    networkx.DiGraph
+        With a ``rank`` for each node, and in ``graph['paths']`` for each edge the nodes that it goes through.
+    """
+    graph = nx.DiGraph(paths=[])
+    for node in range(n_nodes):
+        graph.add_node(node, rank=_rank(node, n_inputs))
+    for i, edge in enumerate(edges):
+        first, last = _rank(edge.source, n_inputs), _rank(edge.target, n_inputs)
+        bends = [(i, rank) for rank in range(first + 1, last)]
+        for bend in bends:
+            graph.add_node(bend, rank=bend[1])
+        path = [edge.source, *bends, edge.target]
+        nx.add_path(graph, path)
+        graph.graph['paths'].append(path)
+    return graph
+
+
+def rows(graph: nx.DiGraph) -> Dict[Any, float]:
+    """For each node of a layered graph how far down it is, in rows.
+
+    Each layer is put in the order of the means of its neighbours, to and fro, which leaves few crossings; then every node is
+    moved towards its neighbours as far as the others of its layer let it, which leaves few bends.
+    """
+    layers: Dict[int, List[Any]] = {}
+    for node, rank in graph.nodes(data='rank'):
+        layers.setdefault(rank, []).append(node)
+    heights = {node: float(i) for layer in layers.values() for i, node in enumerate(layer)}
+    best: Optional[List[List[Any]]] = None
+    ranks = sorted(layers)
+    for sweep in range(SWEEPS):
+        forth = sweep % 2 == 0
+        for rank in (ranks[1:] if forth else ranks[-2:0:-1]):
+            neighbours = graph.pred if forth else graph.succ
+            layers[rank].sort(key=lambda node: _mean([heights[other] for other in neighbours[node]], heights[node]))
+            heights.update((node, float(i)) for i, node in enumerate(layers[rank]))
+        order = [layers[rank] for rank in ranks]
+        if best is None or _crossings(graph, order) < _crossings(graph, best):
+            best = [list(layer) for layer in order]
+    for layer in best or []:
+        heights.update((node, i - len(layer) / 2) for i, node in enumerate(layer))
+    for sweep in range(8 * SWEEPS):
+        for layer in (best or [])[::1 if sweep % 2 == 0 else -1]:
+            heights.update(zip(layer, _spread([_wish(graph, node, heights) for node in layer])))
+    return heights
+
+
+def _wish(graph: nx.DiGraph, node: Any, heights: Dict[Any, float]) -> Tuple[float, float]:
+    """Where a node would best be for its neighbours, and how much that matters: an edge is to be straight between its bends."""
+    links = [(heights[other], STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple)))
+             for other in (*graph.pred[node], *graph.succ[node])]
+    weight = sum(weight for _, weight in links)
+    return (sum(height * weight for height, weight in links) / weight, weight) if links else (heights[node], 1.0)
+
+
+def _crossings(graph: nx.DiGraph, layers: Sequence[Sequence[Any]]) -> int:
+    at = {node: i for layer in layers for i, node in enumerate(layer)}
+    found = 0
+    for layer in layers:
+        links = [(at[node], at[after]) for node in layer for after in graph.succ[node]]
+        found += sum((a - c) * (b - d) < 0 for i, (a, b) in enumerate(links) for c, d in links[:i])
+    return found
+
+
+def _spread(wishes: Sequence[Tuple[float, float]]) -> List[float]:
+    """The places nearest to those wished for (weighted least squares) that keep their order and a distance of 1."""
+    blocks: List[Tuple[float, float, int]] = []  # mean, weight and size of runs that stand close together: isotonic regression
+    for i, (wish, weight) in enumerate(wishes):
+        mean, size = wish - i, 1
+        while blocks and blocks[-1][0] > mean:
+            other, its_weight, n = blocks.pop()
+            mean = (other * its_weight + mean * weight) / (its_weight + weight)
+            weight, size = its_weight + weight, n + size
+        blocks.append((mean, weight, size))
+    return [place + i for i, place in enumerate(mean for mean, _, size in blocks for _ in range(size))]
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _curve(places: Sequence[Tuple[Column, float]]) -> Path:
+    """Straight through each layer, and from layer to layer by a curve that starts and ends level."""
+    (column, y), *others = places
+    vertices, codes = [(column.right, y)], [Path.MOVETO]
+    for column, next_y in others:
+        middle = (vertices[-1][0] + column.left) / 2
+        vertices += [(middle, y), (middle, next_y), (column.left, next_y), (column.right, next_y)]
+        codes += [Path.CURVE4, Path.CURVE4, Path.CURVE4, Path.LINETO]
+        y = next_y
+    return Path(vertices[:-1], codes[:-1])

@@ -1,0 +1,44 @@
+"""``nni-darts-ext show``: where a run stands, in the terminal, while it runs too."""
+
+from __future__ import annotations
+
+import argparse
+from typing import List, Sequence
+
+from . import Run, words
+from .cells import cells, free_edges
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``nni-darts-ext show``."""
+    parser.add_argument('run_dir', metavar='RUN', help='the folder of a run')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print where the run stands."""
+    print(render(Run.read(args.run_dir)))
+    return 0
+
+
+def render(run: Run) -> str:
+    """State, losses, metrics, indicators, and the architecture so far."""
+    lines = [f'{run.folder}: {words.standing(run)}']
+    if not run.epochs:
+        return lines[0]
+    found = words.metrics(run)
+    if found:
+        lines += ['', *_table([('', 'train', 'valid'), *found])]
+    indicators = words.indicators(run)
+    if indicators:
+        lines += ['', '  '.join(f'{name} {value}' for name, value in indicators.items())]
+    for cell in cells(run.space):
+        lines += ['', f'cell {cell.name}', *_table(words.cell(run, cell))]
+    free = free_edges(run.space)
+    if free:
+        lines += ['', 'choices outside cells', *_table(words.layers(run, free))]
+    return '\n'.join(lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> List[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    return ['  ' + '  '.join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows]

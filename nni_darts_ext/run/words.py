@@ -1,0 +1,86 @@
+"""A run in words, for the terminal, the page, and those who cannot see the pictures."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Dict, List, Optional, Tuple
+
+from . import DEAD, DONE, FAILED, RUNNING, Run, moment
+from .cells import FIXED, Cell, edges_of
+
+
+def standing(run: Run) -> str:
+    """Whether a run runs or how it ended, how far it got, and how long it took or will take."""
+    state, n = run.state, run.epochs[-1].epoch + 1 if run.epochs else 0
+    got = f'{n} of {run.num_epochs} epochs' if run.num_epochs is not None else f'{n} epoch{"" if n == 1 else "s"}'
+    if state.status in (DONE, FAILED):
+        took = duration((moment(state.ended or state.started) - moment(state.started)).total_seconds())
+        return f'done: {got} in {took}' if state.status == DONE else f'failed after {got} and {took}: {state.error}'
+    sign = ago(run.epochs[-1].time if run.epochs else (state.resumed or [state.started])[-1])
+    if state.status == DEAD:
+        return f'dead: process {state.pid} has ended without a word after {got}; last sign of life {sign}'
+    left = '' if run.seconds_left is None else f', about {duration(run.seconds_left)} left'
+    if state.status == RUNNING:
+        return f'running, process {state.pid} on {state.host}: {got}{left}; last sign of life {sign}'
+    return (f'unknown: {got}; whether process {state.pid} on {state.host} still runs cannot be seen from here; last sign of '
+            f'life {sign}')
+
+
+def ago(time: str) -> str:
+    """How long ago something was."""
+    return f'{duration((datetime.now(timezone.utc) - moment(time)).total_seconds())} ago'
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(max(0.0, seconds))))
+
+
+def changed(run: Run, key: str) -> Optional[int]:
+    """The epoch, counted from 1, in which the decision of a choice last changed; None if it never did."""
+    at = run.since(key)
+    return None if at is None or at == run.epochs[0].epoch else at + 1
+
+
+def since(run: Run, key: str) -> str:
+    """Since when a choice is decided as it is."""
+    epoch = changed(run, key)
+    return 'from the start' if epoch is None else f'since epoch {epoch}'
+
+
+def cell(run: Run, cell: Cell) -> List[Tuple[str, str, str, str, str]]:
+    """A derived cell, a row for each of its edges: node, source, candidate, probability, since when."""
+    rows = []
+    for edge in edges_of(run, cell):
+        source = f'{"input" if edge.source < cell.n_inputs else "node"} {edge.source}'
+        if edge.candidate is None:
+            rows.append((f'node {edge.target}', source, FIXED, '', ''))
+        elif edge.is_kept:
+            rows.append((f'node {edge.target}', source, str(edge.candidate), f'{edge.weight:.2f}', since(run, edge.key)))
+    return rows
+
+
+def layers(run: Run, keys: List[str]) -> List[Tuple[str, str, str, str]]:
+    """Choices outside cells, a row for each: key, candidate, probability, since when."""
+    rows = []
+    for key in keys:
+        kept = run.epochs[-1].architecture[key]
+        probability = f'{run.epochs[-1].weights[key][kept[0]]:.2f}' if kept else ''
+        rows.append((key, run.decision(key), probability, since(run, key)))
+    return rows
+
+
+def metrics(run: Run) -> List[Tuple[str, str, str]]:
+    """The supernet's losses and metrics after the last epoch, a row for each: name, training, validation."""
+    train, valid = run.epochs[-1].train, run.epochs[-1].valid
+    return [(name, number(train.get(name)), number(valid.get(name))) for name in {**train, **valid}]
+
+
+def indicators(run: Run) -> Dict[str, str]:
+    """Those of collapse after the last epoch."""
+    return {name: number(value) for name, value in run.epochs[-1].indicators.items()}
+
+
+def number(value: Optional[float]) -> str:
+    """With four digits that count."""
+    return '' if value is None else f'{value:.4g}'

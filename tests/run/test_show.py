@@ -1,0 +1,71 @@
+"""``nni-darts-ext show``, by its executable."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+
+from nni_darts_ext.run import STATE, Run, files, words
+from nni_darts_ext.run.show import render
+from nni_darts_ext.run.writer import Writer
+
+
+def command(*arguments, status=0):
+    ran = subprocess.run([str(Path(sys.executable).with_name('nni-darts-ext')), *map(str, arguments)], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, universal_newlines=True, timeout=120)
+    assert ran.returncode == status, ran.stderr
+    return ran.stdout if status == 0 else ran.stderr
+
+
+def test_a_run_that_is_done(tmp_path):
+    shown = command('show', runs.write(tmp_path / 'run', runs.SPACES['nine edges of six'], 12))
+    first, *lines = shown.splitlines()
+    assert re.fullmatch(r'.*run: done: 12 of 12 epochs in 0:00:\d\d', first)
+    run = Run.read(tmp_path / 'run')
+    assert [re.split('  +', line.strip()) for line in lines if line.startswith(('  acc', '  loss'))] == [
+        [name, words.number(run.epochs[-1].train[name]), words.number(run.epochs[-1].valid[name])] for name in ('acc', 'loss')]
+    assert 'skip_share 0.4583  entropy' in shown and 'cell normal' in shown
+    derived = [re.split('  +', line.strip()) for line in lines if line.startswith('  node')]
+    assert len(derived) == 6
+    assert ['node 3', 'input 1', run.decision('normal_3_1')] in [row[:3] for row in derived] or run.decision('normal_3_1') == 'dropped'
+
+
+def test_a_run_that_runs_and_has_no_epoch_yet(tmp_path):
+    writer = Writer(tmp_path / 'run', runs.SPACES['no inputs'], num_epochs=10)
+    try:
+        assert re.fullmatch(r'.*: (running|unknown).*: 0 of 10 epochs.*; last sign of life 0:00:\d\d ago\n', command('show', tmp_path / 'run'))
+        for number in range(3):
+            writer.epoch(runs.epoch(runs.SPACES['no inputs'], number, seconds=100.0))
+        shown = render(Run.read(tmp_path / 'run'))
+        assert '3 of 10 epochs, about 0:11:' in shown and 'choices outside cells\n  blocks.0' in shown
+    finally:
+        writer.end(ValueError('a learning rate that is too high'))
+    assert 'failed after 3 of 10 epochs and 0:00:' in render(Run.read(tmp_path / 'run'))
+    assert 'ValueError: a learning rate that is too high' in render(Run.read(tmp_path / 'run'))
+
+
+@pytest.mark.skipif(not files.LOCKS, reason='this system does not tell who holds a lock')
+def test_a_run_that_is_dead(tmp_path):
+    runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 1)
+    state = json.loads((tmp_path / 'run' / STATE).read_text())
+    (tmp_path / 'run' / STATE).write_text(json.dumps({**state, 'ended': None}))
+    assert 'has ended without a word after 1 of 1 epochs' in render(Run.read(tmp_path / 'run'))
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    assert command('show', tmp_path, status=1) == (
+        f'nni-darts-ext: {tmp_path} is no run of a search: it has no config.json. Give the run_dir that DartsTrainer or the strategy '
+        'was given.\n')
+    assert 'the following arguments are required: RUN' in command('show', status=2)
+    assert 'nni-darts-ext show runs/first' in command('show', '--help')
+
+
+def test_showing_needs_neither_torch_nor_matplotlib(tmp_path):
+    runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 1)
+    code = ('import sys; sys.modules.update(dict.fromkeys(["torch", "nni", "matplotlib", "networkx"]));'
+            'from nni_darts_ext.cli import main; sys.exit(main(["show", "run"]))')
+    subprocess.run([sys.executable, '-c', code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE)
