@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, tostring
 from . import plot
 from .run import Run, words
 from .run.cells import FIXED, cells, free_edges
-from .run.files import write_atomically
+from .run.files import write_out
 
 FILE = 'report.html'
 STYLE = '''
@@ -118,7 +118,7 @@ def _e(tag: str, *contents: Content, **attributes: str) -> Element:
 
 def _shown(text: str) -> str:
     """Without the characters that HTML has no place for."""
-    return ''.join(one if one.isprintable() or one == '\n' else '\N{REPLACEMENT CHARACTER}' for one in text)
+    return ''.join(one if one.isprintable() or one == '\n' else ' ' for one in text)
 
 
 # The command -------------------------------------------------------------------------------------------------------------
@@ -133,6 +133,6 @@ def run(args: argparse.Namespace) -> int:
     """Write the page."""
     read = Run.read(args.run_dir)
     file = Path(args.output) if args.output else read.folder / FILE
-    write_atomically(file, render(read))
+    write_out(file, render(read))
     print(file)
     return 0

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import re
 from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence
 
-from ..errors import RunError
+from ..errors import PackageMissing, RunError
 from ..run import PICTURES, Run, words
 from ..run.cells import Cell, cells, free_edges
-from ..run.files import write_atomically
+from ..run.files import write_out
 
+PACKAGES = ('matplotlib', 'networkx')
 FORMATS = ('png', 'svg')
 DPI = 150
 
@@ -99,18 +101,34 @@ def comparison(runs: Sequence[Run]) -> Picture:
 
 
 def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path]:
-    """Write pictures into a folder, which is made if there is none. Returns their files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write pictures into a folder, which is made if there is none. Returns their files.
+
+    Raises
+    ------
+    RunError
+        The folder cannot be written.
+    """
     files: List[Path] = []
     for picture in drawn:
         stem = re.sub(r'[^\w.-]+', '_', picture.name)
         names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
         files.append(next(file for file in names if file not in files))
-        write_atomically(files[-1], picture.content(form))
+        write_out(files[-1], picture.content(form))
     return files
 
 
+def _check_installed() -> None:
+    try:
+        for package in PACKAGES:
+            importlib.import_module(package)
+    except ImportError as error:
+        packages = ' and '.join(PACKAGES)
+        raise PackageMissing(f'Pictures need {packages}: {error}. Install them with\n  python -m pip install '
+                             + ' '.join(PACKAGES)) from error
+
+
 def _check_drawable(run: Run) -> None:
+    _check_installed()
     if not run.epochs:
         raise RunError(f'The run in {run.folder} has no epoch yet that could be drawn ({run.state.status}). Wait for the first '
                        'one to end.')

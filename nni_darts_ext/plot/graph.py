@@ -39,7 +39,7 @@ def draw(run: Run, cell: Cell, all_edges: bool = False) -> Any:
     heights = rows(graph)
     columns = _columns(graph, heights, edges, [style.widest(names[:cell.n_inputs]) + 0.16,
                                                       max(NODE, style.widest(names[cell.n_inputs:]) + 0.16)])
-    title = f'{run.name}: {cell.name}, derived after epoch {run.epochs[-1].epoch + 1}'
+    title = style.headed(f'{run.name}: {cell.name}, derived after epoch {run.epochs[-1].epoch + 1}')
     width = max(columns[-1].right, MARGIN + style.inches(title, weight='bold')) + MARGIN
     high = max(heights.values())
     figure = style.sheet(width, TOP + (high - min(heights.values()) + 1) * ROW + MARGIN)

@@ -22,7 +22,7 @@ def draw(run: Run) -> Any:
     tables: Dict[Tuple[Name, ...], List[str]] = {}
     for key, names in run.space.edges.items():
         tables.setdefault(names, []).append(key)
-    title = f'{run.name}: probabilities after epoch {run.epochs[-1].epoch + 1}'
+    title = style.headed(f'{run.name}: probabilities after epoch {run.epochs[-1].epoch + 1}')
     heads = {names: [style.shortened(str(name), WIDEST, SMALL) for name in (*names, style.ZERO_OP)] for names in tables}
     labels = {key: style.shortened(key, WIDEST, SMALL) for key in run.space.edges}
     left = MARGIN + style.widest(labels.values(), SMALL) + 0.15

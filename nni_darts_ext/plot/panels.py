@@ -43,6 +43,7 @@ def draw(title: str, note: str, rows: Sequence[Sequence[Panel]], lines: Dict[Has
     below
         Width and height to leave below the legend, in inches.
     """
+    title = style.headed(title)
     columns = max((len(row) for row in rows), default=0)
     width = max(MARGIN + LEFT + columns * (WIDTH + GAP_X), style.inches(title, weight='bold') + 2 * MARGIN, below[0],
                 style.inches(note, SMALL) + 2 * MARGIN)

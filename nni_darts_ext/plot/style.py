@@ -5,26 +5,22 @@ Everything can be told apart without its colour: lines by dashes and markers, ed
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import Any, Dict, Hashable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
-from ..errors import PackageMissing
-
-try:
-    import matplotlib
-    import networkx  # noqa: F401  so that either is missed at once
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-except ImportError as error:
-    raise PackageMissing(f'Pictures need matplotlib and networkx: {error}. Install them with\n'
-                         '  python -m pip install matplotlib networkx') from error
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 SIZE, SMALL = 9.0, 8.0
 """Of text, in points."""
 ROW = 0.2
 """From one line of a table or legend to the next, in inches."""
+TITLE = 7.5
+"""The most that a title may take, in inches."""
 MARGIN = 0.2
 """Around all of a picture, in inches."""
 FAINT = '#6b6b6b'
@@ -59,11 +55,13 @@ def lines(names: Iterable[Hashable]) -> Dict[Hashable, Line]:
 @contextmanager
 def applied() -> Iterator[None]:
     """Draw and save in here: matplotlib as it comes, whatever the user has set, and the same file for the same picture."""
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph')  # one that the font lacks: a box stands for it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({'font.size': SIZE, 'axes.titlesize': SIZE, 'axes.labelsize': SMALL, 'xtick.labelsize': SMALL,
                                     'ytick.labelsize': SMALL, 'legend.fontsize': SMALL, 'svg.hashsalt': 'nni_darts_ext',
-                                    'axes.spines.top': False, 'axes.spines.right': False})
+                                    'axes.spines.top': False, 'axes.spines.right': False,
+                                    'text.hinting': 'none'})  # so that text is as wide as it is measured
         yield
 
 
@@ -81,29 +79,40 @@ def place(figure: Any, left: float, top: float, width: float, height: float, **o
                            **options)
 
 
+def headed(title: str) -> str:
+    """A title that is not too long."""
+    return shortened(title, TITLE, weight='bold')
+
+
 def write(figure: Any, left: float, top: float, text: Any, **options: Any) -> Any:
     """Text whose upper left corner is at a place in inches from that of a figure."""
     width, height = figure.get_size_inches()
     return figure.text(left / width, 1 - top / height, plain(text), **{'ha': 'left', 'va': 'top', **options})
 
 
+def one_line(text: Any) -> str:
+    """Text in one line, of characters that can be printed."""
+    return ' '.join(''.join(one if one.isprintable() else ' ' for one in str(text)).split())
+
+
 def plain(text: Any) -> str:
     """Text in one line in which matplotlib finds no formula."""
-    return ' '.join(str(text).split()).replace('$', r'\$')
+    return one_line(text).replace('$', r'\$')
 
 
-def inches(text: str, size: float = SIZE, **font: Any) -> float:
+def inches(text: Any, size: float = SIZE, **font: Any) -> float:
     """How wide a line of text is."""
-    return text_to_path.get_text_width_height_descent(text, FontProperties(size=size, **font), False)[0] / 72
+    return text_to_path.get_text_width_height_descent(one_line(text), FontProperties(size=size, **font), False)[0] / 72
 
 
 def widest(texts: Iterable[Any], size: float = SIZE, **font: Any) -> float:
     """The width of the widest of some lines, 0 without any."""
-    return max((inches(str(text), size, **font) for text in texts), default=0.0)
+    return max((inches(text, size, **font) for text in texts), default=0.0)
 
 
 def shortened(text: str, width: float, size: float = SIZE, **font: Any) -> str:
     """Text with as much of its middle left out as is needed to fit into a width."""
+    text = one_line(text)
     if inches(text, size, **font) <= width:
         return text
     kept = next((kept for kept in range(len(text) - 1, 0, -1) if inches(_without_middle(text, kept), size, **font) <= width), 0)

@@ -16,7 +16,7 @@ GAP = 0.3
 def layers(run: Run, keys: List[str]) -> Any:
     """Choices that are in no cell, what is derived for them, and since when."""
     rows = [('choice', 'derived', 'probability', 'decided'), *words.layers(run, keys)]
-    title = f'{run.name}: choices outside cells, derived after epoch {run.epochs[-1].epoch + 1}'
+    title = style.headed(f'{run.name}: choices outside cells, derived after epoch {run.epochs[-1].epoch + 1}')
     width, height = style.table_size(rows)
     figure = style.sheet(max(width, style.inches(title, weight='bold')) + 2 * MARGIN, height + GAP + 2 * MARGIN)
     style.write(figure, MARGIN, MARGIN, title, weight='bold')

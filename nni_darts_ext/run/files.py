@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Union
 
+from ..errors import RunError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -32,6 +34,21 @@ def write_atomically(file: Path, content: Union[str, bytes]) -> None:
         if temporary.exists():
             temporary.unlink()
         raise
+
+
+def write_out(file: Path, content: Union[str, bytes]) -> None:
+    """Write a file that a user has asked for, and the folder that it lies in.
+
+    Raises
+    ------
+    RunError
+        It cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, content)
+    except OSError as error:
+        raise RunError(f'{file} cannot be written: {error}. Give another --output.') from error
 
 
 def write_json(file: Path, value: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, Mapping, Optional, Type
 
 from .. import __version__
 from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
+from ..core.search import Search
 from . import Epoch, Input, PathLike, Space, now
 from .writer import Writer
 
@@ -24,7 +25,7 @@ class Recorder:
     folder
         The run's folder, made if there is none. See :mod:`nni_darts_ext.run`.
     search
-        Any family's ``DartsMutator`` or strategy: it has ``space``, ``choices``, ``sample_final()`` and ``export()``.
+        A mutator, or the ``search`` of a strategy.
     num_epochs
         How many epochs the search shall have; None if that is not known.
     settings
@@ -41,7 +42,7 @@ class Recorder:
         See :class:`nni_darts_ext.run.Writer`.
     """
 
-    def __init__(self, folder: PathLike, search: Any, num_epochs: Optional[int] = None,
+    def __init__(self, folder: PathLike, search: Search, num_epochs: Optional[int] = None,
                  settings: Optional[Mapping[str, Any]] = None, resume: bool = False,
                  skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:
         self._search = search
@@ -77,7 +78,7 @@ class Recorder:
             _numbers({name: value for name, value in read.items() if value is not None}),
             {key: [i for i, kept in enumerate(decision.tolist()) if kept]
              for key, decision in self._search.sample_final().items()})
-        self._writer.epoch(recorded, self._search.export())
+        self._writer.epoch(recorded, self._search.architecture())
         return recorded
 
     def end(self, error: Optional[BaseException] = None) -> None:
@@ -92,7 +93,7 @@ class Recorder:
         self.end(error)
 
 
-def space_of(search: Any) -> Space:
+def space_of(search: Search) -> Space:
     """The space of a search in the words of a run, with the sources that are known by now."""
     space = search.space
     return Space({edge.key: tuple(edge.names) for edge in space.edges.values()},

@@ -11,11 +11,13 @@ HEAVY = {
     'nni_darts_ext.errors': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     ', '.join(f'nni_darts_ext.core.{module.name}' for module in pkgutil.iter_modules(core.__path__)):
         ('nni', 'pytorch_lightning'),
-    'nni_darts_ext.cli, nni_darts_ext.report': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
+    'nni_darts_ext.cli, nni_darts_ext.report': ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
+    'nni_darts_ext.run.writer, nni_darts_ext.run.cells, nni_darts_ext.plot, nni_darts_ext.page':
+        ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
 }
 
 
-@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core', 'commands'])
+@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core', 'commands', 'runs'])
 def test_importing_brings_no_host_along(modules):
     code = f'import sys, {modules}; print(sorted({{name.split(".")[0] for name in sys.modules}}))'
     loaded = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout

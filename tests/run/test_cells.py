@@ -16,7 +16,8 @@ def space(**inputs):
 @pytest.mark.parametrize('inputs, expected', [
     (dict(normal_2_inputs=2, normal_3_inputs=3, normal_4_inputs=4, reduce_2_inputs=2, reduce_3_inputs=3),
      {'normal': ('normal_2_inputs', 'normal_3_inputs', 'normal_4_inputs'), 'reduce': ('reduce_2_inputs', 'reduce_3_inputs')}),
-    (dict(normal_2=2, reduce_2=2, normal_3=3, reduce_3=3), {'normal': ('normal_2', 'normal_3'), 'reduce': ('reduce_2', 'reduce_3')}),
+    (dict(normal_2=2, reduce_2=2, normal_3=3, reduce_3=3),
+     {'normal': ('normal_2', 'normal_3'), 'reduce': ('reduce_2', 'reduce_3')}),
     (dict(normal_n2_switch=2, normal_n3_switch=3), {'normal_n': ('normal_n2_switch', 'normal_n3_switch')}),
     (dict(node0=2, node1=3), {'node': ('node0', 'node1')}),
     (dict(node9=2, node10=3, node11=4), {'node': ('node9', 'node10', 'node11')}),

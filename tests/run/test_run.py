@@ -50,7 +50,8 @@ WORDS = st.text(max_size=8)
 
 @st.composite
 def spaces(draw):
-    edges = draw(st.dictionaries(WORDS, st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=4).map(tuple), min_size=1, max_size=4))
+    names = st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=4).map(tuple)
+    edges = draw(st.dictionaries(WORDS, names, min_size=1, max_size=4))
     inputs = draw(st.dictionaries(WORDS.filter(lambda key: key not in edges), st.builds(
         Input, st.lists(st.sampled_from(['', *edges]), min_size=1, max_size=3).map(tuple), st.none() | st.just(1)), max_size=2))
     return Space(edges, inputs)
