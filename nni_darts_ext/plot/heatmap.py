@@ -56,7 +56,7 @@ def _row(axes: Any, run: Run, key: str, left: float, top: float, width: float, h
         share = weight / highest
         axes.add_patch(Rectangle((left + j * width, top), width, ROW, facecolor=colors(share), edgecolor='white', linewidth=0.5))
         axes.text(left + (j + 0.5) * width, top + ROW / 2, f'{weight:.2f}', ha='center', va='center', fontsize=SMALL,
-                  color='white' if share > 0.6 else 'black', weight='bold' if j in chosen else 'normal')
+                  color='white' if style.is_dark(colors(share)) else 'black', weight='bold' if j in chosen else 'normal')
     for j in chosen:
         for color, inset in (('black', 0.012), ('white', 0.03)):  # seen on dark and on bright
             axes.add_patch(Rectangle((left + j * width + inset, top + inset), width - 2 * inset, ROW - 2 * inset, fill=False,

@@ -11,6 +11,7 @@ from typing import Any, Dict, Hashable, Iterable, Iterator, List, NamedTuple, Se
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
@@ -63,6 +64,12 @@ def applied() -> Iterator[None]:
                                     'axes.spines.top': False, 'axes.spines.right': False,
                                     'text.hinting': 'none'})  # so that text is as wide as it is measured
         yield
+
+
+def is_dark(color: Any) -> bool:
+    """Whether white stands out from a colour more than black does, by the contrast ratio of the WCAG."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(color))
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05) ** 2 < 1.05 * 0.05
 
 
 def sheet(width: float, height: float) -> Any:
