@@ -75,7 +75,7 @@ class Trial:
 
     def result(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
         """Report the final result: the accuracy and, of a search, the architecture, which is written to ``architecture.json``
-        in :attr:`output` as well.
+        in ``output`` as well.
 
         Returns
         -------

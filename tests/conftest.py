@@ -1,6 +1,7 @@
 """What the tests share: the installed hosts, and the recorded answers of NNI's own class."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ NEEDS = {  # one of these families each
     'nnictl/test_tuner.py': hosts.FAMILIES,
     'test_choose_from.py': hosts.FAMILIES,
     'test_cuts.py': hosts.FAMILIES,
+    'test_docs.py': hosts.FAMILIES,
     'test_fixed.py': hosts.FAMILIES,
     'test_nn.py': hosts.FAMILIES,
     'test_resume.py': hosts.FAMILIES,
@@ -61,3 +63,14 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('NNI_CONFIG_DIR', str(tmp_path / 'config'))
     monkeypatch.setenv('HOME', str(tmp_path))
+
+
+@pytest.fixture
+def nnis_configuration():
+    """Reads what NNI keeps in this environment: up to 2.3 it writes there, whatever NNI_CONFIG_DIR says. It is put back."""
+    def read():
+        return {path: path.read_bytes() for path in (Path(sys.prefix) / 'nni').rglob('*') if path.is_file()}
+    kept = read()
+    yield read
+    for file, content in kept.items():
+        file.write_bytes(content)

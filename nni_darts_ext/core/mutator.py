@@ -71,7 +71,7 @@ class MutatorInterface(Search):
         return sampled
 
     def export(self, form: str = 'classic') -> Dict[str, Any]:
-        """:meth:`architecture`, under the name that NNI gives it."""
+        """:meth:`~nni_darts_ext.core.search.Search.architecture`, under the name that NNI gives it."""
         return self.architecture(form)
 
     def status(self) -> Dict[str, List[float]]:

@@ -27,7 +27,7 @@ ZERO_OP = 'zero_op'
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of a strategy that are ours; :data:`nni_darts_ext.core.strategy.DOCUMENTATION` says what they mean."""
+    """The arguments of a strategy that are ours; ``DOCUMENTATION`` of :mod:`nni_darts_ext.core.strategy` says what they mean."""
 
     zero_op_wins: bool = False
     choose_from: Optional[Mapping[str, Sequence[str]]] = None

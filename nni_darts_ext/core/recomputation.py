@@ -16,7 +16,7 @@ from .logits import Relaxed
 
 
 def check(recompute: bool, unrolled: Any) -> None:
-    """Raise :class:`TrainingError` where this PyTorch cannot recompute for an order of DARTS."""
+    """Raise ``TrainingError`` where this PyTorch cannot recompute for an order of DARTS."""
     has_second_derivatives = hasattr(torch.utils.checkpoint, 'set_checkpoint_early_stop')  # since 2.1, like them
     if recompute and choose(unrolled) is unrolled_exact and not has_second_derivatives:
         raise TrainingError(f'recompute=True has no second derivatives in PyTorch {torch.__version__}, and unrolled={unrolled!r} '

@@ -143,7 +143,7 @@ def _size(choice: Choice) -> int:
 
 
 def check_n_chosen(n_chosen: Optional[int], n_candidates: int, key: Optional[str]) -> None:
-    """Raise :class:`SearchSpaceError` unless ``n_chosen`` is None or between 0 and ``n_candidates``."""
+    """Raise ``SearchSpaceError`` unless ``n_chosen`` is None or between 0 and ``n_candidates``."""
     if n_chosen is not None and not 0 <= n_chosen <= n_candidates:
         raise SearchSpaceError(
             f'InputChoice {key!r} shall choose n_chosen={n_chosen} of {n_candidates} candidates. '
@@ -175,7 +175,7 @@ def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tup
 
 
 def refuse_nested(path: str, outer: Iterable[str]) -> None:
-    """Raise :class:`SearchSpaceError` if the choice at ``path`` lies inside one of the choices at ``outer``."""
+    """Raise ``SearchSpaceError`` if the choice at ``path`` lies inside one of the choices at ``outer``."""
     for around in outer:
         if path.startswith(f'{around}.' if around else ''):
             raise SearchSpaceError(

@@ -32,7 +32,7 @@ class DartsMutator(MutatorInterface, Mutator):
     """DARTS' relaxation and derivation on NNI's classic choices: ``nni.algorithms.nas.pytorch.darts.DartsMutator``
     without its faults.
 
-    Give it to NNI's own trainer, ``DartsTrainer(model, ..., mutator=DartsMutator(model))``, and its :meth:`export` to
+    Give it to NNI's own trainer, ``DartsTrainer(model, ..., mutator=DartsMutator(model))``, and what it exports to
     ``nni.nas.pytorch.fixed.apply_fixed_architecture``.
 
     Parameters

@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 class DartsTuner(Tuner):
     """Searches with several seeds, trains each architecture that was found from scratch, and can train the best one long.
 
-    The experiment's search space says which hyper-parameters of the search vary: every combination of its ``choice``s is
+    The experiment's search space says which hyper-parameters of the search vary: every combination of its choices is
     searched with every seed; of other kinds one value is drawn for each search, from its seed. Trials that fail are
     tried once more and then left out, architectures that several searches found are trained once, and the experiment ends
     by itself. It goes on after ``nnictl resume``.

@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from experiment import IS_V1, MIXES_UP_TRIALS, Experiment
@@ -15,8 +14,7 @@ from nni_darts_ext import apply_fixed_architecture
 
 
 @pytest.fixture
-def experiment(tmp_path):
-    kept = configuration()
+def experiment(tmp_path, nnis_configuration):
     made = Experiment(tmp_path)
     made.run('nni-darts-ext', 'unregister')  # should a run before this one have been cut off
     made.listed = made.run('nnictl', 'algo', 'list')
@@ -24,18 +22,11 @@ def experiment(tmp_path):
     yield made
     made.run('nnictl', 'stop', '--all', status=None)
     made.kill()
-    for file, content in kept.items():  # up to 2.3 NNI keeps its configuration there, whatever NNI_CONFIG_DIR says
-        file.write_bytes(content)
-
-
-def configuration():
-    """What NNI keeps in this environment."""
-    return {path: path.read_bytes() for path in (Path(sys.prefix) / 'nni').rglob('*') if path.is_file()}
 
 
 @pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # it takes its time: each column of the matrix one way
-def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, interrupted):
-    before = configuration()
+def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, nnis_configuration, interrupted):
+    before = nnis_configuration()
     experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1}))
     if interrupted:
         finished = kill_and_resume(experiment)
@@ -66,7 +57,7 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     experiment.wait_for_the_end()
     assert experiment.run('nnictl', 'algo', 'list') == experiment.listed
     if (experiment.home / 'config' / 'registered_algorithms.yml').exists():
-        assert configuration() == before
+        assert nnis_configuration() == before
 
 
 def kill_and_resume(experiment):
