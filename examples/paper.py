@@ -57,7 +57,7 @@ def candidates(channels, stride):
 
 
 class Cell(nn.Module):
-    def __init__(self, before_last, last, channels, nodes, reduction, after_reduction):
+    def __init__(self, before_last, last, channels, nodes, reduction, after_reduction, candidates):
         super().__init__()
         kind = 'reduce' if reduction else 'normal'  # cells of a kind share their keys, and so their architecture
         self.prepare = nn.ModuleList([
@@ -80,7 +80,7 @@ class Cell(nn.Module):
 class PaperSpace(dnn.ModelSpace):
     """Source of the defaults: the paper's search on CIFAR-10, which has 16 channels, 8 cells and 4 nodes each."""
 
-    def __init__(self, channels=16, cells=8, nodes=4, classes=10):
+    def __init__(self, channels=16, cells=8, nodes=4, classes=10, candidates=candidates):
         super().__init__()
         before_last = last = 3 * channels
         self.stem = nn.Sequential(nn.Conv2d(3, last, 3, padding=1, bias=False), nn.BatchNorm2d(last))
@@ -89,7 +89,7 @@ class PaperSpace(dnn.ModelSpace):
         for i in range(cells):
             reduction = i in (cells // 3, 2 * cells // 3)
             channels *= 2 if reduction else 1
-            self.cells.append(Cell(before_last, last, channels, nodes, reduction, after_reduction))
+            self.cells.append(Cell(before_last, last, channels, nodes, reduction, after_reduction, candidates))
             before_last, last, after_reduction = last, channels * nodes, reduction
         self.classifier = nn.Linear(last, classes)
 

@@ -13,6 +13,7 @@ OFFERED = hosts.available()
 
 
 NEEDS = {  # one of these families each
+    'test_bench.py': ['classic', 'nas'],  # what it measures against
     'test_examples.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
     'hosts/test_classic.py': ['classic'],

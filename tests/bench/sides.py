@@ -1,0 +1,206 @@
+"""NNI's search step, ours and what they are held against, each as a function that builds it and gives the function of a turn.
+
+A turn of :data:`STEP` takes one search step, which is an architecture and a weight step, and one of :data:`EPOCH` an epoch with
+all that belongs to it. Both return seconds.
+"""
+
+import inspect
+import logging
+import time
+import warnings
+from functools import partial
+from types import MappingProxyType
+from typing import Callable, Mapping, NamedTuple
+
+import measure
+import torch
+from problem import LEARNING_RATE, loss, optimizer
+from references import CandidatesAlone, Mixture, as_written
+from torch.utils.data import DataLoader
+
+import nni_darts_ext
+from nni_darts_ext.core import bilevel, layout
+
+STEP, EPOCH = 'step', 'epoch'
+BATCHES = {STEP: 1, EPOCH: 4}
+
+VARIANTS = {
+    'ours': {},
+    'ours, channels last': {'channels_last': True},
+    'ours, channels last, recomputed': {'channels_last': True, 'recompute': True},
+    'ours, channels last, compiled': {'channels_last': True, 'compile': True},
+}
+"""Options of our trainer and strategy. One that they do not have yet, or that this PyTorch cannot do, leaves its variants out."""
+
+SECOND_ORDER = {
+    'ours, exact, channels last': {'unrolled': 'exact', 'channels_last': True},
+    'ours, finite difference, channels last': {'unrolled': 'finite_difference', 'channels_last': True},
+    'ours, finite difference, channels last, recomputed': {
+        'unrolled': 'finite_difference', 'channels_last': True, 'recompute': True},
+}
+
+GROWING = ("NNI's", 'ours, channels last', 'ours, channels last, recomputed')
+
+ESTIMATORS = {'exact': bilevel.unrolled_exact, 'finite difference': bilevel.unrolled_finite_difference}
+
+NNI, ALONE, WRITTEN = "NNI's", 'the candidates alone', 'as the paper writes it'
+CHANNELS_LAST = ', channels last'
+
+
+class Side(NamedTuple):
+    """One of those that are measured in turns."""
+
+    build: Callable
+    """``build(problem, device)`` gives the function of a turn."""
+    against: Mapping[str, str] = MappingProxyType({})
+    """What it is held against, and the side that stands for it."""
+
+
+def first_order(what=STEP):
+    """NNI's, ours in all variants and, for a step, the candidates alone."""
+    sides = {NNI: Side(_nnis(what))}
+    for name, options in _offered(VARIANTS).items():
+        alone = ALONE + CHANNELS_LAST if options.get('channels_last') else ALONE
+        sides[name] = Side(_ours(what, **options), {NNI: NNI, ALONE: alone})
+    if what == STEP:
+        sides[ALONE] = Side(_alone, {NNI: NNI})
+        sides[ALONE + CHANNELS_LAST] = Side(partial(_alone, channels_last=True), {NNI: NNI})
+    return sides
+
+
+def to_grow():
+    """NNI's and the variants of ours that say how a step grows."""
+    return {name: side for name, side in first_order().items() if name in GROWING}
+
+
+def second_order():
+    """Steps with NNI's, where it has one, and ours."""
+    sides = {NNI: Side(_nnis(STEP, unrolled=True))} if _classic() else {}
+    for name, options in _offered(SECOND_ORDER).items():
+        sides[name] = Side(_ours(STEP, **options), {NNI: NNI})
+    return sides
+
+
+def architecture_gradient():
+    """The second order's gradient by the logits, without any step: ours, and the paper's as it is written."""
+    sides = {}
+    for suffix, options in (('', {}), (CHANNELS_LAST, {'channels_last': True})):
+        sides[WRITTEN + suffix] = Side(partial(_as_written, **options))
+        for name, estimate in ESTIMATORS.items():
+            sides['ours, ' + name + suffix] = Side(partial(_estimate, estimate, **options), {WRITTEN: WRITTEN + suffix})
+    return sides
+
+
+def _offered(variants):
+    arguments = inspect.signature(nni_darts_ext.DartsTrainer.__init__).parameters
+    return {name: options for name, options in variants.items()
+            if set(options) <= set(arguments) and ('compile' not in options or hasattr(torch, 'compile'))}
+
+
+# Trainers and strategies -------------------------------------------------------------------------------------------------------
+
+def _classic():
+    """NNI's own trainer and mutator, None where it has none."""
+    try:
+        from nni.algorithms.nas.pytorch.darts import DartsMutator, DartsTrainer
+    except ImportError:
+        return None
+    return DartsTrainer, DartsMutator
+
+
+def _nnis(what, **options):
+    if _classic():
+        return partial(_trainer, what, *_classic(), **options)
+    from nni.nas.strategy import DARTS
+    return partial(_strategy, what, DARTS, **options)
+
+
+def _ours(what, **options):
+    if _classic():
+        return partial(_trainer, what, nni_darts_ext.DartsTrainer, nni_darts_ext.DartsMutator, **options)
+    return partial(_strategy, what, nni_darts_ext.DARTS, **options)
+
+
+def _trainer(what, trainer_class, mutator_class, problem, device, **options):
+    model = problem.model()
+    n_batches = BATCHES[what]
+    trainer = trainer_class(
+        model, loss=loss, metrics=lambda output, labels: {}, num_epochs=1, dataset_train=problem.images(2 * n_batches),
+        dataset_valid=problem.images(n_batches), mutator=mutator_class(model), batch_size=problem.batch_size, workers=0,
+        device=device, optimizer=optimizer(model.parameters()), **options)
+    return partial(measure.timed, trainer.train if what == EPOCH else partial(trainer.train_one_epoch, -1), device)
+
+
+def _strategy(what, strategy_class, problem, device, **options):
+    from nni.nas.evaluator.pytorch import Lightning, LightningModule, Trainer
+    from nni.nas.execution import SequentialExecutionEngine
+    from nni.nas.space import RawFormatModelSpace
+    warnings.simplefilter('ignore')
+    logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
+    logging.getLogger('lightning').setLevel(logging.ERROR)
+
+    class Module(LightningModule):
+        def training_step(self, batch, batch_idx):
+            images, labels = batch
+            return loss(self.model(images), labels)
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+        def configure_optimizers(self):
+            return optimizer(self.parameters())
+
+        def on_train_batch_start(self, *batch):
+            measure.synchronize(device)
+            self.began = time.perf_counter()
+
+        def on_train_batch_end(self, *batch):
+            measure.synchronize(device)
+            self.took = time.perf_counter() - self.began
+
+    loaders = [DataLoader(problem.images(BATCHES[what]), problem.batch_size) for _ in range(2)]
+    trainer = Trainer(max_epochs=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+                      logger=False, accelerator='gpu' if device.type == 'cuda' else 'cpu', num_sanity_val_steps=0)
+    module = Module()
+    space = RawFormatModelSpace(problem.model(), Lightning(module, trainer, *loaders))
+    supernet = strategy_class(**options).initialize(space, SequentialExecutionEngine())
+
+    def turn():
+        trainer.fit_loop.max_epochs += 1
+        took = measure.timed(partial(supernet.evaluator.evaluate, supernet.model_space), device)
+        return module.took if what == STEP else took
+    return turn
+
+
+# What they are held against ----------------------------------------------------------------------------------------------------
+
+def _alone(problem, device, channels_last=False):
+    model = CandidatesAlone(_laid_out(problem, device, channels_last))
+    batches = [problem.batch(device, channels_last) for _ in range(2)]
+    return partial(measure.timed, partial(model.step, *batches, loss), device)
+
+
+def _as_written(problem, device, channels_last=False):
+    model = Mixture(_laid_out(problem, device, channels_last)).to(device)
+    batches = [problem.batch(device, channels_last) for _ in range(2)]
+    return partial(measure.timed, partial(as_written, model, *batches, loss, LEARNING_RATE), device)
+
+
+def _estimate(estimate, problem, device, channels_last=False):
+    model = _laid_out(problem, device, channels_last)
+    mutator = nni_darts_ext.DartsMutator(model).to(device)
+    training, validation = (partial(_loss_on, model, mutator, *problem.batch(device, channels_last)) for _ in range(2))
+    arguments = training, validation, list(mutator.parameters()), [torch.optim.SGD(model.parameters(), LEARNING_RATE)], model
+    return partial(measure.timed, partial(estimate, *arguments), device)
+
+
+def _loss_on(model, mutator, images, labels):
+    mutator.reset()
+    return loss(model(images), labels)
+
+
+def _laid_out(problem, device, channels_last):
+    model = problem.model().to(device)
+    if channels_last:
+        layout.lay_out(model)
+    return model

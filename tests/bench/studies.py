@@ -1,0 +1,57 @@
+"""What is measured, at which sizes, and how often."""
+
+from functools import partial
+from typing import Dict, NamedTuple
+
+import measure
+import sides
+from problem import TINY, Problem
+from report import EPOCH, GRADIENT, GROWTH, SECOND_ORDER, STEP
+
+GROWN_FROM = Problem(channels=8, cells=3, nodes=3, candidates=7, batch_size=8)
+SIZES = {'candidates': (2, 4, 7, 11, 16), 'nodes': (2, 3, 5, 7), 'channels': (4, 8, 16, 32), 'batch_size': (4, 8, 16, 32)}
+QUICKLY_GROWN_FROM = Problem(channels=2, cells=3, nodes=2, candidates=2, batch_size=2)
+QUICK_SIZES = {'candidates': (2, 4), 'nodes': (2, 3), 'channels': (2, 4), 'batch_size': (2, 4)}
+
+
+class Study(NamedTuple):
+    """Sides that take turns at one problem."""
+
+    name: str
+    problem: Problem
+    sides: Dict[str, sides.Side]
+    rounds: int
+    has_memory: bool = True
+
+
+def studies(problem, rounds, grown_from, sizes):
+    """All studies; ``rounds`` is how often each side takes a turn where that is short, and half of it where it is long."""
+    fewer = max(1, rounds // 2)
+    yield Study(STEP, problem, sides.first_order(), rounds)
+    yield Study(SECOND_ORDER, problem, sides.second_order(), fewer)
+    yield Study(GRADIENT, problem, sides.architecture_gradient(), fewer)
+    yield Study(EPOCH, problem, sides.first_order(sides.EPOCH), fewer, has_memory=False)
+    grown = [grown_from._replace(**{field: size}) for field, of_field in sizes.items() for size in of_field]
+    for grown_problem in dict.fromkeys(grown):
+        yield Study(GROWTH, grown_problem, sides.to_grow(), fewer)
+
+
+def peak_memories(study, device):
+    """For each side the bytes of two turns, with all that they need. Before any turn is taken in this process."""
+    found = {}
+    for name, side in study.sides.items():
+        side.build(TINY, device)  # so that what this imports need not be imported for each side anew
+        found[name] = measure.peak_memory(partial(_two_turns, side, study.problem, device), partial(_two_turns, side, TINY, device),
+                                          device)
+    return found
+
+
+def _two_turns(side, problem, device):
+    turn = side.build(problem, device)
+    turn()
+    turn()
+
+
+def seconds(study, device):
+    """For each side the seconds of its turns."""
+    return measure.in_turns({name: side.build(study.problem, device) for name, side in study.sides.items()}, study.rounds)

@@ -1,0 +1,100 @@
+"""The benchmark runs, and what it holds us against computes what it says."""
+
+import json
+import runpy
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import nni_darts_ext
+from nni_darts_ext.core import bilevel
+
+BENCH = Path(__file__).parent / 'bench'
+TINY = ['--channels', '2', '--cells', '3', '--nodes', '1', '--candidates', '2', '--batch-size', '2']
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+
+
+@pytest.fixture
+def problem():
+    import problem
+    return problem.Problem(channels=2, cells=3, nodes=2, candidates=4, batch_size=2)
+
+
+def test_the_program_measures_and_writes_a_page(tmp_path, monkeypatch, capsys):
+    def run(path, *arguments):
+        monkeypatch.setattr(sys, 'argv', [str(path), *arguments])
+        runpy.run_path(str(path), run_name='__main__')
+        return capsys.readouterr().out
+    written = tmp_path / 'here.json'
+    printed = run(BENCH, *TINY, '--only', 'step', '--rounds', '1', '--output', str(written))
+    results = json.loads(written.read_text())
+    step, = results['studies']
+    sides = step['sides']
+    assert {"NNI's", 'ours', 'ours, channels last', 'the candidates alone'} <= set(sides)
+    assert all(side['seconds'][0] > 0 and side['bytes'] > 0 for side in sides.values())
+
+    grown = [{**step, 'name': 'growth', 'problem': {**results['grown_from'], 'nodes': nodes}} for nodes in (3, 5)]
+    written.write_text(json.dumps({**results, 'studies': [step, *grown]}))
+    run(BENCH / 'report.py', str(tmp_path))
+    page = (tmp_path / 'README.md').read_text()
+    assert printed.strip() in page.replace(page[page.index('### How a step grows'):], '')
+    assert '| 3 nodes | ' in page and '| 5 nodes | ' in page
+
+
+def test_the_paper_as_it_writes_it_gives_what_the_finite_difference_gives(problem):
+    import references
+    from problem import loss
+    model = problem.model().double()
+    mutator = nni_darts_ext.DartsMutator(model).double()
+    written = references.Mixture(problem.model()).double()
+    for key, logits in written.logits.items():
+        logits.data = mutator.choices[key].data.clone()
+    batches = [(images.double(), labels) for images, labels in (problem.batch('cpu'), problem.batch('cpu'))]
+
+    def loss_on(batch):
+        def on_batch():
+            mutator.reset()
+            return loss(model(batch[0]), batch[1])
+        return on_batch
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    expected = bilevel.unrolled_finite_difference(*map(loss_on, batches), list(mutator.parameters()), [optimizer], model)
+    found = references.as_written(written, *batches, loss, 0.1)
+    for key, gradient in zip(written.logits, found):
+        torch.testing.assert_close(gradient, expected[mutator.choices.keys().index(key)], atol=1e-9, rtol=1e-6)
+
+
+def test_the_candidates_alone_run_the_convolutions_of_a_search_and_no_products(problem):
+    import references
+    from problem import loss, optimizer
+    alone = references.CandidatesAlone(problem.model())
+    batches = [problem.batch('cpu') for _ in range(2)]
+    model = problem.model()
+    data = problem.images(2)
+    trainer = nni_darts_ext.DartsTrainer(model, loss, lambda output, labels: {}, optimizer(model.parameters()), 1, data,
+                                         batch_size=problem.batch_size, workers=0, device='cpu')
+
+    def operations(run):
+        with torch.profiler.profile() as profile:
+            run()
+        return Counter(event.name for event in profile.events())
+    searching, bare = operations(lambda: trainer.train_one_epoch(-1)), operations(lambda: alone.step(*batches, loss))
+    for name in ('aten::convolution', 'aten::convolution_backward', 'aten::native_batch_norm'):
+        assert bare[name] == searching[name] > 0, name
+    assert not bare['aten::mul'] and searching['aten::mul']
+
+
+def test_the_candidates_alone_have_a_gradient_for_every_weight(problem):
+    import references
+    from problem import loss
+    alone = references.CandidatesAlone(problem.model())
+    architecture, weights = alone.step(problem.batch('cpu'), problem.batch('cpu'), loss)
+    assert architecture == (None,)
+    assert len(weights) == len(list(problem.model().parameters()))
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in weights)
