@@ -208,6 +208,29 @@ def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_edges_shrink_on_the_way_and_what_went_stays_away():
+    seen = []
+    search = trainer(num_epochs=4, shrink={1: 3, 3: 1})
+
+    class Watch:
+        def build(self, *args):
+            pass
+
+        def on_epoch_begin(self, epoch):
+            choices = search.mutator.choices
+            seen.append([len(logits) - 1 - len(choices.cuts(key)) for key, logits in choices.items()])
+
+        def on_epoch_end(self, epoch):
+            pass
+    search.callbacks.append(Watch())
+    search.train()
+    assert seen == [[4, 3, 5, 2, 3], [3, 3, 3, 2, 3], [3, 3, 3, 2, 3], [1, 1, 1, 1, 1]]
+    left = {key: edge.names[next(i for i in range(9) if i not in search.mutator.choices.cuts(key))]
+            for key, edge in search.mutator.space.edges.items()}
+    assert {key: search.mutator.architecture('sample').get(key, name) for key, name in left.items()} == left
+    assert all(torch.isfinite(p).all() for p in (*search.model.parameters(), *search.mutator.parameters()))
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
@@ -216,6 +239,7 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize('arguments, message', [
     (dict(unrolled='second'), "unrolled='second'.*False.*True"),
     (dict(split=1.0), r'split=1\.0'),
+    (dict(shrink={5: 2, 3: 1}), 'shrink=.*fewer from epoch to epoch'),
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
     (dict(dataset_train=Stream()), 'Stream cannot be split.*pair'),

@@ -28,6 +28,8 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.resuming`          what a search goes on from
 :mod:`.checkpoint`        the file that holds it
 :mod:`.files`             JSON that is data alone; files that are there as a whole or not at all
+:mod:`.followers`         which of them the arguments ask for
+:mod:`.shrinking`         candidates that are dropped on the way
 :mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step
 ========================  ==========================================================================
 """

@@ -14,6 +14,7 @@ from ..errors import SearchSpaceError, TrainingError
 from . import compilation, layout, processes, recomputation
 from .bilevel import choose, frozen, give
 from .compilation import Compile, CompiledMixture
+from .followers import asked_for
 from .following import Follower, after_epoch
 from .logits import Logits
 from .means import Means
@@ -35,6 +36,7 @@ class Options:
     channels_last: bool = False
     recompute: bool = False
     compile: Compile = False
+    shrink: Optional[Mapping[int, int]] = None
     cuts: List[Tuple[str, str, Name]] = field(default_factory=list, init=False)
     """The calls of ``cut`` and ``restore``, by name, before there was a model."""
 
@@ -42,10 +44,11 @@ class Options:
         choose(self.unrolled)  # says if it is none
         recomputation.check(self.recompute, self.unrolled)
         compilation.check(self.compile, self.unrolled)
+        self.followers()
 
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
-        return []
+        return asked_for(self.shrink)
 
     @classmethod
     def taken_from(cls, arguments: Dict[str, Any]) -> Options:
@@ -166,8 +169,9 @@ class BilevelSteps:
         return vars(self)['_followers']
 
     def on_train_start(self) -> Any:
+        epochs = self.trainer.max_epochs
         for follower in self.followers():
-            follower.begin(self.search, self.trainer.max_epochs)
+            follower.begin(self.search, None if epochs == -1 else epochs)
         return super().on_train_start()  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> Any:

@@ -38,6 +38,10 @@ DOCUMENTATION = """{host}
         Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
         takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
         order. Default False.
+    shrink
+        From which epoch on, counted from 0, an edge keeps how many candidates: with ``{{10: 5, 20: 3}}`` the weakest go after ten
+        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. NNI's own choices (Cell,
+        Repeat, value choices) keep theirs. Default: all stay.
     **kwargs
         Those of NNI's ``DARTS``: {kwargs}.
 
@@ -53,7 +57,8 @@ DOCUMENTATION = """{host}
     Raises
     ------
     TrainingError
-        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1, ``compile`` with it at all.
+        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1, ``compile`` with it at all;
+        ``shrink`` is no schedule, or, when the search begins, one that goes beyond the last epoch.
     """
 
 

@@ -17,6 +17,7 @@ from . import compilation, files, layout, processes, recomputation
 from .bilevel import choose, first_order, frozen, give
 from .compilation import Compile
 from .data import Data, Loading, begin_epoch, length, to_device
+from .followers import asked_for
 from .following import Follower, after_epoch
 from .means import Means, Metrics
 from .mutator import MutatorInterface
@@ -89,6 +90,9 @@ class SearchTrainer(Resumable):
         one epoch is done twice. That takes the same model, data, settings and seed; ``num_epochs`` may grow. What has
         ``state_dict`` and ``load_state_dict`` among ``callbacks``, or among their attributes (a scheduler), goes on, too. Data
         sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
+    shrink
+        From which epoch on, counted from 0, an edge keeps how many candidates: with ``{10: 5, 20: 3}`` the weakest go after ten
+        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. Default: all stay.
 
     Attributes
     ----------
@@ -101,8 +105,8 @@ class SearchTrainer(Resumable):
     ------
     TrainingError
         No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
-        second order before PyTorch 2.1, ``compile`` with it at all. Several processes without a process group; a model in
-        ``DistributedDataParallel``.
+        second order before PyTorch 2.1, ``compile`` with it at all; ``shrink`` is no schedule, or by :meth:`train` one that
+        goes beyond the last epoch. Several processes without a process group; a model in ``DistributedDataParallel``.
     CheckpointError
         ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
         checkpoints there can be read and is one of this search.
@@ -115,7 +119,8 @@ class SearchTrainer(Resumable):
                  callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
-                 recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None) -> None:
+                 recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None,
+                 shrink: Optional[Mapping[int, int]] = None) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
@@ -155,7 +160,7 @@ class SearchTrainer(Resumable):
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
-        self.followers: List[Follower] = []
+        self.followers: List[Follower] = asked_for(shrink)
         self.stopped: Optional[str] = None
         self._open(checkpoint_dir, {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
                                     'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last})

@@ -280,6 +280,22 @@ def test_cuts_hold_in_an_experiment():
         weights, 0.05, momentum=0.9, weight_decay=1e-2))
 
 
+def test_edges_shrink_on_the_way():
+    darts = strategy(shrink={1: 2}, arc_learning_rate=0.1)
+    search(small(), darts, batches(2), epochs=3)
+    assert_left(darts, 2)
+    with pytest.raises(TrainingError, match='beginning of epoch 3, but the search ends with epoch 2'):
+        search(small(), strategy(shrink={3: 1}), batches(2), epochs=3)
+    with pytest.raises(TrainingError, match='shrink=5 is no schedule'):
+        lightning.DARTS(shrink=5)
+
+
+def assert_left(strategy, n):
+    for key, logits in strategy.choices.items():
+        assert len(logits) - 1 - len(strategy.choices.cuts(key)) == n
+        assert torch.isfinite(logits).all()
+
+
 def taken_up(darts, model):
     inner = Module(torch.optim.Adam)
     inner.set_model(model)

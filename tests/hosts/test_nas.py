@@ -456,6 +456,21 @@ def test_cuts_hold_in_an_experiment(options):
         weights, 0.05, momentum=0.9, weight_decay=1e-2))
 
 
+def test_edges_shrink_on_the_way():
+    strategy, _, _ = search(steps=2, shrink={1: 2}, arc_learning_rate=0.1, trainer={'max_epochs': 3})
+    assert_left(strategy, 2)
+    with pytest.raises(TrainingError, match='beginning of epoch 3, but the search ends with epoch 2'):
+        search(shrink={3: 1}, trainer={'max_epochs': 3})
+    with pytest.raises(TrainingError, match='shrink=5 is no schedule'):
+        DARTS(shrink=5)
+
+
+def assert_left(strategy, n):
+    for key, logits in strategy.choices.items():
+        assert len(logits) - 1 - len(strategy.choices.cuts(key)) == n
+        assert torch.isfinite(logits).all()
+
+
 def test_what_cannot_be_cut_is_named_when_the_model_is_there():
     strategy_cuts.check_errors(DARTS, lambda strategy, model: strategy.mutate_model(model))
 

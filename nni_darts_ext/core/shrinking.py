@@ -1,0 +1,83 @@
+"""Progressive shrinking: edges lose their weakest candidates as the search goes on.
+
+X. Chen, L. Xie, J. Wu, Q. Tian, "Progressive Differentiable Architecture Search", ICCV 2019, arXiv 1904.12760, section 3.2. Only
+the dropping of candidates is here: the network does not grow deeper, and the weights stay.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, List, Mapping, Optional
+
+from ..errors import TrainingError
+from .following import Follower
+from .search import Search
+from .space import Name
+
+_logger = logging.getLogger(__name__)
+
+
+class Shrinking(Follower):
+    """Cuts the weakest candidates at the beginning of given epochs.
+
+    Parameters
+    ----------
+    schedule
+        From epochs, which count from 0, to how many candidates an edge keeps from then on: ``{10: 5, 20: 3}`` leaves each edge
+        5 candidates when ten epochs are done and 3 when twenty are. Those with the largest logits stay, of equal ones those that
+        come first. The zero op is no candidate: it always stays. Candidates that are cut already count as gone, so that an edge
+        with as few candidates, or fewer, loses none; one that is restored later may have to go again.
+
+    Raises
+    ------
+    TrainingError
+        The schedule is no such mapping, or the numbers do not fall from epoch to epoch; by :meth:`begin`: an epoch that the
+        search does not reach, or no edge to shrink.
+    """
+
+    def __init__(self, schedule: Mapping[int, int]) -> None:
+        expected = 'Expected a mapping from epochs to the numbers of candidates that stay, all 1 or more, such as {10: 5, 20: 3}'
+        if not isinstance(schedule, Mapping) or not schedule:
+            raise TrainingError(f'shrink={schedule!r} is no schedule. {expected}.')
+        for epoch, n in schedule.items():
+            if not _is_positive(epoch) or not _is_positive(n):
+                raise TrainingError(f'shrink={schedule!r} has the entry {epoch!r}: {n!r}. {expected}.')
+        self._stages = sorted(schedule.items())
+        for (epoch, n), (later, m) in zip(self._stages, self._stages[1:]):
+            if n <= m:
+                raise TrainingError(f'shrink={schedule!r} keeps {n} candidates from epoch {epoch} on and {m} from epoch {later} '
+                                    'on. Expected fewer from epoch to epoch.')
+
+    def begin(self, search: Search, epochs: Optional[int]) -> None:
+        last, _ = self._stages[-1]
+        if epochs is not None and last >= epochs:
+            raise TrainingError(f'shrink drops candidates at the beginning of epoch {last}, but the search ends with epoch '
+                                f'{epochs - 1} (the first is 0). Search longer, or leave the entry out.')
+        if not search.space.edges:
+            raise TrainingError('shrink has nothing to drop: no LayerChoice of the model is searched here. Leave it out.')
+        self._search = search
+
+    def before_epoch(self, epoch: int) -> None:
+        due = [n for start, n in self._stages if start <= epoch]
+        if due:
+            for key, dropped in shrink(self._search, due[-1]).items():
+                _logger.info('From epoch %d on LayerChoice %r goes without %s.', epoch, key, ', '.join(map(repr, dropped)))
+
+
+def shrink(search: Search, n: int) -> Dict[str, List[Name]]:
+    """Leave each edge its ``n`` strongest candidates, of equally strong ones the first. Returns what was cut, by key."""
+    dropped: Dict[str, List[Name]] = {}
+    for key, edge in search.space.edges.items():
+        gone = search.choices.cuts(key)
+        logits = search.choices[key].tolist()
+        running = [i for i in range(len(edge.names)) if i not in gone]
+        weakest = sorted(running, key=lambda i: (logits[i], -i))[:max(0, len(running) - n)]
+        for i in sorted(weakest):
+            search.choices.cut(key, i)
+        if weakest:
+            dropped[key] = [edge.names[i] for i in sorted(weakest)]
+    return dropped
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
