@@ -10,7 +10,7 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DartsTrainer, apply_fixed_architecture, hosts
+from nni_darts_ext import DartsTrainer, SearchSpaceError, apply_fixed_architecture, hosts
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.mixture import mix, reduce
 
@@ -148,6 +148,40 @@ def test_an_edge_shared_by_two_input_choices_survives_search_export_application_
     assert torch.equal(found(x), found.edges['a'](x) + found.edges['b'](x))
     found(x).sum().backward()
     assert sum(parameter.numel() for parameter in found.parameters()) == 2 * 12  # of c nothing is left
+
+
+class Unlike(dnn.ModelSpace):
+    """One candidate returns a shape that broadcasts in silence."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.edge = dnn.LayerChoice({'linear': nn.Linear(3, 2), 'narrow': nn.Linear(3, width), 'late': nn.Linear(3, 2)},
+                                    key='edge')
+
+    def forward(self, x):
+        return self.edge(x)
+
+
+@pytest.mark.parametrize('family', WITH_CHOICES)
+@pytest.mark.parametrize('options', [{}, {'recompute': True}, {'compile': True}])
+def test_a_candidate_that_returns_another_shape_is_named_with_its_edge_and_both_shapes(family, options, monkeypatch):
+    def first_step(cut=(), width=1):
+        monkeypatch.setenv(hosts.PREFERENCE, family)
+        model = Unlike(width).double()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        trainer = DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, optimizer, 1, tuple(zip(*batches(2))),
+                               device='cpu', **options)
+        trainer.mutator.double()
+        for candidate in cut:
+            trainer.mutator.cut('edge', candidate)
+        trainer.fit()
+    with pytest.raises(SearchSpaceError, match=r"'narrow' of LayerChoice 'edge' returns the shape \(6, 1\), but 'linear' returns "
+                                               r'\(6, 2\)'):
+        first_step()
+    with pytest.raises(SearchSpaceError, match=r"'late' of LayerChoice 'edge' returns the shape \(6, 2\), but 'narrow' "):
+        first_step(['linear'])
+    first_step(['narrow'])  # what does not run is not asked
+    first_step(width=2)
 
 
 def test_without_n_chosen_every_input_is_exported():

@@ -10,6 +10,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.compilation`       edges compiled
 :mod:`.layout`            how images lie in memory
+:mod:`.shapes`            what they return must be alike
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)

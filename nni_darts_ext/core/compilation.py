@@ -87,5 +87,7 @@ def _plain_sum(candidates: Sequence[nn.Module], weights: Tensor, value: Any) -> 
     total: Optional[Tensor] = None
     for candidate, weight in zip(candidates, weights.unbind()):
         weighed = candidate(value) * weight
+        if total is not None and total.shape != weighed.shape:
+            raise ValueError('The candidates return different shapes.')  # without compilation it is said which
         total = weighed if total is None else total + weighed
     return total

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from .logits import Relaxed
+from .shapes import alike
 from .sharing import POOLINGS, SharedWork
 
 REDUCTIONS = ('sum', 'mean', 'concat', 'none')
@@ -25,7 +26,7 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
     """
     edge = _Edge(args, kwargs, SharedWork() if shared is None else shared)
     weights = relaxed.weights.unbind()
-    weighed = (edge.weighed(candidates[i], weights[i]) for i in relaxed.live)
+    weighed = alike((edge.weighed(candidates[i], weights[i]) for i in relaxed.live), relaxed.live, reduction)
     if reduction == 'sum' and relaxed.live:
         return _add_up_fresh(weighed)
     outputs = list(weighed)

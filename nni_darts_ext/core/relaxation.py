@@ -13,6 +13,7 @@ from .compilation import CompiledMixture
 from .logits import Logits, Relaxed
 from .mixture import mix, reduce
 from .recomputation import recomputed
+from .shapes import UnlikeCandidates
 from .sharing import SharedWork
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
@@ -40,17 +41,29 @@ class Relaxation:
 
     def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
              reduction: str = 'sum', relaxed: Optional[Relaxed] = None) -> Any:
-        """The mixture of the candidates as they were relaxed, or as the logits relax them now."""
+        """The mixture of the candidates as they were relaxed, or as the logits relax them now.
+
+        Raises
+        ------
+        SearchSpaceError
+            Two candidates return different shapes.
+        """
         relaxed = relaxed or self._choices.relax(key)
+        try:
+            mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)
+        except UnlikeCandidates as error:
+            raise error.of(self._space.edges[key]) from None
+        return self._sources.mark(key, mixed)
+
+    def _mixed(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
+               reduction: str) -> Any:
         compute = self.compiled or mix
         if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
-            mixed = recomputed(lambda relaxed: compute(candidates, relaxed, args, kwargs, reduction), relaxed,
-                               [candidates[i] for i in relaxed.live])
-        elif self.compiled:
-            mixed = self.compiled(candidates, relaxed, args, kwargs, reduction)
-        else:
-            mixed = mix(candidates, relaxed, args, kwargs, reduction, self._shared)
-        return self._sources.mark(key, mixed)
+            return recomputed(lambda relaxed: compute(candidates, relaxed, args, kwargs, reduction), relaxed,
+                              [candidates[i] for i in relaxed.live])
+        if self.compiled:
+            return self.compiled(candidates, relaxed, args, kwargs, reduction)
+        return mix(candidates, relaxed, args, kwargs, reduction, self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, reduced."""
