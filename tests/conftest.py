@@ -29,6 +29,7 @@ NEEDS = {  # one of these families each
     'test_cuts.py': hosts.FAMILIES,
     'test_docs.py': hosts.FAMILIES,
     'test_fixed.py': hosts.FAMILIES,
+    'test_malformed.py': hosts.FAMILIES,
     'test_nn.py': hosts.FAMILIES,
     'test_resume.py': hosts.FAMILIES,
     'test_ten_steps.py': hosts.FAMILIES,

@@ -66,10 +66,10 @@ def search(seed, folder):
         callbacks=[Callback(folder / 'epochs')], checkpoint_dir=folder / 'checkpoints')
     trainer.train()
     weights = b''.join(value.detach().numpy().tobytes() for value in model.state_dict().values())
-    return json.dumps({'logits': {key: [x.hex() for x in logits.tolist()] for key, logits in trainer.mutator.choices.items()},
-                       'architecture': trainer.export(), 'history': trainer.history, 'lr': trainer.optimizer.param_groups[0]['lr'],
-                       'weights': hashlib.sha256(weights).hexdigest(), 'random': [random.random(), torch.rand(1).item()]},
-                      sort_keys=True)
+    return json.dumps({
+        'logits': {key: [x.hex() for x in logits.tolist()] for key, logits in trainer.mutator.choices.items()},
+        'architecture': trainer.export(), 'history': trainer.history, 'lr': trainer.optimizer.param_groups[0]['lr'],
+        'weights': hashlib.sha256(weights).hexdigest(), 'random': [random.random(), torch.rand(1).item()]}, sort_keys=True)
 
 
 def killed(seed, folder, seconds):

@@ -131,7 +131,8 @@ def loaders():
 
 
 @pytest.mark.parametrize('options', [
-    dict(), dict(unrolled=True), dict(data=loaders), dict(data=lambda: (Noisy(8), Noisy(4)), workers=1), dict(dataset_valid=Noisy(8))],
+    dict(), dict(unrolled=True), dict(data=loaders), dict(data=lambda: (Noisy(8), Noisy(4)), workers=1),
+    dict(dataset_valid=Noisy(8))],
     ids=['plain', 'second order', 'own generators', 'workers', 'held-out data'])
 @pytest.mark.parametrize('fails', [1, 3])
 def test_an_interrupted_search_ends_as_one_that_ran_through(options, fails, tmp_path):

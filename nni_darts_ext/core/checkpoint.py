@@ -234,7 +234,7 @@ class Checkpoints:
                 restore(read(file))
             except DartsExtError as error:
                 _logger.error('The search cannot go on from %s. %s', file, error)
-                reasons.append(str(error))
+                reasons.append(f'{file.name}: {error}')
             else:
                 return file
         if reasons:

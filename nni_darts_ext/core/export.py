@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Mapping, Union
 
 from .derivation import Derivation
 from .space import Choice, Edge, Name, SearchSpace
 
 Decision = Union[Name, List[Name]]
+
+SCHEMA, VERSION = 'nni_darts_ext/architecture', 1
 
 
 def to_classic(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
@@ -27,6 +29,12 @@ def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
     for key in space.inputs:
         sample[key] = [i for i, chosen in enumerate(derivation.decisions[key]) if chosen]
     return sample
+
+
+def enveloped(architecture: Mapping[str, Any]) -> Dict[str, Any]:
+    """An architecture in any form, for a file that says what it is. NNI itself reads architectures without an envelope alone,
+    this package both."""
+    return {'schema': SCHEMA, 'version': VERSION, 'architecture': dict(architecture)}
 
 
 def _readable(choice: Choice, decision: List[bool]) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Dict, Iterator, List, Tuple, Union
 
@@ -47,10 +48,11 @@ def parse(content: bytes) -> Any:
 
 
 def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f'the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object')
+    found: Dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'the key {reprlib.repr(key)} stands twice in an object')
+        found[key] = value
     return found
 
 

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import os
+import reprlib
 from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 from torch import nn
 
 from ..errors import ArchitectureError
+from . import files
+from .export import SCHEMA, VERSION
 from .mixture import reduce
 from .space import NO_KEY, Choice, Edge, SearchSpace, candidates_of
 
 Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
 
 
+MAX_SIZE = 2 ** 20
+"""Bytes of a file with an architecture that are read at most; one of NNI's largest spaces takes some thousands."""
+
+
 def read(architecture: Architecture) -> Mapping[str, Any]:
-    """The architecture itself, or the one in the JSON file of that name.
+    """The architecture itself, or the one in the JSON file of that name, taken out of its envelope if it has one.
 
     Raises
     ------
     ArchitectureError
-        The file is missing or holds no JSON object.
+        The file is missing, too large, no JSON or holds no JSON object; the envelope is not of a version that this package reads.
     """
     if isinstance(architecture, Mapping):
-        return architecture
+        return _unwrapped(architecture, 'The architecture')
+    if not isinstance(architecture, (str, os.PathLike)):
+        raise ArchitectureError(f'A {type(architecture).__name__} is no architecture. Expected a dict or the name of a file.')
+    name = repr(os.fspath(architecture))
     try:
-        with open(architecture, encoding='utf-8') as file:
-            content = json.load(file)
+        content = files.parse(files.read(architecture, MAX_SIZE))
     except (OSError, ValueError) as error:
-        raise ArchitectureError(f'{os.fspath(architecture)!r} is no architecture that can be read: {error}. Expected a '
-                                'JSON file, as trainer.export(file) or json.dump(mutator.export(), file) writes it.') from error
+        raise ArchitectureError(f'{name} is no architecture that can be read: {error}. Expected a JSON file, as '
+                                'trainer.export(file) or json.dump(mutator.export(), file) writes it.') from error
     if not isinstance(content, dict):
-        raise ArchitectureError(f'{os.fspath(architecture)!r} holds {type(content).__name__}. Expected an object that maps '
-                                'the key of each choice to what was chosen.')
-    return content
+        raise ArchitectureError(f'{name} holds {type(content).__name__}. Expected an object that maps the key of each choice to '
+                                'what was chosen.')
+    return _unwrapped(content, name)
+
+
+def _unwrapped(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What :func:`nni_darts_ext.core.export.enveloped` was given, or the content as it is."""
+    if content.get('schema') != SCHEMA:
+        return content
+    version, architecture = content.get('version'), content.get('architecture')
+    if type(version) is not int or version != VERSION:
+        raise ArchitectureError(f'{name} is of version {reprlib.repr(version)} of {SCHEMA}, and this nni_darts_ext reads version '
+                                f'{VERSION} alone. Read it with the nni_darts_ext that wrote it.')
+    if set(content) != {'schema', 'version', 'architecture'} or not isinstance(architecture, Mapping):
+        raise ArchitectureError(f'{name} has {list(content)} around {type(architecture).__name__}. Expected "schema", '
+                                '"version" and "architecture", an object that maps the key of each choice to what was chosen.')
+    return architecture
 
 
 def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = True) -> Dict[str, List[bool]]:
@@ -95,10 +117,10 @@ def _checked(choice: Choice, names: Sequence[str], value: Any, decision: List[bo
 
 def _unfit(choice: Choice, names: Sequence[str], value: Any) -> ArchitectureError:
     if isinstance(choice, Edge):
-        return ArchitectureError(f'LayerChoice {choice.key!r} cannot be {value!r}. Expected one of {list(names)}, an index '
-                                 f'from 0 to {len(names) - 1}, or [] to drop it.')
-    return ArchitectureError(f'InputChoice {choice.key!r} cannot keep {value!r}. Expected sources out of {list(names)} or '
-                             f'indices from 0 to {len(names) - 1}.')
+        return ArchitectureError(f'LayerChoice {choice.key!r} cannot be {reprlib.repr(value)}. Expected one of {list(names)}, an '
+                                 f'index from 0 to {len(names) - 1}, or [] to drop it.')
+    return ArchitectureError(f'InputChoice {choice.key!r} cannot keep {reprlib.repr(value)}. Expected sources out of '
+                             f'{list(names)} or indices from 0 to {len(names) - 1}.')
 
 
 def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapping[str, List[bool]]) -> None:

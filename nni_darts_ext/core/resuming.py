@@ -86,14 +86,18 @@ class Resumable:
                 different += differences(state[name], self._parts()[name].state_dict())
             if different:
                 raise CheckpointError(f'It is of another search: {"; ".join(different)}.')
+            history, stopped, epochs = state['history'], state['stopped'], state['epochs']
+            if type(epochs) is not int or epochs < 0 or not (stopped is None or isinstance(stopped, str)) \
+                    or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
+                raise CheckpointError('Its epochs, history or reason to end are none.')
             for name, part in self._parts().items():
                 part.load_state_dict(state[name])
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
             for follower, its in zip(self.followers, state['followers']):
                 follower.load_state(its)
-            self.history, self.stopped, self._epochs = list(state['history']), state['stopped'], int(state['epochs'])
             set_random_states(state['random'], self._loaders())
+            self.history, self.stopped, self._epochs = history, stopped, epochs
         except DartsExtError:
             raise
         except Exception as error:  # of PyTorch, of callbacks: each says in its own way that a state does not fit
