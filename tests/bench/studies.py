@@ -41,8 +41,8 @@ def peak_memories(study, device):
     found = {}
     for name, side in study.sides.items():
         side.build(TINY, device)  # so that what this imports need not be imported for each side anew
-        found[name] = measure.peak_memory(partial(_two_turns, side, study.problem, device), partial(_two_turns, side, TINY, device),
-                                          device)
+        turns, tiny = (partial(_two_turns, side, problem, device) for problem in (study.problem, TINY))
+        found[name] = measure.peak_memory(turns, tiny, device)
     return found
 
 
