@@ -31,6 +31,7 @@ def main():
                         help='any of: ' + ', '.join(report.TITLES))
     parser.add_argument('--quick', action='store_true', help='small sizes and two rounds, for trying')
     parser.add_argument('--threads', type=int, default=1, help='of PyTorch; default 1')
+    parser.add_argument('--processes', type=int, default=os.cpu_count(), help='that measure memory at a time; default: the cores')
     parser.add_argument('--device', type=torch.device, default='cpu')
     parser.add_argument('--output', type=Path, help='where the results are written, as JSON')
     arguments = parser.parse_args()
@@ -61,13 +62,20 @@ def measured(arguments):
     results = {'machine': machine(arguments), 'grown_from': grown_from._asdict(), 'studies': [
         {'name': study.name, 'problem': study.problem._asdict(), 'sides': {
             name: {'against': dict(side.against)} for name, side in study.sides.items()}} for study in chosen]}
-    for what, measure_all in (('bytes', studies.peak_memories), ('seconds', studies.seconds)):
-        for study, result in zip(chosen, results['studies']):
-            if what == 'seconds' or study.has_memory:
-                print(what, study.name, study.problem, file=sys.stderr, flush=True)
-                for name, value in measure_all(study, arguments.device).items():
-                    result['sides'][name][what] = value
+    for study, result in zip(chosen, results['studies']):
+        if study.has_memory:
+            tell('memory', study)
+            for name, peak in studies.peak_memories(study, arguments.device, arguments.processes).items():
+                result['sides'][name]['bytes'] = peak
+    for study, result in zip(chosen, results['studies']):
+        tell('time', study)
+        for name, seconds in studies.seconds(study, arguments.device).items():
+            result['sides'][name]['seconds'] = seconds
     return results
+
+
+def tell(what, study):
+    print('{}, {}: {}'.format(report.TITLES[study.name], what, report.size(study.problem._asdict())), file=sys.stderr, flush=True)
 
 
 def machine(arguments):

@@ -1,11 +1,12 @@
-"""Time, of several sides in turns, and peak memory, of each side in a process of its own."""
+"""Time, of several that take turns, and peak memory, of each in a process of its own."""
 
 import ctypes
 import gc
+import json
 import os
-import pickle
 import time
 import traceback
+from functools import partial
 
 import torch
 
@@ -52,10 +53,10 @@ def in_turns(turns, rounds):
     return seconds
 
 
-def peak_memory(run, warm_up, device):
-    """The most memory that a call takes at once, in bytes; None where this system does not tell.
+def peak_memories(runs, warm_ups, device, processes):
+    """The most memory that calls take at once, in bytes; None where this system does not tell.
 
-    On the CPU the call runs in a forked process, whose peak of resident memory counts, less what was resident before the call.
+    On the CPU each call runs in a forked process, whose peak of resident memory counts, less what was resident before the call.
     The allocator is told to give each block of 64 KiB or more pages of its own and to return them when it is freed: resident
     memory is then what is in use, not what the allocator keeps. (PyTorch's profiler, whose allocations add up to the same curve,
     comes to 28 MB less in steps of 410 to 610 MB: the graph and Python's objects are not in its sum.) On a GPU it is the peak of
@@ -63,21 +64,39 @@ def peak_memory(run, warm_up, device):
 
     Parameters
     ----------
-    run
-        What is measured, with all that it builds.
-    warm_up
-        Runs before it in that process: what is imported late shall not count.
+    runs
+        A dict of what is measured, each with all that it builds.
+    warm_ups
+        What each runs before it in the same process: what is imported late shall not count.
+    processes
+        How many of them run at a time.
+
+    Returns
+    -------
+    dict
+        For each its bytes.
     """
     if device.type == 'cuda':
-        warm_up()
-        gc.collect()
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        run()
-        return torch.cuda.max_memory_allocated(device) - before
+        return {name: _peak_allocated(runs[name], warm_ups[name], device) for name in runs}
     if not os.path.exists('/proc/self/clear_refs'):
-        return None
-    return _in_a_fork(lambda: _peak_resident(run, warm_up))
+        return dict.fromkeys(runs)
+    found, forks = {}, {}
+    for name in runs:
+        if len(forks) == processes:
+            first = next(iter(forks))
+            found[first] = forks.pop(first).answer()
+        forks[name] = _Fork(partial(_peak_resident, runs[name], warm_ups[name]))
+    found.update((name, fork.answer()) for name, fork in forks.items())
+    return found
+
+
+def _peak_allocated(run, warm_up, device):
+    warm_up()
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    run()
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # of malloc.h
@@ -105,24 +124,28 @@ def _status(name):
         return next(int(line.split()[1]) * 1024 for line in opened if line.startswith(name + ':'))
 
 
-def _in_a_fork(function):
-    """What a function returns in a copy of this process, which must not have started threads."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            os.close(reading)
-            with open(writing, 'wb') as opened:
-                pickle.dump(function(), opened)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with open(reading, 'rb') as opened:
-        answer = opened.read()
-    if os.waitpid(child, 0)[1] != 0:
-        raise RuntimeError('A measurement of memory failed; what it printed is above.')
-    return pickle.loads(answer)
+class _Fork:
+    """A function that runs in a copy of this process, which must not have started threads."""
+
+    def __init__(self, function):
+        reading, writing = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            status = 1
+            try:
+                os.write(writing, json.dumps(function()).encode())
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        os.close(writing)
+        self.reading = reading
+
+    def answer(self):
+        """What the function returned."""
+        with open(self.reading) as opened:
+            answer = opened.read()
+        if os.waitpid(self.process, 0)[1] != 0:
+            raise RuntimeError('A measurement of memory failed; what it printed is above.')
+        return json.loads(answer)

@@ -5,7 +5,7 @@ import statistics
 from matplotlib import pyplot
 from report import GRADIENT, STEP, WORDS, environment, grown, memory_ratio, study_of, time_ratios, varied
 
-FILLS = {'color': '0.85', 'edgecolor': 'black', 'height': 0.62}
+BARS = {'edgecolor': 'black', 'height': 0.62}
 MARKS = ['o-', 's--', '^:', 'D-.']
 
 
@@ -21,7 +21,7 @@ def draw(all_results, folder):
         fields = varied(results)
         if fields:
             title = 'A search step, {}'.format(environment(results))
-            file = 'growth_nni{nni}_torch{torch}.png'.format(**results['machine'])
+            file = 'growth_nni{nni}_torch{torch}'.format(**results['machine']).split('+')[0] + '.png'
             drawn.append((title, _draw_growth(results, fields, title, folder / file)))
     return drawn
 
@@ -40,12 +40,13 @@ def _draw_ratios(shown, title, path):
             base = next(iter(sides[name]['against']))
             of_rounds = time_ratios(sides, name, base)
             middle = statistics.median(of_rounds)
-            left.barh(i, middle, **FILLS)
+            fill = '0.8' if name.startswith('ours') else 'white'
+            left.barh(i, middle, color=fill, **BARS)
             left.plot([min(of_rounds), max(of_rounds)], [i, i], 'k|-', linewidth=1)
             left.text(max([1, *of_rounds]) + 0.04, i, '{:.2f}'.format(middle), va='center')
             memory = memory_ratio(sides, name, base)
             if memory is not None:
-                right.barh(i, memory, **FILLS)
+                right.barh(i, memory, color=fill, **BARS)
                 right.text(max(1, memory) + 0.04, i, '{:.2f}'.format(memory), va='center')
         for axis in (left, right):
             axis.axvline(1, color='black', linewidth=1, linestyle='--')

@@ -39,6 +39,7 @@ SECOND_ORDER = {
         'unrolled': 'finite_difference', 'channels_last': True, 'recompute': True},
 }
 
+IN_EPOCHS = ('ours', 'ours, channels last')
 GROWING = ("NNI's", 'ours, channels last', 'ours, channels last, recomputed')
 
 ESTIMATORS = {'exact': bilevel.unrolled_exact, 'finite difference': bilevel.unrolled_finite_difference}
@@ -56,16 +57,20 @@ class Side(NamedTuple):
     """What it is held against, and the side that stands for it."""
 
 
-def first_order(what=STEP):
-    """NNI's, ours in all variants and, for a step, the candidates alone."""
-    sides = {NNI: Side(_nnis(what))}
+def first_order():
+    """A step of NNI's, of ours in all variants, and the candidates alone."""
+    sides = {NNI: Side(_nnis(STEP))}
     for name, options in _offered(VARIANTS).items():
         alone = ALONE + CHANNELS_LAST if options.get('channels_last') else ALONE
-        sides[name] = Side(_ours(what, **options), {NNI: NNI, ALONE: alone})
-    if what == STEP:
-        sides[ALONE] = Side(_alone, {NNI: NNI})
-        sides[ALONE + CHANNELS_LAST] = Side(partial(_alone, channels_last=True), {NNI: NNI})
+        sides[name] = Side(_ours(STEP, **options), {NNI: NNI, ALONE: alone})
+    sides[ALONE] = Side(_alone, {NNI: NNI})
+    sides[ALONE + CHANNELS_LAST] = Side(partial(_alone, channels_last=True), {NNI: NNI})
     return sides
+
+
+def epochs():
+    """NNI's and ours."""
+    return {NNI: Side(_nnis(EPOCH)), **{name: Side(_ours(EPOCH, **VARIANTS[name]), {NNI: NNI}) for name in IN_EPOCHS}}
 
 
 def to_grow():
@@ -74,11 +79,16 @@ def to_grow():
 
 
 def second_order():
-    """Steps with NNI's, where it has one, and ours."""
-    sides = {NNI: Side(_nnis(STEP, unrolled=True))} if _classic() else {}
+    """A step of NNI's, of the first order where it has no second one, and of ours."""
+    base, options = (NNI, {'unrolled': True}) if nni_has_second_order() else (NNI + ' first order', {})
+    sides = {base: Side(_nnis(STEP, **options))}
     for name, options in _offered(SECOND_ORDER).items():
-        sides[name] = Side(_ours(STEP, **options), {NNI: NNI})
+        sides[name] = Side(_ours(STEP, **options), {base: base})
     return sides
+
+
+def nni_has_second_order():
+    return _classic() is not None
 
 
 def architecture_gradient():

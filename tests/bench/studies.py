@@ -29,21 +29,21 @@ def studies(problem, rounds, grown_from, sizes):
     fewer = max(1, rounds // 2)
     yield Study(STEP, problem, sides.first_order(), rounds)
     yield Study(SECOND_ORDER, problem, sides.second_order(), fewer)
-    yield Study(GRADIENT, problem, sides.architecture_gradient(), fewer)
-    yield Study(EPOCH, problem, sides.first_order(sides.EPOCH), fewer, has_memory=False)
+    if sides.nni_has_second_order():  # once for each PyTorch is enough, for nothing of NNI's is in it
+        yield Study(GRADIENT, problem, sides.architecture_gradient(), fewer)
+    yield Study(EPOCH, problem, sides.epochs(), fewer, has_memory=False)
     grown = [grown_from._replace(**{field: size}) for field, of_field in sizes.items() for size in of_field]
     for grown_problem in dict.fromkeys(grown):
         yield Study(GROWTH, grown_problem, sides.to_grow(), fewer)
 
 
-def peak_memories(study, device):
+def peak_memories(study, device, processes):
     """For each side the bytes of two turns, with all that they need. Before any turn is taken in this process."""
-    found = {}
-    for name, side in study.sides.items():
-        side.build(TINY, device)  # so that what this imports need not be imported for each side anew
-        turns, tiny = (partial(_two_turns, side, problem, device) for problem in (study.problem, TINY))
-        found[name] = measure.peak_memory(turns, tiny, device)
-    return found
+    for side in study.sides.values():
+        side.build(TINY, device)  # so that what this imports need not be imported in each process anew
+    runs, warm_ups = ({name: partial(_two_turns, side, problem, device) for name, side in study.sides.items()}
+                      for problem in (study.problem, TINY))
+    return measure.peak_memories(runs, warm_ups, device, processes)
 
 
 def _two_turns(side, problem, device):
