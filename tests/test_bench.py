@@ -31,8 +31,8 @@ def problem():
 
 def test_the_program_measures_and_writes_a_page(tmp_path):
     def run(path, *arguments):
-        ran = subprocess.run([sys.executable, '-W', 'ignore', str(path), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             universal_newlines=True, timeout=600)
+        ran = subprocess.run([sys.executable, '-W', 'ignore', str(path), *arguments], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, universal_newlines=True, timeout=600)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
     written = tmp_path / 'here.json'
