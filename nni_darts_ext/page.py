@@ -10,7 +10,7 @@ from typing import Any, Iterable, List, Sequence, Union
 from xml.etree.ElementTree import Element, tostring
 
 from . import plot
-from .run import Run, words
+from .run import Run, now, words
 from .run.cells import FIXED, cells, free_edges
 from .run.files import write_out
 
@@ -54,7 +54,7 @@ def render(run: Run) -> str:
 def _times(run: Run) -> List[Element]:
     state = run.state
     times = [('started', state.started), *(('resumed', time) for time in state.resumed),
-             *([('ended', state.ended)] if state.ended else [])]
+             *([('ended', state.ended)] if state.ended else []), ('read', now())]
     return [_table('Times', ('', ''), times)]
 
 
