@@ -27,11 +27,11 @@ class Module(LightningModule):
         return self.make_optimizer(self.parameters())
 
 
-def evaluator(module, training, validation, **trainer):
+def evaluator(module, training, validation, fit_kwargs=None, **trainer):
     options = dict(max_epochs=1, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
                    logger=False, accelerator='cpu', num_sanity_val_steps=0)
     loaders = [DataLoader(batches, batch_size=None) for batches in (training, validation)]
-    return Lightning(module, Trainer(**{**options, **trainer}), *loaders)
+    return Lightning(module, Trainer(**{**options, **trainer}), *loaders, fit_kwargs=fit_kwargs)
 
 
 def search(model, strategy, module, data, **trainer):

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from resumed import Counting, Interrupted, Net
 from spaces import TWO_NODES, Cells
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
 from nni_darts_ext.core.checkpoint import Checkpoints, read
-from nni_darts_ext.core.following import Follower
 
 TESTS = Path(__file__).parent
 
@@ -34,23 +33,6 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_ran_through(ki
     assert report['while_writing'] or kills < 100
 
 
-class Net(dnn.ModelSpace):
-    """Dropout, statistics, an edge that is cut, and an InputChoice that names no sources."""
-
-    def __init__(self, width=3, candidates=2):
-        super().__init__()
-        self.dropout = nn.Dropout(0.3)
-        self.a = dnn.LayerChoice({'linear': nn.Linear(width, width), 'skip': nn.Identity()}, key='a')
-        self.b = dnn.LayerChoice({'norm': nn.Sequential(nn.Linear(width, width), nn.BatchNorm1d(width)), 'skip': nn.Identity(),
-                                  **{f'more{i}': nn.Tanh() for i in range(candidates - 1)}}, key='b')
-        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
-        self.classifier = nn.Linear(width, 2)
-
-    def forward(self, x):
-        x = self.dropout(x)
-        return self.classifier(self.pick([torch.relu(self.b(x)), self.a(x)]))
-
-
 class Noisy(Dataset):
     """Draws from the random states of Python and PyTorch."""
 
@@ -62,10 +44,6 @@ class Noisy(Dataset):
 
     def __getitem__(self, i):
         return self.x[i] + torch.randn(3) * random.random(), self.y[i]
-
-
-class Interrupted(Exception):
-    pass
 
 
 class Callback:
@@ -86,23 +64,6 @@ class Callback:
         self.scheduler.step()
         if epoch == self.fails:
             raise Interrupted
-
-
-class Counting(Follower):
-    """A follower with a state, which ends the search when it is told to."""
-
-    def __init__(self, last=None):
-        self.last, self.losses = last, []
-
-    def after_epoch(self, epoch, metrics):
-        self.losses.append(metrics['train']['loss'])
-        return f'{len(self.losses)} are enough' if len(self.losses) == self.last else None
-
-    def state(self):
-        return {'losses': self.losses}
-
-    def load_state(self, state):
-        self.losses = list(state['losses'])
 
 
 def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(torch.randn(16, 3), torch.randint(2, (16,))),

@@ -25,7 +25,7 @@ class Follower:
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Go on from what :meth:`state` gave; called after :meth:`begin`."""
 
 
 def after_epoch(followers: Iterable[Follower], epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:

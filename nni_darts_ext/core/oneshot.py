@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 import torch
 from torch import Tensor, nn
 
-from ..errors import SearchSpaceError, TrainingError
+from ..errors import CheckpointError, SearchSpaceError, TrainingError
 from . import compilation, layout, processes, recomputation
 from .bilevel import choose, frozen, give
 from .compilation import Compile, CompiledMixture
@@ -19,11 +19,14 @@ from .following import Follower, after_epoch
 from .logits import Logits
 from .means import Means
 from .relaxation import Relaxation, relax
+from .resuming import described, differences, go_on_at_random, random_states
 from .search import Search
 from .space import NO_KEY, Choice, Name, SearchSpace
 
 ZERO_OP = 'zero_op'
 """The zero op's name among the logged probabilities."""
+CHECKPOINT = 'nni_darts_ext'
+"""The key of what is ours in a checkpoint of Lightning's."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,10 @@ class BilevelSteps:
     trainer: Any
     stopped: Optional[str] = None
     """Why the search ended before its last epoch."""
+    _states: Sequence[Mapping[str, Any]] = ()
+    """The states of the followers in a checkpoint that the search is about to go on from."""
+    _random: Optional[Sequence[Mapping[str, Any]]] = None
+    """The random states in it, of every process."""
 
     def _inner(self) -> Any:
         """The user's Lightning module, whose ``training_step`` gives the losses."""
@@ -168,10 +175,20 @@ class BilevelSteps:
             vars(self)['_followers'] = self.options.followers()
         return vars(self)['_followers']
 
+    def on_fit_start(self) -> Any:
+        result = super().on_fit_start()  # type: ignore[misc]
+        self._go_on_at_random()  # here, for some Lightning begin to read the data before the training starts
+        return result
+
     def on_train_start(self) -> Any:
+        self._go_on_at_random()
         epochs = self.trainer.max_epochs
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
+        for follower, state in zip(self.followers(), self._states):
+            follower.load_state(state)
+        self._states = ()
+        self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
         return super().on_train_start()  # type: ignore[misc]
 
     def on_train_epoch_start(self) -> Any:
@@ -179,14 +196,47 @@ class BilevelSteps:
             follower.before_epoch(self.trainer.current_epoch)
         return super().on_train_epoch_start()  # type: ignore[misc]
 
-    def on_train_epoch_end(self) -> Any:
-        result = super().on_train_epoch_end()  # type: ignore[misc]
+    def end_epoch(self) -> None:
+        """To be called at the end of each epoch, before a checkpoint is written."""
         metrics = Means()
         for of_rank in processes.gathered({name: float(value) for name, value in self.trainer.callback_metrics.items()}):
             metrics.add(of_rank)
         self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics.values()})
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
-        return result
+
+    # Lightning's checkpoints hold weights, logits, cuts, optimisers, schedulers and the epoch. They get the rest here.
+
+    def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
+        checkpoint[CHECKPOINT] = {'settings': described(self.search), 'sources': self.search.sources_found(),
+                                  'stopped': self.stopped, 'followers': [follower.state() for follower in self.followers()],
+                                  'random': processes.gathered(random_states())}
+
+    def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
+        """Called by Lightning before it loads weights, logits and optimisers.
+
+        Raises
+        ------
+        CheckpointError
+            The checkpoint is none of this strategy, or of another search space.
+        """
+        its = checkpoint.get(CHECKPOINT)
+        if its is None:
+            raise CheckpointError('The search cannot go on from a checkpoint that another strategy or a plain training wrote. '
+                                  'Give one of nni_darts_ext.DARTS.')
+        different = differences({**checkpoint['state_dict'], **its['settings']},
+                                {**self.state_dict(), **described(self.search)})  # type: ignore[attr-defined]
+        if different:
+            raise CheckpointError(f'The checkpoint is of another search: {"; ".join(different)}. Give one of this search, or '
+                                  'none to start anew.')
+        super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self.search.name_sources(its['sources'])
+        self.stopped, self._states, self._random = its['stopped'], its['followers'], its['random']
+
+    def _go_on_at_random(self) -> None:
+        if self._random is not None:
+            go_on_at_random(self._random)
+        self._random = None
 
     def take_steps(self, batch: Any, batch_idx: int, with_architecture: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, DartsExtError
-from . import files
+from . import files, processes
 from .checkpoint import Checkpoints, check
 from .data import describe
 from .following import Follower
@@ -48,7 +48,9 @@ class Resumable:
         """So many epochs are done."""
         self._epochs = epochs
         if self._checkpoints is not None:
-            self._checkpoints.save(epochs, self.checkpoint())
+            state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
+            if processes.is_first():
+                self._checkpoints.save(epochs, state)
 
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
@@ -57,11 +59,16 @@ class Resumable:
                 'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
                 'followers': [follower.state() for follower in self.followers],
-                'random': random_states(self._loaders())}
+                'random': [random_states(self._loaders())]}
 
     def _resume(self) -> int:
         """Go on from the last checkpoint. Returns how many epochs are done."""
         file = None if self._checkpoints is None else self._checkpoints.resume(self._restore)
+        if self._checkpoints is not None:
+            found = processes.gathered(None if file is None else file.name)
+            if len(set(found)) > 1:
+                raise CheckpointError(f'The processes go on from different checkpoints in {str(self._checkpoints.folder)!r}: '
+                                      f'{", ".join(map(str, found))}. Give all of them a checkpoint_dir that all of them see.')
         if file is None:
             return 0
         _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
@@ -96,7 +103,7 @@ class Resumable:
                 self.mutator.name_sources(state['sources'])
             for follower, its in zip(self.followers, state['followers']):
                 follower.load_state(its)
-            set_random_states(state['random'], self._loaders())
+            go_on_at_random(state['random'], self._loaders())
             self.history, self.stopped, self._epochs = history, stopped, epochs
         except DartsExtError:
             raise
@@ -123,14 +130,17 @@ class Resumable:
                          if isinstance(value, (bool, int, float, tuple)))
         for name, loader in zip(('training', 'validation', 'held-out'), self._loaders()):
             found[f'the {name} data'] = describe(loader)
-        if isinstance(self.mutator, Search):
-            space = self.mutator.space
-            found['the keys of the choices'] = sorted(choice.key for choice in space)
-            for key, edge in space.edges.items():
-                found[f'LayerChoice {key!r}'] = [str(name) for name in edge.names]
-            for key, node in space.inputs.items():
-                found[f'InputChoice {key!r}'] = [len(node.choose_from), node.n_chosen]
-        return found
+        return {**found, **(described(self.mutator) if isinstance(self.mutator, Search) else {})}
+
+
+def described(search: Search) -> Dict[str, Any]:
+    """The choices that must be the same for a search to go on, in plain values."""
+    found: Dict[str, Any] = {'the keys of the choices': sorted(str(choice.key) for choice in search.space)}
+    for key, edge in search.space.edges.items():
+        found[f'LayerChoice {key!r}'] = [str(name) for name in edge.names]
+    for key, node in search.space.inputs.items():
+        found[f'InputChoice {key!r}'] = [len(node.choose_from), node.n_chosen]
+    return found
 
 
 def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:
@@ -143,6 +153,15 @@ def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:
             'torch': torch.get_rng_state(),
             'cuda': torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             'loaders': [generator.get_state() for generator in _generators(loaders)]}
+
+
+def go_on_at_random(states: Sequence[Mapping[str, Any]], loaders: Sequence[Any] = ()) -> None:
+    """Take the random states of this process among those of all that wrote a checkpoint."""
+    if len(states) == processes.size():
+        set_random_states(states[processes.rank()], loaders)
+    else:
+        _logger.warning('The checkpoint is of %d processes, and there are %d: what is random goes on from new states.',
+                        len(states), processes.size())
 
 
 def set_random_states(states: Mapping[str, Any], loaders: Sequence[Any] = ()) -> None:

@@ -85,8 +85,9 @@ class Search:
         self.choices.restore(key, self._index(key, candidate))
 
     def sources_found(self) -> Dict[str, List[str]]:
-        """What :attr:`choose_from` says beyond the model, for a checkpoint."""
-        return {key: list(self.space.sources[key]) for key in self.space.inputs if key not in self.space.unnamed}
+        """What :attr:`choose_from` says, for a checkpoint: in plain strings, for hosts have classes of their own."""
+        return {str(key): [str(source) for source in self.space.sources[key]]
+                for key in self.space.inputs if key not in self.space.unnamed}
 
     def name_sources(self, found: Mapping[str, Sequence[str]]) -> None:
         """Go on from what :meth:`sources_found` gave."""

@@ -17,6 +17,12 @@ DOCUMENTATION = """{host}
     feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
     An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
 
+    Lightning's own checkpoints, say those of a ``ModelCheckpoint(save_top_k=-1, every_n_epochs=1)`` among the callbacks of the
+    evaluator's ``Trainer``, hold all that a search goes on from: weights, logits, cuts, both optimisers, schedulers, the epoch
+    and the random states. A new experiment with the same model, evaluator and strategy goes on from one with
+    {resume}. From the end of an epoch it ends as one that ran through would have, on a CPU bit for bit, unless data sets,
+    loaders or their persistent workers have random states of their own.
+
     Parameters
     ----------
     zero_op_wins

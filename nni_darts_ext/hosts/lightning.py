@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ..core.layout import lay_out
@@ -39,6 +40,13 @@ assert callable(traverse_and_mutate_submodules)  # what tells this family from N
 
 class MixedInput(FedInputs, DifferentiableMixedInput):
     """An InputChoice that names no sources."""
+
+
+class EndOfEpoch(Callback):
+    """Lightning calls callbacks before the module, and writes checkpoints between the two."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.end_epoch()
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
@@ -100,6 +108,16 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]
         return list(dict.fromkeys([*self.search.choices.parameters(), *nnis]))
 
+    def configure_callbacks(self) -> List[Callback]:
+        return [EndOfEpoch()]
+
+    def architecture_optimizers(self) -> Any:
+        """The optimiser as Lightning wraps it. Lightning counts the steps of these alone, and where it counts none it believes
+        that nothing has happened and writes no checkpoint."""
+        optimizers, own = self.optimizers(), set(self.arch_parameters())
+        return next(optimizer for optimizer in (optimizers if isinstance(optimizers, list) else [optimizers])
+                    if own.issuperset(p for group in optimizer.param_groups for p in group['params']))
+
     def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.arch_parameters(), self.arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
 
@@ -139,6 +157,7 @@ class DARTS(StrategyInterface, NniDARTS):
     __doc__ = DOCUMENTATION.format(
         host="""DARTS as a strategy of ``RetiariiExperiment`` (``config.execution_engine = 'oneshot'``): NNI's own, with zero op
     and edge strengths.""", zero_op_wins='',
+        resume="``Trainer(resume_from_checkpoint=file)``",
         kwargs="``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on ``gradient_clip_val``")
 
     model: Optional[DartsModule]
@@ -158,4 +177,8 @@ class DARTS(StrategyInterface, NniDARTS):
                 f'DARTS trains a supernet step by step and needs a Lightning evaluator, found '
                 f'{type(base_model.evaluator).__name__}. Use Classification or Regression, or wrap a LightningModule of yours '
                 'in Lightning, all of nni.retiarii.evaluator.pytorch.')
+        ignored = getattr(base_model.evaluator, 'fit_kwargs', None)
+        if ignored:
+            raise EvaluatorError(f'This NNI hands no fit_kwargs to a one-shot search, but the evaluator has {ignored}. To go on '
+                                 'from a checkpoint, give its file to the evaluator\'s Trainer(resume_from_checkpoint=...).')
         super().run(base_model, applied_mutators)

@@ -1,9 +1,11 @@
 """NNI 2.8 - 2.10: the strategy in real RetiariiExperiments."""
 
 import copy
+import inspect
 import warnings
 
 import nni.retiarii.nn.pytorch as nn_retiarii
+import numpy
 import pytest
 import reads
 import strategy_cuts
@@ -14,11 +16,14 @@ from nni.retiarii.evaluator import FunctionalEvaluator
 from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
 from nni.retiarii.experiment.pytorch import RetiariiExeConfig, RetiariiExperiment
 from nni.retiarii.strategy import DARTS as NniDARTS
+from pytorch_lightning.callbacks import ModelCheckpoint
+from resumed import Counting, Interrupted, Net
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext
-from nni_darts_ext import EvaluatorError, SearchSpaceError, TrainingError, hosts
+from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
+from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
 
@@ -49,14 +54,15 @@ class Module(LightningModule):
         return self.make_optimizer(self.parameters())
 
 
-def search(model, strategy, data, optimizer=None, epochs=1, module=None):
+def search(model, strategy, data, optimizer=None, epochs=1, module=None, **options):
     training, validation = zip(*data)
     module = module or Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)))
-    trainer = Trainer(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-                      logger=False, accelerator='cpu', num_sanity_val_steps=0)
     loaders = [DataLoader(list(part), batch_size=None) for part in (training, validation)]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of all that has changed around NNI since
+        trainer = Trainer(**{**dict(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False, logger=False,
+                                    enable_checkpointing='callbacks' in options, accelerator='cpu', num_sanity_val_steps=0),
+                             **options})
         experiment = RetiariiExperiment(model, Lightning(module, trainer, *loaders), [], strategy)
         config = RetiariiExeConfig('local')
         config.execution_engine = 'oneshot'
@@ -245,6 +251,78 @@ def test_channels_last_reaches_batches_and_weights():
     assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
     four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
     assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
+class Failing(Module):
+    """Cuts a candidate, and fails in the middle of an epoch."""
+
+    def __init__(self, darts, fails):
+        def optimizer(weights):
+            made = torch.optim.SGD(weights, 0.1, momentum=0.9)
+            if not hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers'):
+                return made  # the first version cannot read Lightning's schedulers
+            return [made], [torch.optim.lr_scheduler.ExponentialLR(made, 0.5)]
+        super().__init__(optimizer)
+        self.darts, self.fails = darts, fails
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1 and self.trainer.current_epoch == 1:
+            self.darts.search.cut('b', 'skip')
+        if batch_idx == 1 and self.trainer.current_epoch == self.fails:
+            raise Interrupted
+        return super().training_step(batch, batch_idx)
+
+
+def resumable(folder, mocker, fails=None, last=None, model=Net, **options):
+    mocker.patch.object(Options, 'followers', lambda options: [Counting(last)])
+    mocker.patch.object(numpy, 'Inf', numpy.inf, create=True)  # which NumPy 2 has no more and the oldest Lightning reads
+    torch.manual_seed(0)
+    darts = lightning.DARTS(arc_learning_rate=0.1)
+    data = [[(x.float(), y) for x, y in pair] for pair in batches(3)]
+    keep = ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1, every_n_epochs=1)
+    search(model(), darts, data, epochs=4, module=Failing(darts, fails), callbacks=[keep], **options)
+    module = darts.model
+    return ({key: logits.tolist() for key, logits in darts.choices.items()}, darts.choices.cuts('b'), darts.choose_from,
+            [parameter.tolist() for parameter in module.parameters()], module.followers()[0].losses, module.stopped,
+            [optimizer.param_groups[0]['lr'] for optimizer in module.trainer.optimizers], torch.rand(1).item())
+
+
+@pytest.mark.parametrize('last', [None, 3])
+def test_a_search_goes_on_from_lightnings_checkpoint_as_if_it_had_not_ended(last, tmp_path, mocker):
+    expected = resumable(tmp_path / 'through', mocker, last=last)
+    with pytest.raises(Interrupted):
+        resumable(tmp_path / 'ended', mocker, fails=2, last=last)
+    file = tmp_path / 'ended' / 'epoch=1.ckpt'
+    assert resumable(tmp_path / 'again', mocker, last=last, resume_from_checkpoint=str(file)) == expected
+    assert expected[1] == (1,) and expected[2] == {'pick': ('b', 'a')}
+    assert (len(expected[4]), expected[5]) == ((4, None) if last is None else (3, '3 are enough'))
+    if last is not None:  # what ended stays ended
+        ended = resumable(tmp_path / 'more', mocker, resume_from_checkpoint=str(tmp_path / 'through' / 'epoch=2.ckpt'))
+        assert ended[:6] == expected[:6]
+
+
+def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
+    resumable(tmp_path, mocker)
+    file = tmp_path / 'epoch=3.ckpt'
+    with pytest.raises(CheckpointError, match=r"of another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
+        resumable(tmp_path, mocker, model=lambda: Net(candidates=3), resume_from_checkpoint=str(file))
+    content = torch.load(str(file))
+    del content['nni_darts_ext']
+    torch.save(content, str(file))
+    with pytest.raises(CheckpointError, match='another strategy or a plain training'):
+        resumable(tmp_path, mocker, resume_from_checkpoint=str(file))
+
+
+def test_arguments_that_nni_would_not_hand_on_are_refused():
+    if 'fit_kwargs' not in inspect.signature(Lightning.__init__).parameters:
+        pytest.skip('the evaluators of this NNI have none')
+    training, validation = (DataLoader(list(part), batch_size=None) for part in zip(*batches(1)))
+    evaluator = Lightning(Module(None), Trainer(max_epochs=1), training, validation, fit_kwargs={'ckpt_path': 'file'})
+    experiment = RetiariiExperiment(small(), evaluator, [], strategy())
+    config = RetiariiExeConfig('local')
+    config.execution_engine = 'oneshot'
+    with pytest.raises(EvaluatorError, match=r"fit_kwargs.*'ckpt_path': 'file'.*resume_from_checkpoint"):
+        experiment.run(config)
 
 
 def test_nnis_own_darts_space_is_searched_exported_and_trained():

@@ -25,12 +25,16 @@ from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 from nni.nas.oneshot.pytorch.strategy import is_supernet
 from nni.nas.profiler.pytorch.flops import NumParamsProfiler
 from nni.nas.space import model_context
+from pytorch_lightning.callbacks import ModelCheckpoint
+from resumed import Counting, Interrupted
+from resumed import Net as Resumed
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import (
     DARTS,
+    CheckpointError,
     DartsMutator,
     EvaluatorError,
     LogitsError,
@@ -38,6 +42,7 @@ from nni_darts_ext import (
     TrainingError,
     apply_fixed_architecture,
 )
+from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts.nas.penalty import penalize
 
 
@@ -369,6 +374,65 @@ def test_bfloat16_is_a_switch_of_lightnings():
     nas_experiment.search(Everything(), strategy, Watching(), images(2, 6, 1, 2), precision='bf16')
     assert seen == {torch.bfloat16}
     assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in strategy.choices.values())
+
+
+class Failing(nas_experiment.Module):
+    """Cuts a candidate, and fails in the middle of an epoch."""
+
+    def __init__(self, fails=None):
+        def with_scheduler(weights):
+            optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9)
+            return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+        super().__init__(with_scheduler)
+        self.fails = fails
+
+    def training_step(self, batch, batch_idx):
+        if batch_idx == 1 and self.trainer.current_epoch == 1:
+            self.model._darts.cut('b', 'skip')
+        if batch_idx == 1 and self.trainer.current_epoch == self.fails:
+            raise Interrupted
+        return super().training_step(batch, batch_idx)
+
+
+def resumable(folder, mocker, fails=None, last=None, model=Resumed, **options):
+    mocker.patch.object(Options, 'followers', lambda options: [Counting(last)])
+    torch.manual_seed(0)
+    strategy = DARTS(arc_learning_rate=0.1)
+    data = [[(x.float(), y) for x, y in pair] for pair in batches(3)]
+    keep = ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1, every_n_epochs=1)
+    torch.manual_seed(1)
+    nas_experiment.search(model(), strategy, Failing(fails), data, max_epochs=4, callbacks=[keep], enable_checkpointing=True,
+                          **options)
+    module = strategy.oneshot_module
+    return ({key: logits.tolist() for key, logits in strategy.choices.items()}, strategy.choices.cuts('b'), strategy.choose_from,
+            [parameter.tolist() for parameter in strategy.supernet.parameters()], module.followers()[0].losses, module.stopped,
+            [optimizer.param_groups[0]['lr'] for optimizer in module.trainer.optimizers], torch.rand(1).item())
+
+
+@pytest.mark.parametrize('last', [None, 3])
+def test_a_search_goes_on_from_lightnings_checkpoint_as_if_it_had_not_ended(last, tmp_path, mocker):
+    expected = resumable(tmp_path / 'through', mocker, last=last)
+    with pytest.raises(Interrupted):
+        resumable(tmp_path / 'ended', mocker, fails=2, last=last)
+    file = tmp_path / 'ended' / 'epoch=1.ckpt'
+    assert resumable(tmp_path / 'again', mocker, last=last, fit_kwargs={'ckpt_path': str(file)}) == expected
+    assert expected[1] == (1,) and expected[2] == {'pick': ('b', 'a')}
+    assert (len(expected[4]), expected[5]) == ((4, None) if last is None else (3, '3 are enough'))
+    if last is not None:  # what ended stays ended
+        ended = resumable(tmp_path / 'more', mocker, fit_kwargs={'ckpt_path': str(tmp_path / 'through' / 'epoch=2.ckpt')})
+        assert ended[:6] == expected[:6]
+
+
+def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
+    resumable(tmp_path, mocker)
+    file = tmp_path / 'epoch=3.ckpt'
+    with pytest.raises(CheckpointError, match=r"of another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
+        resumable(tmp_path, mocker, model=lambda: Resumed(candidates=3), fit_kwargs={'ckpt_path': str(file)})
+    content = torch.load(str(file))
+    del content['nni_darts_ext']
+    torch.save(content, str(file))
+    with pytest.raises(CheckpointError, match='another strategy or a plain training'):
+        resumable(tmp_path, mocker, fit_kwargs={'ckpt_path': str(file)})
 
 
 def test_an_order_that_there_is_not_is_refused_at_construction():

@@ -6,11 +6,19 @@ from typing import Any, Dict, List
 
 from nni.mutable import Categorical
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ...core.oneshot import ZERO_OP, BilevelSteps
 from .penalty import penalize
 from .supernet import Supernet
+
+
+class EndOfEpoch(Callback):
+    """Lightning calls callbacks before the module, and writes checkpoints between the two."""
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.end_epoch()
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
@@ -35,6 +43,9 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         if batch_idx % self.log_prob_every_n_step == 0:
             self.log_probs(self.export_probs())
         return outputs
+
+    def configure_callbacks(self) -> List[Callback]:
+        return [EndOfEpoch()]
 
     def _inner(self) -> Any:
         return self.training_module

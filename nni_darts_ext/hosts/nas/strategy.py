@@ -20,6 +20,7 @@ from .supernet import MixedCell, Supernet
 class DARTS(StrategyInterface, NniDARTS):
     __doc__ = DOCUMENTATION.format(
         host="DARTS as a strategy of ``NasExperiment``: NNI's own, with zero op and edge strengths.",
+        resume="``Lightning(..., fit_kwargs={'ckpt_path': file})``",
         zero_op_wins="""The sample that NNI freezes has no word for an edge without a candidate, so here the option only weakens
         such edges.""",
         kwargs="""``arc_learning_rate`` (default 3e-4, Adam with betas (0.5, 0.999) and weight decay 1e-3), ``gradient_clip_val``
