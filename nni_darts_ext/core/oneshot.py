@@ -97,6 +97,13 @@ class OneShotSearch(Search, nn.Module):
             else:
                 relax(module, choice, relaxation)
 
+    def get_extra_state(self) -> Dict[str, Any]:
+        """What the first forward pass has found out, for a process that makes none; plain strings, whatever labels are."""
+        return {'sources': {str(key): [str(source) for source in sources] for key, sources in self.sources_found().items()}}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        self.name_sources(state['sources'])
+
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""
         return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), of_edge.unbind()))

@@ -39,7 +39,7 @@ class Resumable:
     def _open(self, folder: Optional[files.Path], settings: Mapping[str, Any]) -> None:
         """To be called once everything else is there. ``settings`` are those that must be the same for a search to go on."""
         self._epochs = 0
-        self._settings = {**settings, **self._described()}
+        self._settings, *_ = processes.gathered({**settings, **self._described()})  # that of the process that writes
         self._checkpoints = None if folder is None else Checkpoints(folder)
         if self._checkpoints is not None:
             check(self.checkpoint())
@@ -51,6 +51,7 @@ class Resumable:
             state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
             if processes.is_first():
                 self._checkpoints.save(epochs, state)
+            processes.barrier()
 
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
@@ -64,13 +65,13 @@ class Resumable:
     def _resume(self) -> int:
         """Go on from the last checkpoint. Returns how many epochs are done."""
         file = None if self._checkpoints is None else self._checkpoints.resume(self._restore)
-        if self._checkpoints is not None:
-            found = processes.gathered(None if file is None else file.name)
-            if len(set(found)) > 1:
-                raise CheckpointError(f'The processes go on from different checkpoints in {str(self._checkpoints.folder)!r}: '
-                                      f'{", ".join(map(str, found))}. Give all of them a checkpoint_dir that all of them see.')
-        if file is None:
-            return 0
+        epochs = 0 if file is None else self._epochs
+        done = processes.gathered(epochs)
+        if len(set(done)) > 1:
+            raise CheckpointError(f'The processes found checkpoints after different numbers of epochs: {done}. Give them a '
+                                  'checkpoint_dir that all of them see, on whichever machine they run.')
+        if file is None or not processes.is_first():
+            return epochs
         _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
                     'Going on from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
                     '' if self.stopped is None else f', and the search ended there ({self.stopped})')
@@ -122,6 +123,7 @@ class Resumable:
         """What must be the same as well, and what it is called."""
         seed = torch.initial_seed()
         found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # one that nobody gave has 64 bits
+                                 'the number of processes': processes.size(),
                                  'the optimizer': type(self.optimizer).__name__,
                                  'what follows the search': [type(follower).__name__ for follower in self.followers],
                                  'what has a state': sorted(self._parts())}

@@ -177,7 +177,7 @@ class SearchTrainer(Resumable):
 
     def train(self, validate: bool = True) -> None:
         """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
-        for module in (self.model, self.mutator, self.loss):
+        for module in () if self.history else (self.model, self.mutator, self.loss):
             if isinstance(module, nn.Module):
                 processes.share(module)
         for follower in self.followers:
@@ -216,6 +216,7 @@ class SearchTrainer(Resumable):
             means.add(self._weight_step(training))
             if self.log_frequency and step % self.log_frequency == 0 and processes.is_first():
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
+        processes.share(self.model)  # for the sake of running statistics: one network is validated
         return self._record(epoch, 'train', means)
 
     def validate_one_epoch(self, epoch: int) -> Metrics:

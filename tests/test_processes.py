@@ -1,0 +1,184 @@
+"""DartsTrainer in several processes, real ones that talk through gloo."""
+
+import logging
+import os
+
+import pytest
+import torch
+import two_processes
+from spaces import Cells, batches, write_weights
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data.distributed import DistributedSampler
+
+from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
+from nni_darts_ext.core import processes
+from nni_darts_ext.core.following import Follower
+
+ORDERS = [False, 'exact', 'finite_difference']
+SEED = 5
+
+
+def accuracy(output, labels):
+    return {'acc': (output.argmax(dim=1) == labels).double().mean()}
+
+
+def dataset(n=24, phase=0):
+    x, y = batches(phase + 1, batch=n)[phase][0]
+    return TensorDataset(x, y)
+
+
+def trainer(data, **options):
+    model = write_weights(Cells(two_processes.NODES, cells=2, named=True))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=3e-4)
+    return DartsTrainer(model, nn.functional.cross_entropy, accuracy, optimizer, 2, data, mutator=DartsMutator(model).double(),
+                        **{**dict(batch_size=3, workers=0, device='cpu', arc_learning_rate=0.02, grad_clip=1.0), **options})
+
+
+class Cutting(Follower):
+    """Cuts the weakest candidate of an edge after an epoch."""
+
+    def begin(self, search, epochs):
+        self.search = search
+
+    def after_epoch(self, epoch, metrics):
+        probabilities = self.search.probabilities()['node1_edge0']
+        if epoch == 0:
+            self.search.cut('node1_edge0', int(probabilities[:-1].argmin()))
+
+
+def searched(search):
+    """A search to its end, with its logits at each step."""
+    search.followers.append(Cutting())
+    for logits in search.mutator.parameters():
+        logits.data = 0.1 * torch.arange(len(logits)).double()
+    first = processes.is_first()
+    if not first:  # what a rank begins with is rank 0's
+        for parameter in (*search.model.parameters(), *search.mutator.parameters()):
+            parameter.data += 1
+    else:
+        search.mutator.cut('node0_edge0', 'op2')
+    steps = []
+    loss = search.loss
+    search.loss = lambda output, labels: steps.append(two_processes.flat(search.mutator.parameters())) or loss(output, labels)
+    search.train()
+    return {'steps': steps, 'weights': two_processes.flat(search.model.parameters()), 'architecture': search.export(),
+            'history': search.history}
+
+
+def one_of_two(unrolled):
+    torch.manual_seed(SEED)
+    search = trainer(dataset(), dataset_valid=dataset(12, 1), unrolled=unrolled)
+    found = searched(search)
+    search.export('architecture-{}.json'.format(processes.rank()))
+    processes.barrier()
+    return {**found, 'files': sorted(name for name in os.listdir() if name.endswith('.json'))}
+
+
+def in_one(unrolled):
+    """Twice the batch, and the data in the order in which they are dealt out."""
+    parts = [Subset(dataset(), range(12)), Subset(dataset(), range(12, 24))]
+    loaders = [DataLoader(part, 6, sampler=DistributedSampler(part, 1, 0, seed=SEED)) for part in parts]
+    return searched(trainer(tuple(loaders), dataset_valid=dataset(12, 1), batch_size=6, unrolled=unrolled))
+
+
+@pytest.mark.parametrize('unrolled', ORDERS)
+def test_two_ranks_search_as_one_process_with_twice_the_batch(unrolled):
+    ranks = two_processes.results(one_of_two, unrolled)
+    assert ranks[0] == ranks[1]  # bit for bit
+    one, two = in_one(unrolled), ranks[0]
+    assert two['files'] == ['architecture-0.json']
+    assert two['architecture'] == one['architecture']
+    assert len(two['steps']) == len(one['steps'])
+    for what in ('steps', 'weights'):
+        torch.testing.assert_close(torch.tensor(two[what]), torch.tensor(one[what]), rtol=0, atol=1e-10)
+    assert [set(epoch) for epoch in two['history']] == [{'epoch', 'train', 'valid'}] * 2
+    for ours, theirs in zip(two['history'], one['history']):
+        assert ours['train'] == pytest.approx(theirs['train'], abs=1e-10)
+        assert ours['valid'] == pytest.approx(theirs['valid'], abs=1e-10)
+
+
+class Batches:
+    """Some batches, and nobody knows how many."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+
+def loaders_of_different_lengths():
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logging.getLogger('nni_darts_ext').addHandler(handler)
+    logging.getLogger('nni_darts_ext').setLevel(logging.INFO)
+    rank = processes.rank()
+    data = batches(4 - rank)
+    lengths = []
+    for form in (list, Batches):
+        for weights, logits in (zip(*data), zip(*data[:1 + rank])):
+            search = trainer((form(weights), form(logits)), dataset_valid=dataset(7))
+            search.train()
+            lengths.append(search.ctrl_optim.state[next(search.mutator.parameters())]['step'])
+    search = trainer((dataset(7), dataset(9)), dataset_valid=dataset(1))
+    search.train()
+    return {'steps': [int(steps) for steps in lengths], 'log': records,
+            'dealt': [len(search.train_loader), len(search.valid_loader)],
+            'valid': search.history[-1]['valid']['loss'], 'validated': [len(y) for _, y in search.test_loader]}
+
+
+def test_ranks_step_together_whatever_data_each_has():
+    first, second = two_processes.results(loaders_of_different_lengths)
+    assert first['steps'] == second['steps'] == [6, 2, 6, 2]  # in two epochs of the shortest
+    assert sum('an epoch ends with the shortest' in line for line in first['log']) == 4
+    assert any('Epoch 2/2 valid' in line for line in first['log'])
+    assert not any('Epoch' in line for line in second['log'])  # what all ranks know one says
+    assert first['dealt'] == second['dealt'] == [2, 2]  # batches of 3, of 4 and 5 samples
+    assert first['validated'] == [1] and second['validated'] == []
+    assert first['valid'] == second['valid']
+
+
+def gradients():
+    first = processes.is_first()
+    parameters = [torch.zeros(2), torch.zeros(1, 2, dtype=torch.float64), torch.zeros(2), torch.zeros(())]
+    own = [torch.full((2,), 1.0 if first else 4.0), torch.ones(1, 2, dtype=torch.float64) if first else None, None,
+           None if first else torch.ones(())]
+    return [None if gradient is None else gradient.tolist() for gradient in processes.average(own, parameters)]
+
+
+def test_the_mean_of_gradients_takes_none_for_zero_where_another_rank_has_some():
+    assert two_processes.results(gradients) == [[[2.5, 2.5], [[0.5, 0.5]], None, 0.5]] * 2
+
+
+def one_fails():
+    search = trainer(dataset())
+    if not processes.is_first():
+        search.loss = lambda output, labels: 1 / 0
+    search.train()
+
+
+def test_a_rank_that_fails_does_not_leave_the_others_hanging():
+    first, second = two_processes.run(one_fails)
+    assert 'ZeroDivisionError' in second
+    assert 'Traceback' in first
+
+
+def in_data_parallel():
+    model = write_weights(Cells(two_processes.NODES))
+    DartsMutator(model)
+    wrapped = DistributedDataParallel(model)
+    DartsTrainer(wrapped, nn.functional.cross_entropy, accuracy, torch.optim.SGD(model.parameters(), 0.1), 1, dataset())
+
+
+def test_what_would_not_search_together_is_refused(monkeypatch):
+    for found in two_processes.run(in_data_parallel):
+        assert 'TrainingError: The model is in a DistributedDataParallel' in found
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('RANK', '1')
+    with pytest.raises(TrainingError, match='rank 1 of 2 processes.*init_process_group'):
+        trainer(dataset())
+    monkeypatch.setenv('WORLD_SIZE', '1')
+    trainer(dataset())

@@ -1,0 +1,89 @@
+"""Runs a function on two ranks of a process group.
+
+They are forks of a server that has imported everything once and never run any of it, so that they start at once, and safely
+whatever threads the tests have started.
+"""
+
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+from datetime import timedelta
+from multiprocessing.connection import wait
+from pathlib import Path
+
+TIMEOUT = timedelta(seconds=60)
+"""Of the process group; the ranks together have four times as long."""
+NODES = [((3, 3), 1, 'sum'), ((3, 2, 3), 2, 'sum')]
+"""A space of :mod:`spaces` without BatchNorm, whose statistics each rank has of its own batch."""
+
+_server = multiprocessing.get_context('forkserver')
+_server.set_forkserver_preload(['nni_darts_ext.trainer'])  # and with it every host
+
+
+def run(function, *arguments):
+    """What a function of a module gives on each rank, in plain values; where it raised, the traceback. No process is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        ends, ranks = [], []
+        for rank in range(2):
+            end, other_end = _server.Pipe(duplex=False)
+            ranks.append(_server.Process(target=_rank, args=(rank, folder, dict(os.environ), other_end, function, arguments)))
+            ranks[-1].start()
+            other_end.close()
+            ends.append(end)
+        try:
+            return _collected(ends, time.monotonic() + 4 * TIMEOUT.total_seconds())
+        finally:
+            for process in ranks:
+                process.kill()
+                process.join()
+
+
+def results(function, *arguments):
+    """The same, of a function that must not raise."""
+    found = run(function, *arguments)
+    for of_rank in found:
+        assert not isinstance(of_rank, str), of_rank
+    return found
+
+
+def _collected(ends, deadline):
+    found = {}
+    while len(found) < len(ends) and time.monotonic() < deadline:
+        for end in wait([end for end in ends if end not in found], timeout=1):
+            try:
+                found[end] = end.recv()
+            except EOFError:
+                found[end] = 'The process ended without a word.'
+    return [found.get(end, 'The process was still running when its time was up.') for end in ends]
+
+
+def _rank(rank, folder, environment, end, function, arguments):
+    os.chdir(folder)
+    os.environ.update(environment)
+    # As torchrun says it. Nobody listens at the port, for the ranks meet in a file.
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK='0', WORLD_SIZE='2', LOCAL_WORLD_SIZE='2',
+                      MASTER_ADDR='127.0.0.1', MASTER_PORT='1', TORCHELASTIC_RUN_ID='tests', OMP_NUM_THREADS='1')
+    import torch
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=(Path(folder) / 'meeting').as_uri(), rank=rank, world_size=2,
+                                         timeout=TIMEOUT)
+    try:
+        end.send(function(*arguments))
+    except BaseException:
+        end.send(traceback.format_exc())
+
+
+def share_of(batch):
+    """What this rank has of the batch of both; all of it where there is one process."""
+    import torch
+    if not torch.distributed.is_initialized():
+        return batch
+    x, y = batch
+    return x[torch.distributed.get_rank()::2], y[torch.distributed.get_rank()::2]
+
+
+def flat(tensors):
+    """Their numbers, in one list."""
+    return [number for tensor in tensors for number in tensor.detach().double().flatten().tolist()]
