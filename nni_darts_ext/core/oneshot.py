@@ -215,8 +215,8 @@ class BilevelSteps:
 
     def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint[CHECKPOINT] = {'settings': described(self.search), 'sources': self.search.sources_found(),
-                                  'stopped': self.stopped, 'followers': [follower.state() for follower in self.followers()],
+        checkpoint[CHECKPOINT] = {'settings': described(self.search), 'stopped': self.stopped,
+                                  'followers': [follower.state() for follower in self.followers()],
                                   'random': processes.gathered(random_states())}
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
@@ -231,13 +231,13 @@ class BilevelSteps:
         if its is None:
             raise CheckpointError('The search cannot go on from a checkpoint that another strategy or a plain training wrote. '
                                   'Give one of nni_darts_ext.DARTS.')
-        different = differences({**checkpoint['state_dict'], **its['settings']},
+        tensors = {name: value for name, value in checkpoint['state_dict'].items() if isinstance(value, Tensor)}
+        different = differences({**tensors, **its['settings']},
                                 {**self.state_dict(), **described(self.search)})  # type: ignore[attr-defined]
         if different:
             raise CheckpointError(f'The checkpoint is of another search: {"; ".join(different)}. Give one of this search, or '
                                   'none to start anew.')
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        self.search.name_sources(its['sources'])
         self.stopped, self._states, self._random = its['stopped'], its['followers'], its['random']
 
     def _go_on_at_random(self) -> None:
