@@ -34,10 +34,10 @@ def evaluator(module, training, validation, fit_kwargs=None, **trainer):
     return Lightning(module, Trainer(**{**options, **trainer}), *loaders, fit_kwargs=fit_kwargs)
 
 
-def search(model, strategy, module, data, **trainer):
+def search(model, darts, module, data, **trainer):
     """Run an experiment to its end; ``data`` holds for each step a training and a validation batch."""
     training, validation = zip(*data)
-    experiment = NasExperiment(model, evaluator(module, list(training), list(validation), **trainer), strategy)
+    experiment = NasExperiment(model, evaluator(module, list(training), list(validation), **trainer), darts)
     try:
         experiment.run()
     finally:

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 import two_processes
-from spaces import Cells, batches, write_weights
+from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -139,6 +139,27 @@ def test_ranks_step_together_whatever_data_each_has():
     assert first['dealt'] == second['dealt'] == [2, 2]  # batches of 3, of 4 and 5 samples
     assert first['validated'] == [1] and second['validated'] == []
     assert first['valid'] == second['valid']
+
+
+def killed_and_gone_on():
+    def search(epochs, folder):
+        torch.manual_seed(SEED + processes.rank())
+        model = write_weights(Cells(TWO_NODES, named=True))  # with BatchNorm
+        found = DartsTrainer(model, lambda output, labels: nn.functional.cross_entropy(output + torch.randn_like(output), labels),
+                             accuracy, torch.optim.Adam(model.parameters()), epochs, dataset(), batch_size=3, workers=0,
+                             device='cpu', mutator=DartsMutator(model).double(), checkpoint_dir=folder)
+        found.train()
+        return found
+    search(1, 'checkpoints')
+    again, through = search(3, 'checkpoints'), search(3, None)
+    return [[two_processes.flat([*one.mutator.parameters(), *one.model.state_dict().values()]), one.history]
+            for one in (again, through)]
+
+
+def test_ranks_that_were_killed_go_on_together_from_what_one_has_written():
+    (again, through), others = two_processes.results(killed_and_gone_on)
+    assert again == through  # with the noise of each rank
+    assert others == [again, through]
 
 
 def gradients():

@@ -22,27 +22,31 @@ _server = multiprocessing.get_context('forkserver')
 _server.set_forkserver_preload(['nni_darts_ext.trainer'])  # and with it every host
 
 
-def run(function, *arguments):
-    """What a function of a module gives on each rank, in plain values; where it raised, the traceback. No process is left."""
+def run(function, *arguments, ranks=2):
+    """What a function of a module gives on each rank, in plain values; where it raised, the traceback. No process is left.
+
+    ``ranks=1`` is a process without a group.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        ends, ranks = [], []
-        for rank in range(2):
+        ends, started = [], []
+        for rank in range(ranks):
             end, other_end = _server.Pipe(duplex=False)
-            ranks.append(_server.Process(target=_rank, args=(rank, folder, dict(os.environ), other_end, function, arguments)))
-            ranks[-1].start()
+            environment = {**os.environ, **(_of_torchrun(rank) if ranks > 1 else {}), 'OMP_NUM_THREADS': '1'}
+            started.append(_server.Process(target=_rank, args=(rank, ranks, folder, environment, other_end, function, arguments)))
+            started[-1].start()
             other_end.close()
             ends.append(end)
         try:
             return _collected(ends, time.monotonic() + 4 * TIMEOUT.total_seconds())
         finally:
-            for process in ranks:
+            for process in started:
                 process.kill()
                 process.join()
 
 
-def results(function, *arguments):
+def results(function, *arguments, ranks=2):
     """The same, of a function that must not raise."""
-    found = run(function, *arguments)
+    found = run(function, *arguments, ranks=ranks)
     for of_rank in found:
         assert not isinstance(of_rank, str), of_rank
     return found
@@ -59,16 +63,20 @@ def _collected(ends, deadline):
     return [found.get(end, 'The process was still running when its time was up.') for end in ends]
 
 
-def _rank(rank, folder, environment, end, function, arguments):
+def _of_torchrun(rank):
+    """What it puts into the environment. Nobody listens at the port, for the ranks meet in a file."""
+    return dict(RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK='0', WORLD_SIZE='2', LOCAL_WORLD_SIZE='2',
+                MASTER_ADDR='127.0.0.1', MASTER_PORT='1', TORCHELASTIC_RUN_ID='tests')
+
+
+def _rank(rank, ranks, folder, environment, end, function, arguments):
     os.chdir(folder)
     os.environ.update(environment)
-    # As torchrun says it. Nobody listens at the port, for the ranks meet in a file.
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK='0', WORLD_SIZE='2', LOCAL_WORLD_SIZE='2',
-                      MASTER_ADDR='127.0.0.1', MASTER_PORT='1', TORCHELASTIC_RUN_ID='tests', OMP_NUM_THREADS='1')
     import torch
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=(Path(folder) / 'meeting').as_uri(), rank=rank, world_size=2,
-                                         timeout=TIMEOUT)
+    if ranks > 1:
+        torch.distributed.init_process_group('gloo', init_method=(Path(folder) / 'meeting').as_uri(), rank=rank,
+                                             world_size=ranks, timeout=TIMEOUT)
     try:
         end.send(function(*arguments))
     except BaseException:

@@ -9,8 +9,10 @@ import numpy
 import pytest
 import reads
 import strategy_cuts
+import strategy_ranks
 import ten_steps
 import torch
+import two_processes
 from nni.retiarii import fixed_arch, model_wrapper
 from nni.retiarii.evaluator import FunctionalEvaluator
 from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
@@ -54,7 +56,7 @@ class Module(LightningModule):
         return self.make_optimizer(self.parameters())
 
 
-def search(model, strategy, data, optimizer=None, epochs=1, module=None, **options):
+def search(model, darts, data, optimizer=None, epochs=1, module=None, **options):
     training, validation = zip(*data)
     module = module or Module(optimizer or (lambda weights: torch.optim.SGD(weights, 0.05)))
     loaders = [DataLoader(list(part), batch_size=None) for part in (training, validation)]
@@ -63,7 +65,7 @@ def search(model, strategy, data, optimizer=None, epochs=1, module=None, **optio
         trainer = Trainer(**{**dict(max_epochs=epochs, enable_progress_bar=False, enable_model_summary=False, logger=False,
                                     enable_checkpointing='callbacks' in options, accelerator='cpu', num_sanity_val_steps=0),
                              **options})
-        experiment = RetiariiExperiment(model, Lightning(module, trainer, *loaders), [], strategy)
+        experiment = RetiariiExperiment(model, Lightning(module, trainer, *loaders), [], darts)
         config = RetiariiExeConfig('local')
         config.execution_engine = 'oneshot'
         experiment.run(config)
@@ -356,6 +358,56 @@ def test_cuts_hold_in_an_experiment():
         return strategy.model.trainer
     strategy_cuts.check(strategy(arc_learning_rate=0.1), run, lambda weights: torch.optim.SGD(
         weights, 0.05, momentum=0.9, weight_decay=1e-2))
+
+
+def in_steps(model, strategy, data, optimizer, on_step, on_epoch, trainer):
+    class Watching(Module):
+        def training_step(self, batch, batch_idx):
+            on_step()
+            return super().training_step(batch, batch_idx)
+
+        def on_train_epoch_start(self):
+            on_epoch(self.trainer.current_epoch)
+    _, experiment = search(model, strategy, data, module=Watching(optimizer), **trainer)
+    return experiment.export_top_models()[0]
+
+
+def one_of_ranks(unrolled):
+    class Doubled(lightning.DartsModule):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.search.double()
+    darts = lightning.DARTS(arc_learning_rate=0.02, unrolled=unrolled)
+    darts.oneshot_module = Doubled
+    return strategy_ranks.searched(darts, in_steps, lambda: darts.choices.values())
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_two_ranks_under_lightning_search_as_one_process_with_twice_the_batch(unrolled):
+    strategy_ranks.check(one_of_ranks, unrolled)
+
+
+def one_of_nnis_ranks():
+    nnis = NniDARTS()
+    return strategy_ranks.searched(nnis, in_steps, lambda: [
+        p for module in nnis.model.nas_modules for p in module.parameters(arch=True)])
+
+
+def test_in_nnis_own_the_logits_of_two_ranks_diverge():
+    first, second = two_processes.results(one_of_nnis_ranks)
+    assert first['steps'][0] == second['steps'][0] and first['steps'][-1] != second['steps'][-1]
+    assert first['weights'] == second['weights']
+
+
+def forked():
+    return strategy_ranks.forked_by_lightning(lightning.DARTS(arc_learning_rate=0.1), in_steps)
+
+
+def test_what_processes_of_lightnings_found_is_exported_where_they_were_started():
+    strategies = pytest.importorskip('pytorch_lightning.strategies')
+    if 'ddp_fork' not in strategies.StrategyRegistry:
+        pytest.skip('this Lightning has no ddp_fork')
+    strategy_ranks.check_forked(forked)
 
 
 def test_edges_shrink_on_the_way():

@@ -13,6 +13,7 @@ import nni
 import pytest
 import reads
 import strategy_cuts
+import strategy_ranks
 import torch
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
@@ -518,6 +519,36 @@ def test_cuts_hold_in_an_experiment(options):
         return strategy.oneshot_module.trainer
     strategy_cuts.check(Recording(arc_learning_rate=0.1, **options), run, lambda weights: torch.optim.SGD(
         weights, 0.05, momentum=0.9, weight_decay=1e-2))
+
+
+def in_steps(model, strategy, data, optimizer, on_step, on_epoch, trainer):
+    class Watching(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            on_step()
+            return super().training_step(batch, batch_idx)
+
+        def on_train_epoch_start(self):
+            on_epoch(self.trainer.current_epoch)
+    experiment = nas_experiment.search(model, strategy, Watching(optimizer), data, **trainer)
+    return experiment.export_top_models(formatter='dict')[0]
+
+
+def one_of_ranks(unrolled):
+    strategy = Recording(arc_learning_rate=0.02, gradient_clip_val=1.0, unrolled=unrolled)
+    return strategy_ranks.searched(strategy, in_steps, lambda: strategy.choices.values())
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_two_ranks_under_lightning_search_as_one_process_with_twice_the_batch(unrolled):
+    strategy_ranks.check(one_of_ranks, unrolled)
+
+
+def forked():
+    return strategy_ranks.forked_by_lightning(DARTS(arc_learning_rate=0.1), in_steps)
+
+
+def test_what_processes_of_lightnings_found_is_exported_where_they_were_started():
+    strategy_ranks.check_forked(forked)
 
 
 def test_edges_shrink_on_the_way():
