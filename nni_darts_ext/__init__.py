@@ -14,6 +14,7 @@ from .errors import (
     EvaluatorError,
     HostNotSupported,
     LogitsError,
+    RunError,
     SearchSpaceError,
     TrainingError,
 )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 # What the hosts offer is left out, for a star import must not fail where a host has less.
 __all__ = ['ArchitectureError', 'CheckpointError', 'DartsExtError', 'EvaluatorError', 'HostNotSupported', 'LogitsError',
-           'SearchSpaceError', 'TrainingError']
+           'RunError', 'SearchSpaceError', 'TrainingError']
 __version__ = '0.1.0'
 
 _FROM_HOSTS = {

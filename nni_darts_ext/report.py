@@ -48,6 +48,8 @@ class Trial:
         What the experiment's search space varies, for a search.
     output : Path
         NNI's folder for the trial's files; the working directory outside an experiment.
+    run_dir : Path or None
+        A folder in it for ``DartsTrainer(run_dir=...)``; None outside an experiment, where a second trial would meet the first.
     """
 
     def __init__(self, task: Task, skip_connections: Optional[Iterable[str]] = None) -> None:
@@ -56,6 +58,7 @@ class Trial:
         self._collapse: Any = None
         self.phase, self.seed, self.architecture, self.hyperparameters = task
         self.output = Path(os.environ.get('NNI_OUTPUT_DIR') or '.')
+        self.run_dir = self.output / 'run' if os.environ.get('NNI_OUTPUT_DIR') else None
 
     def epoch(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
         """Report an epoch: the accuracy and, of a search, the indicators of collapse that ``DartsAssessor`` reads.

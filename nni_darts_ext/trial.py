@@ -92,7 +92,7 @@ def search(trial: report.Trial, args: argparse.Namespace) -> None:
     trainer = DartsTrainer(
         model, args.loss, lambda output, labels: {'metric': float(args.metric(output, labels))}, optimizer, args.search_epochs,
         training, validation, batch_size=args.batch_size, workers=args.workers, device=args.device, callbacks=[_Reporter(trial)],
-        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip)
+        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip, run_dir=trial.run_dir)
     trainer.train()
     trial.result(trainer.history[-1]['valid']['metric'], trainer.mutator)
 

@@ -26,6 +26,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.means`             its metrics
 :mod:`.following`         what follows a search epoch by epoch, in whichever loop
 :mod:`.aside`             passes that leave no trace
+:mod:`.progress`          a bar in the terminal
 :mod:`.resuming`          what a search goes on from
 :mod:`.checkpoint`        the file that holds it
 :mod:`.files`             JSON that is data alone; files that are there as a whole or not at all

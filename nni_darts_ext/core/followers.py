@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import List, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
+from . import files, processes
 from .following import Follower
 from .shrinking import Shrinking
 
 
-def asked_for(shrink: Optional[Mapping[int, int]]) -> List[Follower]:
-    """New ones for each search. Raises what they raise for arguments that they cannot use."""
-    return [] if shrink is None else [Shrinking(shrink)]
+def asked_for(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> List[Follower]:
+    """New ones for each search. Raises what they raise for arguments that they cannot use.
+
+    Parameters
+    ----------
+    settings
+        Of the search, for the record in ``run_dir``, which one process writes.
+    """
+    followers: List[Follower] = [] if shrink is None else [Shrinking(shrink)]
+    if run_dir is not None and processes.is_first():
+        from ..run.following import Recording  # for it in turn is about searches
+        followers.append(Recording(run_dir, settings))
+    return followers

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Mapping, Optional
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, Mapping, Optional
 
 from .search import Search
 
@@ -20,12 +21,28 @@ class Follower:
         """Returns why the search shall end here, None for it to go on."""
         return None
 
+    def end(self, error: Optional[BaseException] = None) -> None:
+        """The search has ended, by itself or by an error."""
+
     def state(self) -> Dict[str, Any]:
         """What a checkpoint must hold: plain values and tensors."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` gave; called after :meth:`begin`."""
+
+
+@contextmanager
+def followed(followers: Iterable[Follower]) -> Iterator[None]:
+    """Tell all followers how what runs in it has ended."""
+    try:
+        yield
+    except BaseException as error:
+        for follower in followers:
+            follower.end(error)
+        raise
+    for follower in followers:
+        follower.end()
 
 
 def after_epoch(followers: Iterable[Follower], epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError, SearchSpaceError, TrainingError
-from . import compilation, layout, processes, recomputation
+from . import compilation, files, layout, processes, recomputation
 from .bilevel import choose, frozen, give
 from .compilation import Compile, CompiledMixture
 from .followers import asked_for
@@ -40,6 +40,7 @@ class Options:
     recompute: bool = False
     compile: Compile = False
     shrink: Optional[Mapping[int, int]] = None
+    run_dir: Optional[files.Path] = None
     cuts: List[Tuple[str, str, Name]] = field(default_factory=list, init=False)
     """The calls of ``cut`` and ``restore``, by name, before there was a model."""
 
@@ -51,7 +52,8 @@ class Options:
 
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
-        return asked_for(self.shrink)
+        settings = {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != 'run_dir'}
+        return asked_for(self.shrink, self.run_dir, settings)
 
     @classmethod
     def taken_from(cls, arguments: Dict[str, Any]) -> Options:
@@ -69,6 +71,8 @@ class OneShotSearch(Search, nn.Module):
         self.choices = Logits()
         self.space = SearchSpace([], may_lack_edges=True)
         self.is_taken = False
+        self.is_begun = False
+        self.followers: List[Follower] = []
 
     def take(self, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
         """Check what was taken up, draw its logits and relax it.
@@ -178,9 +182,9 @@ class BilevelSteps:
 
     def followers(self) -> List[Follower]:
         """Those of this search, made when it begins."""
-        if '_followers' not in vars(self):
-            vars(self)['_followers'] = self.options.followers()
-        return vars(self)['_followers']
+        if not self.search.is_begun:
+            self.search.followers, self.search.is_begun = self.options.followers(), True
+        return self.search.followers
 
     def on_fit_start(self) -> Any:
         result = super().on_fit_start()  # type: ignore[misc]
@@ -198,6 +202,11 @@ class BilevelSteps:
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
         return super().on_train_start()  # type: ignore[misc]
 
+    def on_train_end(self) -> Any:
+        for follower in self.followers():
+            follower.end()
+        return super().on_train_end()  # type: ignore[misc]
+
     def on_train_epoch_start(self) -> Any:
         for follower in self.followers():
             follower.before_epoch(self.trainer.current_epoch)
@@ -206,7 +215,8 @@ class BilevelSteps:
     def end_epoch(self) -> None:
         """To be called at the end of each epoch, before a checkpoint is written."""
         metrics = Means()
-        for of_rank in processes.gathered({name: float(value) for name, value in self.trainer.callback_metrics.items()}):
+        logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if not name.startswith('prob/')}
+        for of_rank in processes.gathered(logged):
             metrics.add(of_rank)
         self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics.values()})
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Any, Dict, Tuple
 
 from .logits import Logits
 from .oneshot import OneShotSearch, Options
@@ -48,6 +48,11 @@ DOCUMENTATION = """{host}
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{{10: 5, 20: 3}}`` the weakest go after ten
         epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. NNI's own choices (Cell,
         Repeat, value choices) keep theirs. Default: all stay.
+    run_dir
+        A folder for the run: settings, metrics and weights of each epoch, the architecture, which ``nni-darts-ext show``,
+        ``plot`` and ``report`` read, also while the search runs; TensorBoard's scalars where that is installed. See
+        :mod:`nni_darts_ext.run`. One that holds a run is gone on with when the search goes on, and refused when it starts anew.
+        Default: none.
     **kwargs
         Those of NNI's ``DARTS``: {kwargs}.
 
@@ -72,6 +77,15 @@ class StrategyInterface:
     """Put before the host's strategy."""
 
     _options: Options
+
+    def run(self, *args: Any) -> Any:
+        """Called by the experiment. What follows the search hears of an error that ends it."""
+        try:
+            return super().run(*args)  # type: ignore[misc]
+        except BaseException as error:
+            for follower in self.search.followers:
+                follower.end(error)
+            raise
 
     @property
     def search(self) -> OneShotSearch:

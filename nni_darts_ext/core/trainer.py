@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
@@ -18,9 +19,10 @@ from .bilevel import choose, first_order, frozen, give
 from .compilation import Compile
 from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import asked_for
-from .following import Follower, after_epoch
+from .following import Follower, after_epoch, followed
 from .means import Means, Metrics
 from .mutator import MutatorInterface
+from .progress import bar
 from .resuming import Resumable
 
 _logger = logging.getLogger(__name__)
@@ -90,6 +92,14 @@ class SearchTrainer(Resumable):
         one epoch is done twice. That takes the same model, data, settings and seed; ``num_epochs`` may grow. What has
         ``state_dict`` and ``load_state_dict`` among ``callbacks``, or among their attributes (a scheduler), goes on, too. Data
         sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
+    run_dir
+        A folder for the run: settings, metrics and weights of each epoch, the architecture, and checkpoints
+        (``checkpoint_dir``, unless another is given), which ``nni-darts-ext show``,
+        ``plot`` and ``report`` read, also while the search runs; TensorBoard's scalars where that is installed. See
+        :mod:`nni_darts_ext.run`. One that holds a run is gone on with when the search goes on, and refused when it starts anew.
+        Default: none.
+    progress
+        Whether a bar in the terminal shows how far an epoch is. Default None: where standard error is one.
     shrink
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{10: 5, 20: 3}`` the weakest go after ten
         epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. Default: all stay.
@@ -120,7 +130,8 @@ class SearchTrainer(Resumable):
                  unrolled: Union[bool, str] = False, *, dataset: Optional[Data] = None, grad_clip: Optional[float] = 5.0,
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
                  recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None,
-                 shrink: Optional[Mapping[int, int]] = None) -> None:
+                 shrink: Optional[Mapping[int, int]] = None, run_dir: Optional[files.Path] = None,
+                 progress: Optional[bool] = None) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
@@ -160,10 +171,15 @@ class SearchTrainer(Resumable):
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
-        self.followers: List[Follower] = asked_for(shrink)
+        settings = {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
+                    'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last}
+        self.followers: List[Follower] = asked_for(shrink, run_dir, {
+            **settings, 'optimizer': type(optimizer).__name__, 'learning_rate': optimizer.param_groups[0]['lr']})
         self.stopped: Optional[str] = None
-        self._open(checkpoint_dir, {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
-                                    'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last})
+        self.progress = progress
+        if checkpoint_dir is None and run_dir is not None:
+            checkpoint_dir = Path(run_dir) / 'checkpoints'
+        self._open(checkpoint_dir, settings)
 
     def make_mutator(self, model: nn.Module) -> Any:
         """The ``DartsMutator`` of the host that the model is built for."""
@@ -180,6 +196,10 @@ class SearchTrainer(Resumable):
         for module in () if self.history else (self.model, self.mutator, self.loss):
             if isinstance(module, nn.Module):
                 processes.share(module)
+        with followed(self.followers):
+            self._train(validate)
+
+    def _train(self, validate: bool) -> None:
         for follower in self.followers:
             follower.begin(self.mutator, self.num_epochs)
         for epoch in range(self._resume(), self.num_epochs):
@@ -210,7 +230,10 @@ class SearchTrainer(Resumable):
         loaders = self.train_loader, self.valid_loader
         for loader in loaders:
             begin_epoch(loader, epoch)
-        for step, (training, validation) in enumerate(processes.together(zip(*loaders), length(*loaders))):
+        n = length(*loaders)
+        batches = bar(processes.together(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
+                      self.progress if processes.is_first() else False)
+        for step, (training, validation) in enumerate(batches):
             training, validation = self._placed(training), self._placed(validation)
             self._architecture_step(validation, training)
             means.add(self._weight_step(training))

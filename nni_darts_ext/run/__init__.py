@@ -7,6 +7,7 @@
 ``state.json``         ``started``, ``resumed`` (times), ``pid``, ``host``, ``ended``, ``error``
 ``architecture.json``  the architecture after the last epoch, for ``apply_fixed_architecture``
 ``checkpoints/``       what the search needs to be resumed
+``tensorboard/``       TensorBoard's scalars, where that is installed
 ``pictures/``          what ``nni-darts-ext plot`` draws
 =====================  =========================================================================================================
 

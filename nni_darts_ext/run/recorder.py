@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Iterable, Mapping, Optional, Type
 
@@ -45,6 +46,7 @@ class Recorder:
     def __init__(self, folder: PathLike, search: Search, num_epochs: Optional[int] = None,
                  settings: Optional[Mapping[str, Any]] = None, resume: bool = False,
                  skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:
+        self.folder = Path(folder)
         self._search = search
         self._space = space_of(search)
         self._writer = Writer(folder, self._space, settings, num_epochs, versions(), resume)

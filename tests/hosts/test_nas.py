@@ -1,6 +1,7 @@
 """NNI 3.0: the mutator on its choices, and the strategy in real experiments of NNI's."""
 
 import copy
+import json
 import logging
 import math
 import pickle
@@ -45,6 +46,7 @@ from nni_darts_ext import (
 )
 from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts.nas.penalty import penalize
+from nni_darts_ext.run import DONE, Run
 
 
 def search(model=None, steps=3, loss=nn.functional.cross_entropy, optimizer=None, data=None, trainer=(), **options):
@@ -362,6 +364,31 @@ def test_channels_last_reaches_batches_and_weights():
     assert seen == {torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()}
     four = [parameter for parameter in module.parameters() if parameter.dim() == 4]
     assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
+
+
+def test_the_runs_folder_tells_what_the_strategy_did(tmp_path):
+    strategy = DARTS(run_dir=tmp_path / 'run')
+    nas_experiment.search(Cells(TWO_NODES, named=True), strategy, nas_experiment.Module(), batches_of_floats(3), max_epochs=2)
+    run = Run.read(tmp_path / 'run')
+    assert run.state.status == DONE and [epoch.epoch for epoch in run.epochs] == [0, 1]
+    for key in strategy.choices:
+        assert run.epochs[-1].weights[key] == pytest.approx(strategy.choices.probabilities(key).tolist())
+    assert json.loads((tmp_path / 'run' / 'architecture.json').read_text()) == strategy.search.architecture()
+
+
+def test_an_error_that_ends_the_experiment_is_in_the_runs_folder(tmp_path):
+    class Failing(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            if self.losses:
+                raise KeyError('a bad sample')
+            return super().training_step(batch, batch_idx)
+    with pytest.raises(KeyError, match='a bad sample'):
+        nas_experiment.search(Cells(TWO_NODES, named=True), DARTS(run_dir=tmp_path), Failing(), batches_of_floats(3))
+    assert 'a bad sample' in Run.read(tmp_path).state.error
+
+
+def batches_of_floats(n):
+    return [tuple((x.float(), y) for x, y in step) for step in batches(n)]
 
 
 def test_bfloat16_is_a_switch_of_lightnings():

@@ -1,0 +1,78 @@
+"""A search that writes its run's folder as it goes, in whichever loop."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any, Mapping, Optional
+
+from ..core.following import Follower
+from ..core.search import Search
+from . import Epoch, PathLike, Run
+from .recorder import Recorder
+
+TENSORBOARD = 'tensorboard'
+"""The folder in the run's that TensorBoard reads, written where that is installed."""
+
+
+class Recording(Follower):
+    """Records each epoch.
+
+    Parameters
+    ----------
+    folder
+        The run's folder. One that holds a run is gone on with when the search itself goes on, and refused when it starts anew.
+    settings
+        Of the search, for the record.
+    """
+
+    def __init__(self, folder: PathLike, settings: Optional[Mapping[str, Any]] = None) -> None:
+        self._folder, self._settings = folder, settings
+        self._recorder: Optional[Recorder] = None
+        self._board: Any = None
+
+    def begin(self, search: Search, epochs: Optional[int]) -> None:
+        self._search, self._epochs = search, epochs
+
+    def before_epoch(self, epoch: int) -> None:
+        if self._recorder is None:
+            self._recorder = Recorder(self._folder, self._search, self._epochs, self._settings,
+                                      resume=epoch > 0 or self._is_empty())
+            self._board = _board(self._recorder.folder / TENSORBOARD)
+
+    def _is_empty(self) -> bool:
+        """Whether the run there, if there is one, was ended in its first epoch, and there is nothing to lose."""
+        try:
+            return not Run.read(self._folder).epochs
+        except Exception:  # the recorder says what is wrong
+            return False
+
+    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
+        assert self._recorder is not None
+        recorded = self._recorder.epoch(epoch, metrics.get('train', {}), metrics.get('valid'))
+        if self._board is not None:
+            for name, value in _scalars(recorded).items():
+                self._board.add_scalar(name, value, epoch)
+            self._board.flush()
+        return None
+
+    def end(self, error: Optional[BaseException] = None) -> None:
+        if self._recorder is not None:
+            self._recorder.end(error)
+        if self._board is not None:
+            self._board.close()
+
+
+def _scalars(epoch: Epoch) -> Mapping[str, float]:
+    parts = {'train': epoch.train, 'valid': epoch.valid, 'collapse': epoch.indicators}
+    return {f'{part}/{name}': value for part, values in parts.items() for name, value in values.items()}
+
+
+def _board(folder: Any) -> Any:
+    """A writer of TensorBoard's where that is installed."""
+    if importlib.util.find_spec('tensorboard') is None:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except Exception:  # around an old PyTorch it has rotted in several ways
+        return None
+    return SummaryWriter(str(folder))

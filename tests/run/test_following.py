@@ -1,0 +1,67 @@
+"""Searches that write their run's folder as they go."""
+
+import json
+
+import pytest
+import torch
+from spaces import TWO_NODES, Cells, batches
+from torch import nn
+
+from nni_darts_ext import DartsTrainer, RunError
+from nni_darts_ext.run import DONE, FAILED, Run
+
+pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
+
+
+def trainer(epochs, **options):
+    torch.manual_seed(0)
+    model = Cells(TWO_NODES).double()
+    found = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {'acc': 0.5},
+                         torch.optim.SGD(model.parameters(), 0.05), epochs, tuple(zip(*batches(2))), device='cpu', **options)
+    found.mutator.double()
+    return found
+
+
+def test_the_folder_tells_what_the_trainer_did(tmp_path):
+    search = trainer(3, run_dir=tmp_path / 'run', shrink={2: 2})
+    search.train()
+    run = Run.read(tmp_path / 'run')
+    assert [epoch.epoch for epoch in run.epochs] == [0, 1, 2]
+    assert [dict(epoch.train) for epoch in run.epochs] == [epoch['train'] for epoch in search.history]
+    assert [dict(epoch.valid) for epoch in run.epochs] == [epoch['valid'] for epoch in search.history]
+    for key, logits in search.mutator.choices.items():
+        assert run.epochs[-1].weights[key] == pytest.approx(search.mutator.choices.probabilities(key).tolist())
+        assert sum(weight == 0 for weight in run.epochs[-1].weights[key]) == len(logits) - 1 - 2
+    assert json.loads((tmp_path / 'run' / 'architecture.json').read_text()) == search.mutator.export()
+    assert run.state.status == DONE
+
+
+def test_a_search_that_goes_on_goes_on_in_its_folder(tmp_path):
+    trainer(2, run_dir=tmp_path).train()
+    search = trainer(3, run_dir=tmp_path)
+    search.train()
+    assert [epoch.epoch for epoch in Run.read(tmp_path).epochs] == [0, 1, 2] and len(search.history) == 3
+    assert len(Run.read(tmp_path).state.resumed) == 1
+
+
+def test_a_search_that_starts_anew_overwrites_no_other(tmp_path):
+    trainer(1, run_dir=tmp_path).train()
+    with pytest.raises(RunError, match='holds a run already'):
+        trainer(1, run_dir=tmp_path, checkpoint_dir=tmp_path / 'elsewhere').train()
+
+
+def test_an_error_that_ends_the_search_is_written_down(tmp_path):
+    search = trainer(2, run_dir=tmp_path)
+    search.metrics = lambda output, labels: {}['accuracy']
+    with pytest.raises(KeyError):
+        search.train()
+    state = Run.read(tmp_path).state
+    assert state.status == FAILED and 'accuracy' in state.error
+
+
+def test_a_bar_shows_the_epoch_where_it_is_asked_for(capsys):
+    pytest.importorskip('tqdm')
+    trainer(1, progress=True).train()
+    assert 'Epoch 1/1:' in capsys.readouterr().err
+    trainer(1).train()
+    assert 'Epoch' not in capsys.readouterr().err
