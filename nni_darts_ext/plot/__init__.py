@@ -17,6 +17,8 @@ from ..run.files import write_out
 PACKAGES = ('matplotlib', 'networkx')
 FORMATS = ('png', 'svg')
 DPI = 150
+LENGTH = 80
+"""Of the name of a file, at most."""
 
 
 class Picture(NamedTuple):
@@ -110,7 +112,7 @@ def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path
     """
     files: List[Path] = []
     for picture in drawn:
-        stem = re.sub(r'[^\w.-]+', '_', picture.name)
+        stem = re.sub(r'[^\w.-]+', '_', picture.name)[:LENGTH]
         names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
         files.append(next(file for file in names if file not in files))
         write_out(files[-1], picture.content(form))

@@ -11,19 +11,21 @@
 ``pictures/``          what ``nni-darts-ext plot`` draws
 =====================  =========================================================================================================
 
-Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are spelled as Python's json does.
+Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are the strings that
+:data:`nni_darts_ext.run.files.NOT_FINITE` spells.
 A search that is resumed goes on in its folder: a line for an epoch takes back every line before it of that epoch and later ones.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
+from ..core.files import parse
+from ..core.files import read as content_of
 from ..errors import RunError
 from . import files
 
@@ -33,6 +35,13 @@ CHECKPOINTS, PICTURES = 'checkpoints', 'pictures'
 
 RUNNING, DONE, FAILED, DEAD, UNKNOWN = STATUSES = ('running', 'done', 'failed', 'dead', 'unknown')
 """Running; ended by itself; ended by an error; ended without a word, as by a kill; not to be seen from this machine."""
+
+MAX_SIZE, MAX_EPOCHS = 2 ** 24, 2 ** 30
+"""Bytes that are read of a file, and of the one of all epochs, at most."""
+LONGEST = 10 ** 9
+"""No search has more epochs than that, and no epoch more seconds."""
+ROUNDING = 0.05
+"""How far the probabilities of an edge may be from 1 together, in a format of few digits."""
 
 Name = Union[str, int]
 PathLike = Union[str, 'os.PathLike[str]']
@@ -130,7 +139,7 @@ class Run(NamedTuple):
         folder = Path(folder)
         config = _config(folder)  # before all else: whether this is a run at all
         state = _state(folder)
-        text = _text(folder / EPOCHS)
+        written = _content(folder / EPOCHS, MAX_EPOCHS)
         config = _config(folder)  # again: what an epoch has found out of the space is written before its line
         try:
             space = _space(config['space'])
@@ -138,10 +147,10 @@ class Run(NamedTuple):
             read = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _broken(folder / CONFIG, error) from error
-        lines = text.split('\n')[:-1]  # what the last newline does not end is not written yet, or a kill has torn it
+        lines = written.split(b'\n')[:-1]  # what the last newline does not end is not written yet, or a kill has torn it
         for number, line in enumerate(lines, 1):
             try:
-                epoch = _epoch(json.loads(line), space)
+                epoch = _epoch(parse(line), space)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise _broken(folder / EPOCHS, error, f' in line {number}') from error
             while read.epochs and read.epochs[-1].epoch >= epoch.epoch:
@@ -243,44 +252,48 @@ def _state(folder: Path) -> State:
 def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
     epoch = Epoch(*(record[name] for name in Epoch._fields))
     moment(epoch.time)
-    if type(epoch.epoch) is not int or epoch.epoch < 0:
-        raise ValueError(f'epoch is {epoch.epoch!r}, expected a number from 0')
-    for numbers in ({'seconds': epoch.seconds}, epoch.train, epoch.valid, epoch.indicators):
-        for name, value in numbers.items():
-            _check_number(name, value)
+    _check_counts(epoch.epoch)
+    if not 0 <= _number('seconds', epoch.seconds) <= LONGEST:
+        raise ValueError(f'seconds is {epoch.seconds!r}')
     for key, names in space.edges.items():
         if len(epoch.weights[key]) != len(names) + 1:
             raise ValueError(f'{key!r} has {len(epoch.weights[key])} weights, expected {len(names) + 1}')
-        for weight in epoch.weights[key]:
-            _check_number(f'a weight of {key!r}', weight)
+        weights = [_number(f'a weight of {key!r}', weight) for weight in epoch.weights[key]]
+        if not all(0 <= weight <= 1 + ROUNDING for weight in weights) or abs(sum(weights) - 1) > ROUNDING:
+            raise ValueError(f'the weights of {key!r} are no probabilities')
     for key in space.choices:
         for chosen in epoch.architecture[key]:
             if type(chosen) is not int or not 0 <= chosen < space.size(key):
                 raise ValueError(f'{key!r} chooses {chosen!r} of {space.size(key)} candidates')
-    return epoch
+    train, valid, indicators = ({name: _number(name, value) for name, value in numbers.items()}
+                                for numbers in (epoch.train, epoch.valid, epoch.indicators))
+    return epoch._replace(train=train, valid=valid, indicators=indicators)
 
 
 def _check_counts(*counts: Any) -> None:
     for count in counts:
-        if count is not None and (type(count) is not int or count < 0):
-            raise ValueError(f'{count!r} is no number from 0')
+        if count is not None and (type(count) is not int or not 0 <= count <= LONGEST):
+            raise ValueError(f'{count!r} is no number from 0 to {LONGEST}')
 
 
-def _check_number(name: str, value: Any) -> None:
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, str):
+        value = files.NOT_FINITE.get(value, value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError(f'{name} is {value!r}, expected a number')
+    return float(value)
 
 
-def _text(file: Path) -> str:
+def _content(file: Path, limit: int) -> bytes:
     try:
-        return file.read_bytes().decode('utf-8', 'surrogateescape')  # a line may be torn within a character
-    except OSError as error:
+        return content_of(file, limit)
+    except (OSError, ValueError) as error:
         raise _broken(file, error) from error
 
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(_text(file))
+        return parse(_content(file, MAX_SIZE))
     except ValueError as error:
         raise _broken(file, error) from error
 

@@ -1,13 +1,14 @@
-"""Files that are whole at every moment, and the lock of the one who writes."""
+"""How the files of a run are written, and the lock of the one who writes."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import time
 from pathlib import Path
 from typing import IO, Any, Union
 
+from ..core.files import replacing
 from ..errors import RunError
 
 try:
@@ -17,23 +18,29 @@ except ImportError:  # Windows
 
 LOCKS = fcntl is not None
 """Whether this system tells who holds a lock."""
+NOT_FINITE = {'NaN': math.nan, 'Infinity': math.inf, '-Infinity': -math.inf}
+"""How the numbers are spelled that JSON has no word for."""
 PATIENCE = 2.0
 """Seconds that a writer waits for the lock, which readers hold for a moment."""
 
 
-def write_atomically(file: Path, content: Union[str, bytes]) -> None:
-    """Write a file such that whoever reads it finds the old content or the new, whatever happens."""
-    temporary = file.with_name(f'.{file.name}.{os.getpid()}')
-    try:
-        with open(temporary, 'wb') as opened:
-            opened.write(content.encode('utf-8') if isinstance(content, str) else content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        if temporary.exists():
-            temporary.unlink()
-        raise
+def dumps(value: Any, **options: Any) -> bytes:
+    """JSON, with the words of :data:`NOT_FINITE` for the numbers that it has not, and ``str`` of what else it does not know."""
+    return json.dumps(_spelled(value), default=str, allow_nan=False, **options).encode('utf-8')
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return 'NaN' if math.isnan(value) else 'Infinity' if value > 0 else '-Infinity'
+    if isinstance(value, dict):
+        return {key: _spelled(part) for key, part in value.items()}
+    return [_spelled(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def write_json(file: Path, value: Any, **options: Any) -> None:
+    """Write a value as JSON. Whoever reads finds the old file or the new one, whatever happens."""
+    with replacing(file) as opened:
+        opened.write(dumps(value, indent=2, **options) + b'\n')
 
 
 def write_out(file: Path, content: Union[str, bytes]) -> None:
@@ -46,14 +53,10 @@ def write_out(file: Path, content: Union[str, bytes]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, content)
+        with replacing(file) as opened:
+            opened.write(content.encode('utf-8') if isinstance(content, str) else content)
     except OSError as error:
         raise RunError(f'{file} cannot be written: {error}. Give another --output.') from error
-
-
-def write_json(file: Path, value: Any, **options: Any) -> None:
-    """Write a value as JSON, as :func:`write_atomically` does."""
-    write_atomically(file, json.dumps(value, indent=2, default=str, **options) + '\n')
 
 
 def cut_torn_line(lines: IO[bytes]) -> None:

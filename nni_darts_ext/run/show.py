@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print where the run stands."""
-    print(render(Run.read(args.run_dir)))
+    print(''.join(one if one.isprintable() or one == '\n' else '?' for one in render(Run.read(args.run_dir))))
     return 0
 
 

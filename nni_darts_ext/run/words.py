@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Dict, List, Optional, Tuple
 
-from . import DEAD, DONE, FAILED, RUNNING, Run, moment
+from . import DEAD, DONE, FAILED, LONGEST, RUNNING, Run, moment
 from .cells import FIXED, Cell, edges_of
 
 
@@ -33,7 +33,7 @@ def ago(time: str) -> str:
 
 def duration(seconds: float) -> str:
     """Hours, minutes and seconds."""
-    return str(timedelta(seconds=round(max(0.0, seconds))))
+    return str(timedelta(seconds=round(min(max(0.0, seconds), LONGEST))))
 
 
 def changed(run: Run, key: str) -> Optional[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Type
 
 from ..errors import RunError
 from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, PathLike, Run, Space, now
-from .files import cut_torn_line, lock, write_json
+from .files import cut_torn_line, dumps, lock, write_json
 
 
 class Writer:
@@ -88,7 +87,7 @@ class Writer:
 
     def epoch(self, epoch: Epoch, architecture: Optional[Mapping[str, Any]] = None) -> None:
         """Add an epoch, and write the architecture for people and hosts. What a full disk leaves of a line is taken back."""
-        line = json.dumps(epoch._asdict()).encode('utf-8') + b'\n'
+        line = dumps(epoch._asdict()) + b'\n'
         size = self._lines.tell()
         try:
             if self._lines.write(line) != len(line):

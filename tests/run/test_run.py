@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from nni_darts_ext.errors import RunError
 from nni_darts_ext.run import CONFIG, EPOCHS, SCHEMA, STATE, Epoch, Input, Run, Space, files, now
+from nni_darts_ext.run.show import render
 from nni_darts_ext.run.writer import Writer
 
 SPACE = runs.SPACES['of all sorts']
@@ -97,7 +98,8 @@ def test_a_line_that_a_kill_has_torn_is_no_error_and_no_epoch_and_is_taken_away_
     assert len((tmp_path / EPOCHS).read_bytes().splitlines()) == torn.count(b'\n') + 1
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers(-1, 3) | st.text(max_size=3) | st.just(now()),
+JSON = st.recursive(st.none() | st.booleans() | st.integers(-1, 3) | st.floats(allow_nan=False, allow_infinity=False)
+                    | st.text(max_size=3) | st.sampled_from([now(), 'NaN', 10 ** 12, 10 ** 60]),
                     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=2), max_leaves=3)
 
 
@@ -133,11 +135,11 @@ def test_whatever_stands_in_a_file_it_is_read_or_refused(sound, tmp_path, file, 
     except RunError as error:
         assert any(name in str(error) for name in (CONFIG, EPOCHS, STATE, 'schema'))
     else:
-        for key in run.space.choices:
-            assert run.decision(key) and run.since(key) in (0, 1)
+        assert render(run)
 
 
-@pytest.mark.parametrize('content', [b'', b'{', b'[]', b'null', b'\xff\xfe'])
+@pytest.mark.parametrize('content', [b'', b'{', b'[]', b'null', b'\xff\xfe', b'[' * 10 ** 5,
+                                     b'{"a": NaN}', b'{"a": 1, "a": 1}'])
 @pytest.mark.parametrize('file', [CONFIG, STATE, EPOCHS])
 def test_a_broken_file_is_named(tmp_path, file, content):
     runs.write(tmp_path, SPACE, 2)
@@ -208,6 +210,7 @@ def test_how_a_run_ended_can_be_seen(tmp_path):
 
 WRITES = '''
 import sys, time, runs
+from nni_darts_ext.run.show import render
 from nni_darts_ext.run.writer import Writer
 writer = Writer(sys.argv[1], runs.SPACES['of all sorts'], num_epochs=9, resume=True)
 writer.epoch(runs.epoch(runs.SPACES['of all sorts'], 0))
