@@ -125,9 +125,8 @@ def loaders_of_different_lengths():
             lengths.append(search.ctrl_optim.state[next(search.mutator.parameters())]['step'])
     search = trainer((dataset(7), dataset(9)), dataset_valid=dataset(1))
     search.train()
-    return {'steps': [int(steps) for steps in lengths], 'log': records,
-            'dealt': [len(search.train_loader), len(search.valid_loader)],
-            'valid': search.history[-1]['valid']['loss'], 'validated': [len(y) for _, y in search.test_loader]}
+    return {'steps': [int(steps) for steps in lengths], 'log': records, 'valid': search.history[-1]['valid']['loss'],
+            'dealt': [len(search.train_loader), len(search.valid_loader)], 'validated': [len(y) for _, y in search.test_loader]}
 
 
 def test_ranks_step_together_whatever_data_each_has():

@@ -6,6 +6,7 @@ whatever threads the tests have started.
 
 import multiprocessing
 import os
+import pickle
 import tempfile
 import time
 import traceback
@@ -19,7 +20,7 @@ NODES = [((3, 3), 1, 'sum'), ((3, 2, 3), 2, 'sum')]
 """A space of :mod:`spaces` without BatchNorm, whose statistics each rank has of its own batch."""
 
 _server = multiprocessing.get_context('forkserver')
-_server.set_forkserver_preload(['nni_darts_ext.trainer'])  # and with it every host
+_server.set_forkserver_preload(['nni_darts_ext.trainer', 'torch._dynamo'])  # every host, and what optimisers import late
 
 
 def run(function, *arguments, ranks=2):
@@ -27,12 +28,13 @@ def run(function, *arguments, ranks=2):
 
     ``ranks=1`` is a process without a group.
     """
+    task = pickle.dumps((function, arguments))
     with tempfile.TemporaryDirectory() as folder:
         ends, started = [], []
         for rank in range(ranks):
             end, other_end = _server.Pipe(duplex=False)
             environment = {**os.environ, **(_of_torchrun(rank) if ranks > 1 else {}), 'OMP_NUM_THREADS': '1'}
-            started.append(_server.Process(target=_rank, args=(rank, ranks, folder, environment, other_end, function, arguments)))
+            started.append(_server.Process(target=_rank, args=(rank, ranks, folder, environment, other_end, task)))
             started[-1].start()
             other_end.close()
             ends.append(end)
@@ -69,8 +71,9 @@ def _of_torchrun(rank):
                 MASTER_ADDR='127.0.0.1', MASTER_PORT='1', TORCHELASTIC_RUN_ID='tests')
 
 
-def _rank(rank, ranks, folder, environment, end, function, arguments):
+def _rank(rank, ranks, folder, environment, end, task):
     os.chdir(folder)
+    os.environ.clear()  # of what was there when the server was started; the modules of the task read it
     os.environ.update(environment)
     import torch
     torch.set_num_threads(1)
@@ -78,6 +81,7 @@ def _rank(rank, ranks, folder, environment, end, function, arguments):
         torch.distributed.init_process_group('gloo', init_method=(Path(folder) / 'meeting').as_uri(), rank=rank,
                                              world_size=ranks, timeout=TIMEOUT)
     try:
+        function, arguments = pickle.loads(task)
         end.send(function(*arguments))
     except BaseException:
         end.send(traceback.format_exc())
