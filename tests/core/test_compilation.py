@@ -26,7 +26,7 @@ def run(mixture, ops, live=(0, 1, 2)):
     return [output, *(gradient for gradient in gradients if gradient is not None), *ops.state_dict().values()]
 
 
-@pytest.mark.slow_environments  # where the compiler runs for half a minute
+@pytest.mark.slow  # where the compiler runs for half a minute
 def test_compiled_edges_give_the_same_and_two_of_a_kind_share_the_code(caplog):
     compiled = compilation.CompiledMixture(True)
     for live in [(0, 1, 2), (0, 2)]:
