@@ -15,7 +15,7 @@ release = version = __version__
 extensions = ['myst_parser', 'numpydoc', 'sphinx.ext.autodoc', 'sphinx.ext.mathjax', 'sphinx.ext.viewcode']
 exclude_patterns = ['_build']
 
-autodoc_mock_imports = ['nni']  # no environment has all of its families
+autodoc_mock_imports = ['nni', 'pytorch_lightning']  # no environment has all of its families
 autodoc_inherit_docstrings = False  # PyTorch's and NNI's are theirs
 autodoc_member_order = 'bysource'
 autodoc_preserve_defaults = True

@@ -16,6 +16,7 @@ NEEDS = {  # one of these families each
     'test_bench.py': ['classic', 'nas'],  # what it measures against
     'test_examples.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
+    'core/test_recomputation.py': hosts.FAMILIES,
     'hosts/test_classic.py': ['classic'],
     'hosts/test_lightning.py': ['lightning'],
     'hosts/test_nas.py': ['nas'],
@@ -25,6 +26,7 @@ NEEDS = {  # one of these families each
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,
     'nnictl/test_tuner.py': hosts.FAMILIES,
+    'run/test_following.py': hosts.FAMILIES,
     'test_choose_from.py': hosts.FAMILIES,
     'test_cuts.py': hosts.FAMILIES,
     'test_docs.py': hosts.FAMILIES,
