@@ -252,6 +252,8 @@ def _state(folder: Path) -> State:
 def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
     epoch = Epoch(*(record[name] for name in Epoch._fields))
     moment(epoch.time)
+    if epoch.epoch is None:
+        raise ValueError('an epoch has no number')
     _check_counts(epoch.epoch)
     if not 0 <= _number('seconds', epoch.seconds) <= LONGEST:
         raise ValueError(f'seconds is {epoch.seconds!r}')
