@@ -1,15 +1,20 @@
 """What holds of a strategy in several processes, whichever host runs it."""
 
 import inspect
+from pathlib import Path
 
 import pytorch_lightning
 import torch
 import two_processes
+from pytorch_lightning.callbacks import ModelCheckpoint
 from spaces import Cells, batches, write_weights
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext.core import processes
+from nni_darts_ext.run import Run
 
+RUN = 'run'
+"""The run's folder, for the strategies."""
 OWN_BATCHES = {name: False for name in ('replace_sampler_ddp', 'use_distributed_sampler')
                if name in inspect.signature(pytorch_lightning.Trainer.__init__).parameters}
 """Lightning shall leave the loaders alone."""
@@ -38,10 +43,14 @@ def searched(strategy, run, logits):
         strategy.cut('node0_edge0', 'op2')
     data = [[two_processes.share_of(batch) for batch in step] for step in batches(4)]
     parallel = dict(strategy='ddp', devices=2, **OWN_BATCHES) if processes.size() > 1 else {}
+    keep = ModelCheckpoint('checkpoints', '{epoch}', save_top_k=-1)
     architecture = run(model, strategy, data, lambda weights: torch.optim.SGD(weights, 0.05, momentum=0.9, weight_decay=3e-4),
-                       on_step, on_epoch, dict(max_epochs=2, **parallel))
+                       on_step, on_epoch, dict(max_epochs=2, callbacks=[keep], enable_checkpointing=True, **parallel))
+    processes.barrier()
     weights = [parameter for name, parameter in model.named_parameters() if '_darts' not in name and 'alpha' not in name]
-    return {'steps': steps, 'weights': two_processes.flat(weights), 'architecture': architecture}
+    return {'steps': steps, 'weights': two_processes.flat(weights), 'architecture': architecture,
+            'checkpoints': sorted(file.name for file in Path('checkpoints').glob('*')),
+            'epochs': len(Run.read(RUN).epochs) if Path(RUN).exists() else None}
 
 
 def check(function, *arguments):
@@ -50,6 +59,7 @@ def check(function, *arguments):
     assert ranks[0] == ranks[1]  # bit for bit
     one, two = function(*arguments), ranks[0]
     assert two['architecture'] == one['architecture']
+    assert two['epochs'] == 2 and two['checkpoints'] == ['epoch=0.ckpt', 'epoch=1.ckpt']
     for what in ('steps', 'weights'):
         torch.testing.assert_close(torch.tensor(two[what]), torch.tensor(one[what]), rtol=0, atol=1e-10)
 

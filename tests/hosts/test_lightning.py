@@ -377,7 +377,7 @@ def one_of_ranks(unrolled):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.search.double()
-    darts = lightning.DARTS(arc_learning_rate=0.02, unrolled=unrolled)
+    darts = lightning.DARTS(arc_learning_rate=0.02, unrolled=unrolled, run_dir=strategy_ranks.RUN)
     darts.oneshot_module = Doubled
     return strategy_ranks.searched(darts, in_steps, lambda: darts.choices.values())
 

@@ -561,7 +561,7 @@ def in_steps(model, strategy, data, optimizer, on_step, on_epoch, trainer):
 
 
 def one_of_ranks(unrolled):
-    strategy = Recording(arc_learning_rate=0.02, gradient_clip_val=1.0, unrolled=unrolled)
+    strategy = Recording(arc_learning_rate=0.02, gradient_clip_val=1.0, unrolled=unrolled, run_dir=strategy_ranks.RUN)
     return strategy_ranks.searched(strategy, in_steps, lambda: strategy.choices.values())
 
 
