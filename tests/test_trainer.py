@@ -1,6 +1,8 @@
 """DartsTrainer on whatever NNI is installed."""
 
+import copy
 import json
+import math
 
 import pytest
 import reads
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
+from nni_darts_ext.core import guard
 
 
 def accuracy(output, labels):
@@ -231,6 +234,145 @@ def test_edges_shrink_on_the_way_and_what_went_stays_away():
     assert all(torch.isfinite(p).all() for p in (*search.model.parameters(), *search.mutator.parameters()))
 
 
+class FailingLoss:
+    """The cross entropy, but for one call; remembers the state before each call."""
+
+    def __init__(self, call, value):
+        self.call, self.value, self.states = call, value, []
+
+    def __call__(self, output, labels):
+        loss = nn.functional.cross_entropy(output, labels)
+        if not torch.is_grad_enabled():
+            return loss
+        self.states.append(state_of(self.search))
+        return loss * self.value if len(self.states) == self.call + 1 else loss
+
+
+def state_of(search):
+    optimizers = [optimizer.state_dict()['state'] for optimizer in (search.optimizer, search.ctrl_optim)]
+    tensors = [p.data for p in (*search.model.parameters(), *search.mutator.parameters())]
+    tensors += [torch.as_tensor(value) for state in optimizers for i in sorted(state) for _, value in sorted(state[i].items())]
+    return copy.deepcopy(tensors)
+
+
+def assert_same(ones, others):
+    assert len(ones) == len(others) and all(torch.equal(one, other) for one, other in zip(ones, others))
+
+
+@pytest.mark.parametrize('value, word', [(math.nan, 'nan'), (math.inf, 'inf'), (-math.inf, '-inf')])
+@pytest.mark.parametrize('call, message', [
+    (0, 'validation loss in step 0 of epoch 0'), (10, 'validation loss in step 1 of epoch 1'),
+    (11, 'training loss in step 1 of epoch 1')])
+def test_nothing_learns_from_a_loss_that_is_no_number(value, word, call, message):
+    loss = FailingLoss(call, value)
+    search = loss.search = trainer(data=tuple(zip(*batches(4))), loss=loss, num_epochs=3)
+    with pytest.raises(TrainingError, match=f'The {message} .* is {word}. Nothing has learned from it'):
+        search.train(validate=False)
+    assert len(loss.states) == call + 1
+    assert_same(state_of(search), loss.states[-1])
+    search.train(validate=False)  # nothing of it has stayed
+
+
+@pytest.mark.parametrize('unrolled, calls, call', [(unrolled, calls, call) for unrolled, calls in (
+    ('exact', 3), ('finite_difference', 5)) for call in range(calls)])
+def test_nor_in_the_second_order(unrolled, calls, call):
+    loss = FailingLoss(calls + call, math.nan)
+    search = loss.search = trainer(data=tuple(zip(*batches(4))), loss=loss, unrolled=unrolled)
+    with pytest.raises(TrainingError, match='loss in step 1 of epoch 0 .* is nan'):
+        search.train(validate=False)
+    assert_same(state_of(search), loss.states[calls if call < calls - 1 else -1])  # the last call is that of the weight step
+
+
+class Steep(torch.autograd.Function):
+    """The identity, whose gradient is no number."""
+
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * math.nan
+
+
+@pytest.mark.parametrize('grad_clip', [5.0, None])
+@pytest.mark.parametrize('call, message', [(4, 'gradient of the logits in step 2'), (5, 'gradient of the weights in step 2')])
+def test_nor_from_a_gradient_that_is_none_where_the_loss_is_one(call, message, grad_clip):
+    loss = FailingLoss(-1, 1.0)
+    search = trainer(data=tuple(zip(*batches(4))), grad_clip=grad_clip,
+                     loss=lambda *batch: Steep.apply(loss(*batch)) if len(loss.states) == call else loss(*batch))
+    loss.search = search
+    with pytest.raises(TrainingError, match=f'{message} of epoch 0 .* is nan'):
+        search.train(validate=False)
+    assert_same(state_of(search), loss.states[-1])
+
+
+@pytest.mark.parametrize('call, message, back_at', [(21, 'training loss in step 10 of epoch 0', 8), (4, 'step 2 of epoch 0', 0),
+                                                    (24 + 2 * 8, 'validation loss in step 8 of epoch 1', 12 + 8)])
+def test_where_reading_means_waiting_everything_goes_back_to_the_last_reading(call, message, back_at, monkeypatch):
+    monkeypatch.setattr(guard, 'AT_ONCE', ())
+    monkeypatch.setattr(guard, 'EVERY', 4)
+    loss = FailingLoss(call, math.nan)
+    search = loss.search = trainer(data=tuple(zip(*batches(12))), loss=loss, num_epochs=2)
+    search.mutator.cut('node0_edge0', 0)
+    statistics = []
+    search.model.register_forward_pre_hook(lambda *_: statistics.append(copy.deepcopy(list(search.model.buffers()))))
+    with pytest.raises(TrainingError, match=f'{message} .* is nan.*back where they were, at most 4 steps before'):
+        search.train(validate=False)
+    assert len(loss.states) > call + 1  # it goes on for a while
+    assert_same(state_of(search), loss.states[2 * back_at])
+    assert_same(list(search.model.buffers()), statistics[2 * back_at])
+    assert search.mutator.choices.cuts('node0_edge0') == (0,)
+    search.train(validate=False)
+
+
+def test_where_reading_means_waiting_the_host_reads_every_so_often(monkeypatch):
+    monkeypatch.setattr(guard, 'AT_ONCE', ())
+
+    def reads_of(n):
+        search = trainer(data=tuple(zip(*batches(n))), dataset_valid=batches(1)[0])
+        search.metrics = lambda output, labels: {}
+        search.ctrl_optim = torch.optim.SGD(search.mutator.parameters(), 0.1)
+        return reads.count(monkeypatch, search.train, whose='')
+    assert reads_of(2) == reads_of(9) < reads_of(60)
+
+
+def test_logits_that_do_not_move_are_reported_once(caplog):
+    for options in ({'arc_learning_rate': 0.0}, {}):
+        caplog.clear()
+        trainer(num_epochs=3, **options).train()
+        still = [record.getMessage() for record in caplog.records if 'have not moved' in record.getMessage()]
+        assert len(still) == bool(options)
+        assert all('In epoch 0 the logits of all edges have not moved' in message for message in still)
+
+
+def test_logits_that_nothing_reaches_are_reported_by_their_edge(caplog):
+    class Unused(dnn.ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused, self.cut = (dnn.LayerChoice([nn.Linear(3, 2), nn.Linear(3, 2)], key=key)
+                                                for key in ('used', 'unused', 'cut'))
+
+        def forward(self, x):
+            return self.used(x) + self.cut(x)
+    search = trainer(Unused().double())
+    search.mutator.cut('cut', 0)
+    search.mutator.cut('cut', 1)
+    search.train()
+    assert "In epoch 0 the logits of 'unused' have not moved" in caplog.text
+
+
+def test_an_optimizer_that_holds_what_the_other_owns_is_refused_before_the_first_step():
+    search = trainer()
+    search.ctrl_optim = torch.optim.Adam([*search.mutator.parameters(), *search.model.parameters()], 1e-3)
+    with pytest.raises(TrainingError, match=r'optimiser of the logits holds \d+ weights of the model \(cells.*, \.\.\.\)'):
+        search.train()
+    search = trainer()
+    search.optimizer = torch.optim.SGD([*search.mutator.parameters(), *search.model.parameters()], 1e-3)
+    with pytest.raises(TrainingError, match='optimiser of the weights holds logits'):
+        search.train()
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter([])
@@ -243,13 +385,22 @@ class Stream(IterableDataset):
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
     (dict(dataset_train=Stream()), 'Stream cannot be split.*pair'),
-    (dict(dataset_train=([], batches(1))), 'list gives no batch'),
+    (dict(dataset_train=([], batches(1))), 'For the weights a list gives no batch'),
+    (dict(dataset_train=(batches(1), DataLoader(dataset(3), 4, drop_last=True))),
+     r'For the logits a DataLoader \(3 samples, batch_size=4, drop_last=True\) gives no batch.*no drop_last'),
+    (dict(dataset_valid=DataLoader(dataset(3), 4, drop_last=True)), 'For the validation a DataLoader .* gives no batch'),
 ])
 def test_what_cannot_run_is_refused_at_construction(arguments, message):
     model = Cells(TWO_NODES)
     with pytest.raises(TrainingError, match=message):
         DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.SGD(model.parameters(), 0.1), 1,
                      **{**dict(dataset_train=dataset(), workers=0), **arguments})
+
+
+def test_a_stream_without_a_batch_is_reported_by_its_first_epoch():
+    search = trainer(data=(DataLoader(Stream(), 4), DataLoader(dataset(), 4)), dataset_valid=dataset())
+    with pytest.raises(TrainingError, match='Epoch 0 had no step'):
+        search.train()
 
 
 def test_checkpoints_hold_the_logits():

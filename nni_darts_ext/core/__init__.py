@@ -23,6 +23,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.strategy`          what a one-shot strategy takes and offers
 :mod:`.trainer`           the search loop
 :mod:`.data`              its two halves of the data
+:mod:`.guard`             what ends it when a loss is no number any more
 :mod:`.means`             its metrics
 :mod:`.following`         what follows a search epoch by epoch, in whichever loop
 :mod:`.aside`             passes that leave no trace

@@ -119,7 +119,7 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     with aside(model), frozen(logits):
         gradients = average(_gradients(training(), parameters), parameters)
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
-    norm = _norm([along for along in direction if along is not None])
+    norm = norm_of([along for along in direction if along is not None])
 
     def logits_gradients(sign: float) -> Gradients:
         moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
@@ -174,6 +174,21 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
+
+
+def check_holdings(for_logits: Iterable[torch.optim.Optimizer], for_weights: Iterable[torch.optim.Optimizer],
+                   logits: Iterable[nn.Parameter], model: nn.Module) -> None:
+    """Raise :class:`TrainingError` where an optimiser holds what is the other's to step."""
+    own = set(logits)
+    held = {parameter for optimizer in for_logits for group in optimizer.param_groups for parameter in group['params']} - own
+    strange = [name for name, parameter in model.named_parameters() if parameter in held]
+    if strange:
+        raise TrainingError(f'The optimiser of the logits holds {len(strange)} weights of the model ({", ".join(strange[:3])}'
+                            f'{", ..." if len(strange) > 3 else ""}), which would learn from the validation data. Give it the '
+                            'parameters of the mutator alone.')
+    if any(parameter in own for optimizer in for_weights for group in optimizer.param_groups for parameter in group['params']):
+        raise TrainingError('The optimiser of the weights holds logits, which would learn from the training data. Give it the '
+                            'parameters of the model alone.')
 
 
 # The virtual step ----------------------------------------------------------------------------------------------------------
@@ -245,7 +260,7 @@ def _difference(ones: Gradients, others: Gradients) -> Gradients:
     return [one if other is None else -other if one is None else one - other for one, other in zip(ones, others)]
 
 
-def _norm(parts: Sequence[Tensor]) -> Tensor:
+def norm_of(parts: Sequence[Tensor]) -> Tensor:
     """The norm of all parts together, on the device of the first."""
     if not parts:
         return torch.zeros(())

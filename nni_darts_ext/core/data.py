@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Iterable, Mapping, Optional, Tuple, Union
 
 import torch
@@ -40,7 +41,7 @@ class Loading:
             The data cannot be split, or one of the parts has not one batch.
         """
         if isinstance(data, (tuple, list)) and len(data) == 2:
-            return self.loader(data[0], self._dealt(data[0])), self.loader(data[1], self._dealt(data[1]))
+            return (self.loader(data[0], self._dealt(data[0]), 'weights'), self.loader(data[1], self._dealt(data[1]), 'logits'))
         if not hasattr(data, '__len__') or not hasattr(data, '__getitem__'):
             raise TrainingError(f'A {type(data).__name__} cannot be split for weights and logits, for it has no length. Give '
                                 'a pair of data sets or loaders as dataset_train.')
@@ -51,11 +52,12 @@ class Loading:
                                 'the logits. Both need one at least.')
         indices = list(range(n))
         if processes.size() == 1:
-            return self.loader(data, SubsetRandomSampler(indices[:at])), self.loader(data, SubsetRandomSampler(indices[at:]))
+            return (self.loader(data, SubsetRandomSampler(indices[:at]), 'weights'),
+                    self.loader(data, SubsetRandomSampler(indices[at:]), 'logits'))
         seed, *_ = processes.gathered(torch.initial_seed())
         weights, logits = (Subset(data, part) for part in (indices[:at], indices[at:]))
-        return (self.loader(weights, DistributedSampler(weights, seed=seed)),
-                self.loader(logits, DistributedSampler(logits, seed=seed)))
+        return (self.loader(weights, DistributedSampler(weights, seed=seed), 'weights'),
+                self.loader(logits, DistributedSampler(logits, seed=seed), 'logits'))
 
     def validation(self, data: Any) -> Iterable[Any]:
         """A loader of what is validated on."""
@@ -66,16 +68,26 @@ class Loading:
         """How a data set comes to its ranks, in its order."""
         return DistributedSampler(data, shuffle=False) if processes.size() > 1 and _is_set(data) else None
 
-    def loader(self, data: Any, sampler: Any = None) -> Iterable[Any]:
+    def loader(self, data: Any, sampler: Any = None, part: str = 'validation') -> Iterable[Any]:
         """A loader of a data set; loaders and lists of batches as they are."""
         if not _is_set(data):
             loader = data  # batches already
         else:
             loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers,
                                 pin_memory=self.device.type == 'cuda')
-        if length(loader if sampler is None else data) == 0:  # a sampler may leave this rank nothing
-            raise TrainingError(f'A {type(data).__name__} gives no batch at all. Give more data, or a smaller batch_size.')
+        check_batches(loader if sampler is None else data, part)  # a sampler may leave this rank nothing
         return loader
+
+
+def check_batches(loader: Any, part: str) -> None:
+    """Raise :class:`TrainingError` where a loader is known to give no batch. Of a stream nobody knows before it runs."""
+    if length(loader) == 0:
+        details = [f'{name}={getattr(loader, name)!r}' for name in ('batch_size', 'drop_last') if hasattr(loader, name)]
+        with suppress(AttributeError, TypeError):
+            details.insert(0, f'{len(loader.dataset)} samples')
+        of = f' ({", ".join(details)})' if details else ''
+        raise TrainingError(f'For the {part} a {type(loader).__name__}{of} gives no batch at all. Give more data, a smaller '
+                            'batch_size, or no drop_last.')
 
 
 def begin_epoch(loader: Any, epoch: int) -> None:

@@ -1,10 +1,11 @@
-"""Those that follow a search because the arguments of a trainer or strategy ask for it."""
+"""Those that follow a search: always, and because the arguments of a trainer or strategy ask for it."""
 
 from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional
 
 from . import files, processes
+from .collapse import Stillness
 from .following import Follower
 from .shrinking import Shrinking
 
@@ -17,7 +18,9 @@ def asked_for(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path]
     settings
         Of the search, for the record in ``run_dir``, which one process writes.
     """
-    followers: List[Follower] = [] if shrink is None else [Shrinking(shrink)]
+    followers: List[Follower] = [Stillness()]
+    if shrink is not None:
+        followers.append(Shrinking(shrink))
     if run_dir is not None and processes.is_first():
         from ..run.following import Recording  # for it in turn is about searches
         followers.append(Recording(run_dir, settings))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, SearchSpaceError, TrainingError
 from . import compilation, files, layout, processes, recomputation
-from .bilevel import choose, frozen, give
+from .bilevel import check_holdings, choose, frozen, give, norm_of
 from .compilation import Compile, CompiledMixture
 from .followers import asked_for
 from .following import Follower, after_epoch
+from .guard import Guard
 from .logits import Logits
 from .means import Means
 from .relaxation import Relaxation, relax
@@ -191,9 +192,20 @@ class BilevelSteps:
         self._go_on_at_random()  # here, for some Lightning begin to read the data before the training starts
         return result
 
+    @property
+    def guard(self) -> Guard:
+        """That of this search, made when it begins."""
+        if '_guard' not in vars(self):
+            vars(self)['_guard'] = Guard(self.device, lambda: [self, *self.trainer.optimizers],  # type: ignore[attr-defined]
+                                         self.search.choices)
+        return vars(self)['_guard']
+
     def on_train_start(self) -> Any:
         self._go_on_at_random()
         epochs = self.trainer.max_epochs
+        logits = self.arch_parameters()  # type: ignore[attr-defined]
+        steps = self.architecture_optimizers()  # type: ignore[attr-defined]
+        check_holdings([steps], [], logits, self._inner())
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
         for follower, state in zip(self.followers(), self._states):
@@ -214,6 +226,7 @@ class BilevelSteps:
 
     def end_epoch(self) -> None:
         """To be called at the end of each epoch, before a checkpoint is written."""
+        self.guard.read()
         metrics = Means()
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if not name.startswith('prob/')}
         for of_rank in processes.gathered(logged):
@@ -258,6 +271,7 @@ class BilevelSteps:
     def take_steps(self, batch: Any, batch_idx: int, with_architecture: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
         logits = self.arch_parameters()  # type: ignore[attr-defined]
+        self.guard.begin_step(self.trainer.current_epoch, batch_idx)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
@@ -272,7 +286,7 @@ class BilevelSteps:
                 self._architecture_step(batch, batch_idx, logits)
             with frozen(logits):
                 outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
-                self._advance_weights(_loss(outputs), batch_idx)
+                self._advance_weights(self._seen('training loss', _loss(outputs)), batch_idx)
         return outputs
 
     def on_after_backward(self) -> Any:
@@ -285,10 +299,10 @@ class BilevelSteps:
 
         def training() -> Tensor:
             with _unlogged(self._inner()):
-                return _loss(self._outputs(batch['train'], 2 * batch_idx + 1))
+                return self._seen('training loss', _loss(self._outputs(batch['train'], 2 * batch_idx + 1)))
 
         def validation() -> Tensor:
-            return self._penalized(_loss(self._outputs(batch['val'], 2 * batch_idx)))
+            return self._seen('validation loss', self._penalized(_loss(self._outputs(batch['val'], 2 * batch_idx))))
 
         optimizer = host.architecture_optimizers()
         optimizer.zero_grad()
@@ -297,11 +311,28 @@ class BilevelSteps:
             with frozen(self._others(logits)):
                 host.manual_backward(validation())
         else:
-            if getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None:
+            if self._is_scaled():
                 raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats '
                                     'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
             give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host, processes.average))
+            self._see_gradient()
         optimizer.step()
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
+        self._see_gradient()
+
+    def _see_gradient(self) -> None:
+        """That of the step under way: what the other step owns is frozen."""
+        gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]  # type: ignore[attr-defined]
+        self._seen('norm of the gradient', norm_of(gradients), shared=True)
+
+    def _seen(self, what: str, value: Tensor, shared: bool = False) -> Tensor:
+        return value if self._is_scaled() else self.guard.see(what, value, shared)
+
+    def _is_scaled(self) -> bool:
+        """Whether a scaler of 16-bit floats looks after values that are not finite, by leaving steps out."""
+        return getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None
 
     def _others(self, logits: List[nn.Parameter]) -> List[nn.Parameter]:
         own = set(logits)

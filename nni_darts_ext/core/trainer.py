@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -15,11 +16,13 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import compilation, files, layout, processes, recomputation
-from .bilevel import choose, first_order, frozen, give
+from .bilevel import check_holdings, choose, first_order, frozen, give, norm_of
 from .compilation import Compile
 from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import asked_for
 from .following import Follower, after_epoch, followed
+from .guard import Guard
+from .logits import Logits
 from .means import Means, Metrics
 from .mutator import MutatorInterface
 from .progress import bar
@@ -179,6 +182,8 @@ class SearchTrainer(Resumable):
         self.progress = progress
         if checkpoint_dir is None and run_dir is not None:
             checkpoint_dir = Path(run_dir) / 'checkpoints'
+        self._guard = Guard(self.device, lambda: list(self._parts().values()),
+                            self.mutator.choices if isinstance(self.mutator, MutatorInterface) else Logits())
         self._open(checkpoint_dir, settings)
 
     def make_mutator(self, model: nn.Module) -> Any:
@@ -200,6 +205,7 @@ class SearchTrainer(Resumable):
             self._train(validate)
 
     def _train(self, validate: bool) -> None:
+        check_holdings([self.ctrl_optim], [self.optimizer], self.mutator.parameters(), self.model)
         for follower in self.followers:
             follower.begin(self.mutator, self.num_epochs)
         for epoch in range(self._resume(), self.num_epochs):
@@ -226,7 +232,7 @@ class SearchTrainer(Resumable):
         """One pass over the shorter of the two parts."""
         self.model.train()
         self.mutator.train()
-        means = Means()
+        means, step = Means(), -1
         loaders = self.train_loader, self.valid_loader
         for loader in loaders:
             begin_epoch(loader, epoch)
@@ -234,11 +240,15 @@ class SearchTrainer(Resumable):
         batches = bar(processes.together(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
                       self.progress if processes.is_first() else False)
         for step, (training, validation) in enumerate(batches):
+            self._guard.begin_step(epoch, step)
             training, validation = self._placed(training), self._placed(validation)
             self._architecture_step(validation, training)
             means.add(self._weight_step(training))
             if self.log_frequency and step % self.log_frequency == 0 and processes.is_first():
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
+        self._guard.read()
+        if step < 0:
+            raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data.')
         processes.share(self.model)  # for the sake of running statistics: one network is validated
         return self._record(epoch, 'train', means)
 
@@ -261,15 +271,18 @@ class SearchTrainer(Resumable):
     def _architecture_step(self, validation: Any, training: Any) -> None:
         logits = [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
 
-        def loss_on(batch: Any) -> Callable[[], Tensor]:
-            return lambda: self._forward(*batch)[1]
+        def loss_on(batch: Any, name: str) -> Callable[[], Tensor]:
+            return lambda: self._guard.see(f'{name} loss', self._forward(*batch)[1])
+        validation_loss, training_loss = loss_on(validation, 'validation'), loss_on(training, 'training')
         if isinstance(self.mutator, MutatorInterface):
             self.mutator.choices.forget(self.ctrl_optim)
         if self._unrolled_gradients is None:
-            gradients = first_order(loss_on(validation), logits, self.model, processes.average)
+            gradients = first_order(validation_loss, logits, self.model, processes.average)
         else:
-            gradients = self._unrolled_gradients(loss_on(training), loss_on(validation), logits, [self.optimizer], self.model,
+            gradients = self._unrolled_gradients(training_loss, validation_loss, logits, [self.optimizer], self.model,
                                                  processes.average)
+        norm = norm_of([gradient for gradient in gradients if gradient is not None])
+        self._guard.see('norm of the gradient of the logits', norm, shared=True)
         give(logits, gradients)
         self.ctrl_optim.step()
 
@@ -277,10 +290,10 @@ class SearchTrainer(Resumable):
         self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(*batch)
-            loss.backward()
+            self._guard.see('training loss', loss).backward()
             processes.average_gradients(self._weights())
-        if self.grad_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip or math.inf)
+        self._guard.see('norm of the gradient of the weights', norm, shared=True)
         self.optimizer.step()
         return {**self.metrics(output, batch[1]), 'loss': loss}
 

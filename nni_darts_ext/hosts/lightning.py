@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
+from ..core.data import check_batches
 from ..core.layout import lay_out
 from ..core.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..core.space import Choice, refuse_nested
@@ -170,6 +171,11 @@ class DARTS(StrategyInterface, NniDARTS):
     @property
     def search(self) -> OneShotSearch:
         return self.model.search if self.model else OneShotSearch(self._options)
+
+    def preprocess_dataloader(self, train_dataloaders: Any, val_dataloaders: Any) -> Any:
+        check_batches(train_dataloaders, 'weights')
+        check_batches(val_dataloaders, 'logits')
+        return super().preprocess_dataloader(train_dataloaders, val_dataloaders)
 
     def run(self, base_model: Any, applied_mutators: Any) -> None:
         if not isinstance(base_model.evaluator, Lightning):

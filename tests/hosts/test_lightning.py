@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import warnings
 
 import nni.retiarii.nn.pytorch as nn_retiarii
@@ -26,6 +27,8 @@ from torch import nn
 import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.core.oneshot import Options
+from nni_darts_ext import EvaluatorError, SearchSpaceError, TrainingError, hosts
+from nni_darts_ext.core import guard
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
 
@@ -130,6 +133,23 @@ def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
     def reads_of(n):
         return reads.count(monkeypatch, lambda: search(small(), strategy(unrolled=unrolled), batches(n)))
     assert reads_of(2) == reads_of(9) > 0
+
+
+@pytest.mark.parametrize('call, what', [(9, 'validation'), (10, 'training')])
+@pytest.mark.parametrize('at_once', [True, False])
+def test_a_loss_that_is_no_number_ends_the_search_and_spoils_nothing(call, what, at_once, monkeypatch):
+    if not at_once:  # as on a device on which reading means waiting
+        monkeypatch.setattr(guard, 'AT_ONCE', ())
+    class Failing(Module):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return loss * (math.nan if len(self.losses) == call else 1.0)
+    darts, model, module = strategy(arc_learning_rate=0.1), small(), Failing(torch.optim.Adam)
+    with pytest.raises(TrainingError, match=f'The {what} loss in step 1 of epoch 1 .* is nan'):
+        search(model, darts, batches(3), epochs=2, module=module)
+    assert len(module.losses) == (call if at_once else 12)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert all(torch.isfinite(logits).all() for logits in darts.choices.values())
 
 
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
@@ -457,6 +477,17 @@ def test_a_cut_in_a_strategy_stays_through_checkpoints_and_copies(through):
 def test_bad_input():
     with pytest.raises(TrainingError, match="unrolled='second'"):
         lightning.DARTS(unrolled='second')
+    class Greedy(lightning.DartsModule):
+        def configure_architecture_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 1e-3)
+    greedy = lightning.DARTS()
+    greedy.oneshot_module = Greedy
+    with pytest.raises(TrainingError, match='optimiser of the logits holds 2[0-9] weights of the model'):
+        search(small(), greedy, batches(1))
+    little = torch.utils.data.DataLoader([1, 2, 3], 4, drop_last=True)
+    for loaders, part in (((little, [1]), 'weights'), (([1], little), 'logits')):
+        with pytest.raises(TrainingError, match=f'For the {part} a DataLoader .3 samples, batch_size=4, drop_last=True. gives'):
+            lightning.DARTS().preprocess_dataloader(*loaders)
     with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         config = RetiariiExeConfig('local')

@@ -18,6 +18,7 @@ import strategy_ranks
 import torch
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.evaluator.pytorch import DataLoader, Lightning, Trainer
 from nni.nas.experiment import NasExperiment
 from nni.nas.hub.pytorch import DARTS as DartsHub
 from nni.nas.hub.pytorch import MobileNetV3Space
@@ -45,6 +46,7 @@ from nni_darts_ext import (
     apply_fixed_architecture,
 )
 from nni_darts_ext.core.oneshot import Options
+from nni_darts_ext.core import guard
 from nni_darts_ext.hosts.nas.penalty import penalize
 from nni_darts_ext.run import DONE, Run
 
@@ -297,6 +299,25 @@ def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
 def test_logits_that_are_no_numbers_any_more_are_reported_in_the_next_epoch():
     with pytest.raises(LogitsError, match='learning rate that is too high'):
         search(arc_learning_rate=math.inf, trainer={'max_epochs': 2})
+
+
+@pytest.mark.parametrize('call, what', [(9, 'validation'), (10, 'training')])
+@pytest.mark.parametrize('at_once', [True, False])
+def test_a_loss_that_is_no_number_ends_the_search_and_spoils_nothing(call, what, at_once, monkeypatch):
+    if not at_once:  # as on a device on which reading means waiting
+        monkeypatch.setattr(guard, 'AT_ONCE', ())
+    calls = []
+
+    def loss(output, labels):
+        calls.append(1)
+        return nn.functional.cross_entropy(output, labels) * (math.nan if len(calls) == call else 1.0)
+    strategy = Recording(arc_learning_rate=0.1)
+    model = write_weights(Cells(TWO_NODES, named=True))
+    with pytest.raises(TrainingError, match=f'The {what} loss in step 1 of epoch 1 .* is nan'):
+        nas_experiment.search(model, strategy, nas_experiment.Module(loss=loss), batches(3), max_epochs=2)
+    assert len(calls) == (call if at_once else 12)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert all(torch.isfinite(logits).all() for logits in strategy.choices.values())
 
 
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
@@ -794,6 +815,34 @@ def test_one_model_cannot_be_searched_twice():
         DartsMutator(model)
     with pytest.raises(SearchSpaceError, match='searched already'):
         DARTS().mutate_model(model)
+
+
+def test_data_that_is_too_little_for_one_batch():
+    x, y = torch.randn(3, 3), torch.zeros(3, dtype=torch.long)
+    little = DataLoader(torch.utils.data.TensorDataset(x, y), 4, drop_last=True)
+    enough = DataLoader(torch.utils.data.TensorDataset(x, y), 3)
+    for loaders, part in (((little, enough), 'weights'), ((enough, little), 'logits')):
+        evaluator = Lightning(nas_experiment.Module(), Trainer(max_epochs=1, logger=False), *loaders)
+        experiment = NasExperiment(Cells(TWO_NODES), evaluator, DARTS())
+        with pytest.raises(TrainingError, match=rf'For the {part} a DataLoader \(3 samples, batch_size=4, drop_last=True\)'):
+            experiment.run()
+        experiment.stop()
+
+
+def test_an_architecture_optimizer_that_holds_weights_is_refused_before_the_first_step():
+    class Greedy(DARTS):
+        def configure_oneshot_module(self, training_module):
+            module = super().configure_oneshot_module(training_module)
+            module.configure_architecture_optimizers = lambda: torch.optim.Adam(module.parameters(), 1e-3)
+            return module
+    with pytest.raises(TrainingError, match='optimiser of the logits holds 2[0-9] weights of the model'):
+        nas_experiment.search(Cells(TWO_NODES), Greedy(), nas_experiment.Module(), batches(1))
+
+
+@pytest.mark.parametrize('options, says', [({'arc_learning_rate': 0.0}, True), ({}, False), ({'warmup_epochs': 2}, False)])
+def test_logits_that_do_not_move_are_reported(options, says, caplog):
+    search(trainer={'max_epochs': 2}, **options)
+    assert ('In epoch 0 the logits of all edges have not moved' in caplog.text) == says
 
 
 def test_an_evaluator_that_is_no_lightning_one():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, Callable, List
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 
+from ...core.data import check_batches
 from ...core.layout import lay_out
 from ...core.space import SearchSpace
 from ...core.strategy import DOCUMENTATION, Options, StrategyInterface
@@ -58,6 +59,12 @@ class DARTS(StrategyInterface, NniDARTS):
         if self._options.channels_last:
             lay_out(model)
         return model
+
+    def train_dataloader(self, train_dataloader_fn: Callable[[], Any], val_dataloader_fn: Callable[[], Any]) -> Any:
+        training, validation = train_dataloader_fn(), val_dataloader_fn()
+        check_batches(training, 'weights')
+        check_batches(validation, 'logits')
+        return super().train_dataloader(lambda: training, lambda: validation)
 
     def configure_oneshot_module(self, training_module: Any) -> DartsModule:
         module = DartsModule(
