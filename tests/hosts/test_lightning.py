@@ -26,9 +26,8 @@ from torch import nn
 
 import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
-from nni_darts_ext.core.oneshot import Options
-from nni_darts_ext import EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.core import guard
+from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
 

@@ -45,8 +45,8 @@ from nni_darts_ext import (
     TrainingError,
     apply_fixed_architecture,
 )
-from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.core import guard
+from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts.nas.penalty import penalize
 from nni_darts_ext.run import DONE, Run
 
