@@ -9,9 +9,14 @@ from pages import MARKS, PAGES, PART, ROOT, blocks, tables
 from nni_darts_ext import cli, errors
 
 NOT_RUN = {
-    'README.md': ['pip install tox && tox run -e demo', 'pip install tox && tox run', 'pip install .', 'nni-darts-ext register'],
+    'README.md': ['pip install tox && tox run -e demo', 'pip install tox && tox run', 'pip install .', 'nni-darts-ext register',
+                  'tox run -e bench'],
     'docs/nnictl.md': ['nnictl create --config examples/nnictl/config.yml', 'nni-darts-ext best <the id that nnictl printed>',
                        'nnictl resume <the id>'],
+    'docs/searching.md': ["torch.distributed.init_process_group('gloo')       # 'nccl' on GPUs",
+                          'torchrun --nproc_per_node=2 script.py',
+                          "evaluator = Lightning(Module(), Trainer(max_epochs=50, strategy='ddp', devices=2), *loaders)",
+                          'nni-darts-ext plot runs/first', 'tox run -e bench'],
     'docs/troubleshooting.md': ['pip install nni==2.8 torch setuptools pytorch_lightning -c tests/constraints/nni2.8.txt',
                                 'nni-darts-ext doctor', 'experiment._dispatcher.stopping = True'],
 }

@@ -31,7 +31,7 @@ class Shrinking(Follower):
     Raises
     ------
     TrainingError
-        The schedule is no such mapping, or the numbers do not fall from epoch to epoch; by :meth:`begin`: an epoch that the
+        The schedule is no such mapping, or the numbers do not fall from epoch to epoch; when the search begins: an epoch that the
         search does not reach, or no edge to shrink.
     """
 

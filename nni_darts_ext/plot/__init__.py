@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     """Of matplotlib."""
 
     def content(self, form: str) -> bytes:
-        """The picture as a file of a format, one of :data:`FORMATS`. The same run gives the same file."""
+        """The picture as a file of a format, ``'png'`` or ``'svg'``. The same run gives the same file."""
         from . import style
         buffer = io.BytesIO()
         with style.applied():

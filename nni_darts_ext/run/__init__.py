@@ -11,8 +11,8 @@
 ``pictures/``          what ``nni-darts-ext plot`` draws
 =====================  =========================================================================================================
 
-Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are the strings that
-:data:`nni_darts_ext.run.files.NOT_FINITE` spells.
+Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are the strings ``"NaN"``,
+``"Infinity"`` and ``"-Infinity"``.
 A search that is resumed goes on in its folder: a line for an epoch takes back every line before it of that epoch and later ones.
 """
 
@@ -175,7 +175,7 @@ class Run(NamedTuple):
         key
             Of an edge or an input.
         epoch
-            The index in :attr:`epochs`. Default: the last.
+            The index in ``epochs``. Default: the last.
         """
         chosen = self.epochs[epoch].architecture[key]
         if key in self.space.edges:

@@ -40,7 +40,7 @@ class Recorder:
     Raises
     ------
     RunError
-        See :class:`nni_darts_ext.run.Writer`.
+        The folder holds a run already (or, with ``resume``, that of another space), or another process is writing it.
     """
 
     def __init__(self, folder: PathLike, search: Search, num_epochs: Optional[int] = None,
@@ -65,7 +65,7 @@ class Recorder:
         train, valid
             Means of the loss and the metrics; ``valid`` of the supernet's validation, if there was one.
         indicators
-            Of collapse, beside those that :class:`CollapseWatch` reads; None for what is not known.
+            Of collapse, beside those that :class:`nni_darts_ext.core.collapse.CollapseWatch` reads; None for what is not known.
         """
         now_known = space_of(self._search)
         if now_known != self._space:
