@@ -14,7 +14,7 @@ from nni_darts_ext import DartsMutator
 
 
 def main():
-    args = digits.options(__doc__)
+    args = digits.options(__doc__).parse_args()
     torch.manual_seed(args.seed)
     train_set, test_set = digits.load()
 

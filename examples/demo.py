@@ -1,13 +1,16 @@
 """Search, derive, retrain and compare on scikit-learn's digits, with NNI 3.0's NasExperiment.
 
-Writes architecture.json, the sample that NNI's model_context and freeze take.
+Writes architecture.json, the sample that NNI's model_context and freeze take, and the run of the search, with pictures of it and a
+page.
 """
 
 import json
 import logging
 import random
 import tempfile
+import time
 from functools import partial
+from pathlib import Path
 
 import digits
 import nni
@@ -19,10 +22,14 @@ from nni.nas.space import model_context
 from space import CellSpace
 from torch.utils.data import random_split
 
-from nni_darts_ext import DARTS
+from nni_darts_ext import DARTS, cli, plot
+from nni_darts_ext.run import Run
+
+SHOWN = ('cell-normal', 'weights-normal')
+"""The pictures that the README shows."""
 
 
-def search(dataset, epochs, batch_size, seed, work_dir):
+def search(dataset, epochs, batch_size, seed, run_dir, work_dir):
     """One search; returns the architecture as NNI's sample."""
     torch.manual_seed(seed)
     half = len(dataset) // 2
@@ -33,7 +40,8 @@ def search(dataset, epochs, batch_size, seed, work_dir):
         train_dataloaders=DataLoader(for_weights, batch_size, shuffle=True, drop_last=True),
         val_dataloaders=DataLoader(for_logits, batch_size, shuffle=True, drop_last=True),
         logger=False, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0)
-    experiment = NasExperiment(CellSpace(), evaluator, DARTS(arc_learning_rate=1e-2, gradient_clip_val=5.0, warmup_epochs=2))
+    strategy = DARTS(arc_learning_rate=1e-2, gradient_clip_val=5.0, warmup_epochs=2, run_dir=run_dir)
+    experiment = NasExperiment(CellSpace(), evaluator, strategy)
     experiment.config.experiment_working_directory = work_dir
     try:
         experiment.run()
@@ -65,19 +73,35 @@ def retrain(architecture, train_set, test_set, epochs, batch_size, seed):
     return digits.accuracy(model, test_set)
 
 
+def options():
+    parser = digits.options(__doc__)
+    parser.add_argument('--run-dir', metavar='DIR', help="where to write the search's run "
+                        '(default: digits in a new folder, demo-<time>, beside OUTPUT)')
+    parser.add_argument('--pictures', metavar='DIR', help='where to write, besides, the pictures that the README shows')
+    return parser
+
+
 def main():
-    args = digits.options(__doc__)
+    args = options().parse_args()
+    run_dir = args.run_dir or Path(args.output).parent / time.strftime('demo-%Y%m%d-%H%M%S') / 'digits'
     nni.silence_stdout()  # NNI and Lightning tell of their defaults at length
     logging.getLogger('nni').addHandler(logging.NullHandler())
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
 
     train_set, test_set = digits.load()
     with tempfile.TemporaryDirectory() as work_dir:
-        architecture = search(train_set, args.search_epochs, args.batch_size, args.seed, work_dir)
+        architecture = search(train_set, args.search_epochs, args.batch_size, args.seed, run_dir, work_dir)
     with open(args.output, 'w') as file:
         json.dump(architecture, file, indent=2, sort_keys=True)
     print('\nThe architecture found (nodes 0 and 1 are the cell\'s inputs), in {}:'.format(args.output))
     show(architecture)
+
+    print('\nIts run is in {}, and these show it:'.format(run_dir), flush=True)
+    cli.main(['plot', str(run_dir)])  # what is missing is said, and no reason to stop
+    cli.main(['report', str(run_dir)])
+    if args.pictures:
+        drawn = plot.pictures(Run.read(run_dir))
+        plot.save([picture for picture in drawn if picture.name in SHOWN], Path(args.pictures))
 
     budget = (train_set, test_set, args.retrain_epochs, args.batch_size, args.seed)
     print('\nTest accuracy after {} epochs from scratch:'.format(args.retrain_epochs))

@@ -10,14 +10,14 @@ from torch.utils.data import DataLoader, TensorDataset
 
 
 def options(description):
-    """The command line of the examples."""
+    """The parser of the examples' command line."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument('--search-epochs', type=int, default=12)
     parser.add_argument('--retrain-epochs', type=int, default=15)
     parser.add_argument('--batch-size', type=int, default=64)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--output', default='architecture.json')
-    return parser.parse_args()
+    return parser
 
 
 def load(seed=0):

@@ -12,7 +12,7 @@ from nni_darts_ext import DartsTrainer, apply_fixed_architecture
 
 
 def main():
-    args = digits.options(__doc__)
+    args = digits.options(__doc__).parse_args()
     torch.manual_seed(args.seed)
     train_set, test_set = digits.load()
 

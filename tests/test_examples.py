@@ -1,31 +1,58 @@
 """The examples run from end to end, on a small budget, as a user runs them."""
 
+import ast
+import importlib.util
 import json
 import os
 import runpy
 import subprocess
 import sys
+import tempfile
+import types
 from pathlib import Path
 
 import pytest
 from conftest import OFFERED
 
+from nni_darts_ext import plot
+from nni_darts_ext.run import Run
+
 EXAMPLES = Path(__file__).parents[1] / 'examples'
-SCRIPTS = {'classic.py': ['classic'], 'demo.py': ['nas'], 'portable.py': list(OFFERED)}
+SCRIPTS = {'classic.py': ['classic'], 'portable.py': list(OFFERED)}
 
 
 @pytest.mark.parametrize('script', [script for script, families in SCRIPTS.items()
                                     if not all(OFFERED[family] for family in families)])
 def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
+    search(script, tmp_path)
+
+
+@pytest.mark.family('nas')
+def test_the_demo_finds_one_too_and_draws_its_search_into_a_new_folder(tmp_path):
+    draws = all(importlib.util.find_spec(package) for package in plot.PACKAGES)
+    said = search('demo.py', tmp_path, *(['--pictures', 'shown'] if draws else []))
+    run_dir, = tmp_path.glob('demo-*/digits')
+    assert len(Run.read(run_dir).epochs) == 1
+    if draws:
+        shown = {file.name for file in (EXAMPLES.parent / 'docs' / 'pictures').iterdir()}
+        assert {file.name for file in (tmp_path / 'shown').iterdir()} == shown < {path.name for path in run_dir.glob('pictures/*')}
+        assert str(run_dir.relative_to(tmp_path) / 'report.html') in said.split()
+    else:
+        assert 'python -m pip install ' + ' '.join(plot.PACKAGES) in said
+
+
+def search(script, folder, *options):
+    """Run a script in a process of its own; returns what it said."""
     ran = subprocess.run(
-        [sys.executable, str(EXAMPLES / script), '--search-epochs', '1', '--retrain-epochs', '2'],
-        cwd=str(tmp_path), env={**os.environ, 'NNI_CONFIG_DIR': str(tmp_path)}, stdout=subprocess.PIPE,
+        [sys.executable, str(EXAMPLES / script), '--search-epochs', '1', '--retrain-epochs', '2', *options],
+        cwd=str(folder), env={**os.environ, 'NNI_CONFIG_DIR': str(folder)}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
     assert ran.returncode == 0, ran.stdout
-    found = json.loads((tmp_path / 'architecture.json').read_text())
+    found = json.loads((folder / 'architecture.json').read_text())
     assert {'normal_2_0', 'normal_2_inputs', 'reduce_4_3', 'reduce_4_inputs'} <= set(found)
     assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
     assert 'Test accuracy after 2 epochs from scratch' in ran.stdout
+    return ran.stdout
 
 
 @pytest.fixture
@@ -47,3 +74,51 @@ def test_a_trial_script_of_ones_own_runs_outside_an_experiment_too(run, tmp_path
 def test_the_estimators_of_the_second_order_are_compared(run):
     tiny = ['--channels', '2', '--cells', '3', '--nodes', '1', '--batch-size', '2', '--steps', '2', '--seeds', '1']
     assert 'exact' in run('unrolled.py', *tiny)
+
+
+# The notebook ------------------------------------------------------------------------------------------------------------
+
+NOTEBOOK = json.loads((EXAMPLES / 'digits.ipynb').read_text(encoding='utf-8'))
+CELLS = {'markdown': {'cell_type', 'id', 'metadata', 'source'},
+         'code': {'cell_type', 'id', 'metadata', 'source', 'execution_count', 'outputs'}}
+"""The members of a cell in nbformat 4.5."""
+SMALL = {'SEARCH_EPOCHS': 2, 'RETRAIN_EPOCHS': 1}
+"""What the tests put in place of the notebook's parameters, as papermill would."""
+
+
+def test_the_notebook_is_one_and_is_kept_without_outputs():
+    assert set(NOTEBOOK) == {'cells', 'metadata', 'nbformat', 'nbformat_minor'}
+    assert (NOTEBOOK['nbformat'], NOTEBOOK['nbformat_minor']) == (4, 5)
+    assert all(set(cell) == CELLS[cell['cell_type']] for cell in NOTEBOOK['cells'])
+    assert all(isinstance(line, str) for cell in NOTEBOOK['cells'] for line in cell['source'])
+    assert len({cell['id'] for cell in NOTEBOOK['cells']}) == len(NOTEBOOK['cells'])
+    assert all(not cell['outputs'] and cell['execution_count'] is None for cell in NOTEBOOK['cells'] if cell['cell_type'] == 'code')
+
+
+def test_the_notebook_goes_from_a_space_to_a_retrained_model_with_pictures(monkeypatch, tmp_path):
+    for package in plot.PACKAGES:
+        pytest.importorskip(package)
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    module = types.ModuleType('notebook')
+    monkeypatch.setitem(sys.modules, 'notebook', module)
+    results = {}
+    for cell in NOTEBOOK['cells']:
+        if cell['cell_type'] == 'code':
+            results[cell['id']] = result_of(''.join(cell['source']), cell['id'], vars(module))
+        if 'parameters' in cell['metadata'].get('tags', []):
+            assert set(SMALL) <= set(vars(module))
+            vars(module).update(SMALL)
+    for shown in ('weights', 'progress', 'cell'):
+        assert results[shown]._repr_png_().startswith(b'\x89PNG')
+    assert {'cell_1_0', 'cell_3_2', 'cell_3_inputs'} <= set(results['architecture'])
+    assert len(module.run.epochs) == len(module.trainer.history) == 2
+    assert all(0.1 < accuracy <= 1 for accuracy in module.accuracies.values())
+
+
+def result_of(code, name, namespace):
+    """Run a cell; returns the value of its last line, which a notebook shows, or None where that is none."""
+    tree = ast.parse(code)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, name, 'exec'), namespace)
+    return eval(compile(ast.Expression(last.value), name, 'eval'), namespace) if last else None

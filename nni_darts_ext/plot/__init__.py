@@ -39,6 +39,10 @@ class Picture(NamedTuple):
             self.figure.savefig(buffer, format=form, dpi=DPI, metadata={'Date': None} if form == 'svg' else None)
         return buffer.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """Notebooks show it by this."""
+        return self.content('png')
+
 
 def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
     """Everything that there is to see of a run: its cells, its choices beside them, the weights over the epochs and after the
