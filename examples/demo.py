@@ -1,7 +1,7 @@
 """Search, derive, retrain and compare on scikit-learn's digits, with NNI 3.0's NasExperiment.
 
-Writes architecture.json, the sample that NNI's model_context and freeze take, and the run of the search, with pictures of it and a
-page.
+Writes architecture.json, the sample that NNI's model_context and freeze take, and the run of the search, with pictures
+of it and a page.
 """
 
 import json

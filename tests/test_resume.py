@@ -82,7 +82,7 @@ def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(to
 def outcome(search):
     return (search.export(), {key: logits.tolist() for key, logits in search.mutator.choices.items()}, search.history,
             {name: value.tolist() for name, value in search.model.state_dict().items()}, search.mutator.choices.cuts('b'),
-            search.optimizer.param_groups[0]['lr'], search.followers[0].losses, search.stopped, random.random())
+            search.optimizer.param_groups[0]['lr'], search.followers[-1].losses, search.stopped, random.random())
 
 
 def loaders():

@@ -10,7 +10,7 @@ from .following import Follower
 from .shrinking import Shrinking
 
 
-def asked_for(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> List[Follower]:
+def of_search(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> List[Follower]:
     """New ones for each search. Raises what they raise for arguments that they cannot use.
 
     Parameters

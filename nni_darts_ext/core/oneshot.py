@@ -14,7 +14,7 @@ from ..errors import CheckpointError, SearchSpaceError, TrainingError
 from . import compilation, files, layout, processes, recomputation
 from .bilevel import check_holdings, choose, frozen, give, norm_of
 from .compilation import Compile, CompiledMixture
-from .followers import asked_for
+from .followers import of_search
 from .following import Follower, after_epoch
 from .guard import Guard
 from .logits import Logits
@@ -54,7 +54,7 @@ class Options:
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
         settings = {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != 'run_dir'}
-        return asked_for(self.shrink, self.run_dir, settings)
+        return of_search(self.shrink, self.run_dir, settings)
 
     @classmethod
     def taken_from(cls, arguments: Dict[str, Any]) -> Options:

@@ -19,7 +19,7 @@ from . import compilation, files, layout, processes, recomputation
 from .bilevel import check_holdings, choose, first_order, frozen, give, norm_of
 from .compilation import Compile
 from .data import Data, Loading, begin_epoch, length, to_device
-from .followers import asked_for
+from .followers import of_search
 from .following import Follower, after_epoch, followed
 from .guard import Guard
 from .logits import Logits
@@ -176,7 +176,7 @@ class SearchTrainer(Resumable):
             callback.build(self.model, self.mutator, self)
         settings = {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
                     'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last}
-        self.followers: List[Follower] = asked_for(shrink, run_dir, {
+        self.followers: List[Follower] = of_search(shrink, run_dir, {
             **settings, 'optimizer': type(optimizer).__name__, 'learning_rate': optimizer.param_groups[0]['lr']})
         self.stopped: Optional[str] = None
         self.progress = progress

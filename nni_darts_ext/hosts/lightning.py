@@ -116,8 +116,9 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         """The optimiser as Lightning wraps it. Lightning counts the steps of these alone, and where it counts none it believes
         that nothing has happened and writes no checkpoint."""
         optimizers, own = self.optimizers(), set(self.arch_parameters())
-        return next(optimizer for optimizer in (optimizers if isinstance(optimizers, list) else [optimizers])
-                    if own.issuperset(p for group in optimizer.param_groups for p in group['params']))
+        of_logits = [optimizer for optimizer in (optimizers if isinstance(optimizers, list) else [optimizers])
+                     if own.issuperset(p for group in optimizer.param_groups for p in group['params'])]
+        return of_logits[0] if of_logits else super().architecture_optimizers()  # of a subclass, and refused for what it holds
 
     def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.arch_parameters(), self.arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)

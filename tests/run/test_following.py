@@ -59,7 +59,7 @@ def test_an_error_that_ends_the_search_is_written_down(tmp_path):
     assert state.status == FAILED and 'accuracy' in state.error
 
 
-def test_a_bar_shows_the_epoch_where_it_is_asked_for(capsys):
+def test_a_bar_shows_the_epoch_where_it_is_of_search(capsys):
     pytest.importorskip('tqdm')
     trainer(1, progress=True).train()
     assert 'Epoch 1/1:' in capsys.readouterr().err
