@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 from nni_darts_ext.core import guard
+from nni_darts_ext.core import trainer as core_trainer
+from nni_darts_ext.run import Run
 
 
 def accuracy(output, labels):
@@ -209,6 +211,46 @@ def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the
     search.train(validate=False)
     assert counters and all(counter == 3 for counter in counters)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_eigenvalue_of_each_epoch_is_recorded_and_changes_nothing(tmp_path):
+    search = trainer(num_epochs=2, eigenvalue=True, run_dir=tmp_path)
+    search.train()
+    recorded = [epoch['collapse']['eigenvalue'] for epoch in search.history]
+    assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
+    assert [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs] == recorded
+    torch.manual_seed(0)
+    plain = trainer(num_epochs=2)
+    torch.manual_seed(0)
+    watched = trainer(num_epochs=2, eigenvalue=True)
+    for one in (plain, watched):
+        torch.manual_seed(1)
+        one.train()
+    assert all(torch.equal(one, other) for one, other in zip(logits(plain), logits(watched)))
+
+
+def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, caplog, tmp_path):
+    mocker.patch.object(core_trainer, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    kept = []
+
+    class Keeping:
+        def build(self, *args):
+            pass
+
+        def on_epoch_begin(self, epoch):
+            kept.append(logits(search))
+
+        def on_epoch_end(self, epoch):
+            pass
+    search = trainer(num_epochs=30, early_stopping=True, arc_learning_rate=0.1, run_dir=tmp_path, callbacks=[Keeping()])
+    with caplog.at_level('WARNING'):
+        search.train()
+    assert len(search.history) == 10 and 'grown from 1 to 1.8 within 5 epochs' in search.stopped
+    assert 'The search ends after epoch 9: the dominant eigenvalue' in caplog.text
+    assert all(torch.equal(one, other) for one, other in zip(logits(search), kept[5]))  # after epoch 4
+    assert not all(torch.equal(one, other) for one, other in zip(logits(search), kept[9]))
+    assert Run.read(tmp_path).epochs[-1].weights == {
+        key: search.mutator.choices.probabilities(key).tolist() for key in search.mutator.choices}
 
 
 def test_edges_shrink_on_the_way_and_what_went_stays_away():

@@ -19,6 +19,8 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
 :mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.collapse`          what tells that a search goes wrong
+:mod:`.curvature`         one more such sign: the dominant eigenvalue
+:mod:`.early_stopping`    what ends a search for it
 :mod:`.oneshot`           what a one-shot strategy adds to a model
 :mod:`.strategy`          what a one-shot strategy takes and offers
 :mod:`.trainer`           the search loop
@@ -33,6 +35,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.files`             JSON that is data alone; files that are there as a whole or not at all
 :mod:`.followers`         which of them the arguments ask for
 :mod:`.shrinking`         candidates that are dropped on the way
-:mod:`.bilevel`           the architecture gradient, first and second order; what belongs to which step
+:mod:`.bilevel`           the architecture gradient, first and second order
+:mod:`.gradients`         gradients, and what belongs to which step
 ========================  ==========================================================================
 """

@@ -1,5 +1,4 @@
-"""The architecture gradient of the bilevel problem (Liu et al., section 2.3), one function per estimator, and what belongs to
-which step.
+"""The architecture gradient of the bilevel problem (Liu et al., section 2.3), one function per estimator.
 
 With training loss T, validation loss V, weights w, logits a and the virtual weights ``w' = w - xi * step``, where xi is the
 learning rate and the step is ``momentum * m + dT/dw(w, a) + weight_decay * w``:
@@ -26,30 +25,17 @@ devices that hold the model, so that dropout draws what the weight step is about
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
 from .aside import aside
-
-Loss = Callable[[], Tensor]
-"""Runs the supernet on one batch as it is now and returns the loss, a scalar."""
-
-Gradients = List[Optional[Tensor]]
-"""One for each of some parameters, None where the loss does not reach it."""
-
-Average = Callable[[Gradients, Sequence[Tensor]], Gradients]
-"""Gives the mean of gradients, of some parameters, over all processes, without a graph."""
+from .gradients import Average, Gradients, Loss, all_but, alone, frozen, gradients_of, norm_of, twice_differentiable
 
 RADIUS = 0.01
 """How far the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
-
-
-def alone(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
-    """The mean over one process."""
-    return gradients
 
 
 # The estimators ------------------------------------------------------------------------------------------------------------
@@ -59,8 +45,8 @@ def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Modu
 
     The validation pass is an ordinary one: it moves running statistics and the random state.
     """
-    with frozen(_others(model, logits)):
-        return average(_gradients(validation(), logits), logits)
+    with frozen(all_but(logits, model)):
+        return average(gradients_of(validation(), logits), logits)
 
 
 def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
@@ -87,9 +73,9 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
     """
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
-    with _twice_differentiable():
+    with twice_differentiable('The exact second order', "Use unrolled='finite_difference', or unrolled=False."):
         with aside(model):
-            gradients = _gradients(training(), parameters, create_graph=True)
+            gradients = gradients_of(training(), parameters, create_graph=True)
         direct, direction = _after_virtual_step(validation, logits, weights, average(gradients, parameters), model, average)
         through = [(gradient, along) for gradient, along in zip(gradients, direction)
                    if gradient is not None and along is not None and gradient.requires_grad]
@@ -117,16 +103,16 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
     with aside(model), frozen(logits):
-        gradients = average(_gradients(training(), parameters), parameters)
+        gradients = average(gradients_of(training(), parameters), parameters)
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
     norm = norm_of([along for along in direction if along is not None])
 
-    def logits_gradients(sign: float) -> Gradients:
+    def logitsgradients_of(sign: float) -> Gradients:
         moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
-        with aside(model), _moved(moved), frozen([*_others(model, logits), *moved]):
-            return _gradients(training(), logits)
+        with aside(model), _moved(moved), frozen([*all_but(logits, model), *moved]):
+            return gradients_of(training(), logits)
 
-    ahead, behind = logits_gradients(1), logits_gradients(-1)
+    ahead, behind = logitsgradients_of(1), logitsgradients_of(-1)
     implicit = [None if change is None else change * norm.to(change) / (2 * radius) for change in _difference(ahead, behind)]
     return average(_difference(direct, implicit), logits)
 
@@ -150,45 +136,6 @@ def choose(unrolled: Any) -> Optional[Unrolled]:
         return unrolled_finite_difference
     raise TrainingError(f'unrolled={unrolled!r} names no order of DARTS. Expected False (first order), True or \'exact\' (second '
                         'order), or \'finite_difference\' (the paper\'s approximation of it).')
-
-
-def give(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
-    """Make the gradients those that an optimiser of the parameters steps by."""
-    for parameter, gradient in zip(parameters, gradients):
-        parameter.grad = gradient
-
-
-# What belongs to which step ------------------------------------------------------------------------------------------------
-
-@contextmanager
-def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep a backward pass away from some parameters: neither computed nor accumulated for them.
-
-    The architecture step freezes the weights and the weight step the logits, so that neither moves what the other owns.
-    """
-    held = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in held:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in held:
-            parameter.requires_grad_(True)
-
-
-def check_holdings(for_logits: Iterable[torch.optim.Optimizer], for_weights: Iterable[torch.optim.Optimizer],
-                   logits: Iterable[nn.Parameter], model: nn.Module) -> None:
-    """Raise :class:`TrainingError` where an optimiser holds what is the other's to step."""
-    own = set(logits)
-    held = {parameter for optimizer in for_logits for group in optimizer.param_groups for parameter in group['params']} - own
-    strange = [name for name, parameter in model.named_parameters() if parameter in held]
-    if strange:
-        raise TrainingError(f'The optimiser of the logits holds {len(strange)} weights of the model ({", ".join(strange[:3])}'
-                            f'{", ..." if len(strange) > 3 else ""}), which would learn from the validation data. Give it the '
-                            'parameters of the mutator alone.')
-    if any(parameter in own for optimizer in for_weights for group in optimizer.param_groups for parameter in group['params']):
-        raise TrainingError('The optimiser of the weights holds logits, which would learn from the training data. Give it the '
-                            'parameters of the model alone.')
 
 
 # The virtual step ----------------------------------------------------------------------------------------------------------
@@ -238,7 +185,7 @@ def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weight
             moved[weight.parameter], share = weight.step(gradient.detach())
         shares.append(share)
     with aside(model), _moved(moved):
-        found = _gradients(validation(), [*logits, *(weight.parameter for weight in weights)])
+        found = gradients_of(validation(), [*logits, *(weight.parameter for weight in weights)])
     by_weights = average(found[len(logits):], [weight.parameter for weight in weights])
     along = [None if share is None or part is None else share * part for share, part in zip(shares, by_weights)]
     return found[:len(logits)], along
@@ -246,25 +193,8 @@ def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weight
 
 # Gradients -----------------------------------------------------------------------------------------------------------------
 
-def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> Gradients:
-    reachable = [i for i, parameter in enumerate(parameters) if parameter.requires_grad]
-    found: Gradients = [None] * len(parameters)
-    if loss.requires_grad and reachable:
-        of_each = torch.autograd.grad(loss, [parameters[i] for i in reachable], create_graph=create_graph, allow_unused=True)
-        for i, gradient in zip(reachable, of_each):
-            found[i] = gradient
-    return found
-
-
 def _difference(ones: Gradients, others: Gradients) -> Gradients:
     return [one if other is None else -other if one is None else one - other for one, other in zip(ones, others)]
-
-
-def norm_of(parts: Sequence[Tensor]) -> Tensor:
-    """The norm of all parts together, on the device of the first."""
-    if not parts:
-        return torch.zeros(())
-    return torch.stack([part.norm().to(parts[0]) for part in parts]).norm()
 
 
 def _unit(part: Tensor, norm: Tensor) -> Tensor:
@@ -273,23 +203,7 @@ def _unit(part: Tensor, norm: Tensor) -> Tensor:
     return torch.where(norm == 0, torch.zeros_like(part), part / norm)
 
 
-@contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in ('derivative for', 'double backward')):
-            raise
-        raise TrainingError(f'The exact second order needs second derivatives, which this model does not have everywhere: '
-                            f'{error}. Use unrolled=\'finite_difference\', or unrolled=False.') from error
-
-
 # What is put back ----------------------------------------------------------------------------------------------------------
-
-def _others(model: nn.Module, logits: Sequence[nn.Parameter]) -> List[nn.Parameter]:
-    own = set(logits)
-    return [parameter for parameter in model.parameters() if parameter not in own]
-
 
 @contextmanager
 def _moved(values: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:

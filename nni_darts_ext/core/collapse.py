@@ -53,19 +53,12 @@ class CollapseWatch:
         before, self._before = self._before, self._logits()
         movement = None if before is None else max(float((logits - before[key]).abs().max())
                                                    for key, logits in self._before.items())
+        of_edges = entropies(self._mutator.choices).values()
         return Collapse(skip_share(self._mutator.space, self._mutator.sample_final(), self._skip_connections),
-                        self._entropy(), movement)
+                        sum(of_edges) / len(of_edges) if of_edges else 0.0, movement)
 
     def _logits(self) -> Dict[str, Tensor]:
         return {key: logits.detach().clone() for key, logits in self._mutator.choices.items()}
-
-    def _entropy(self) -> float:
-        with torch.no_grad():
-            entropies = []
-            for key in self._mutator.choices:
-                probabilities = self._mutator.choices.probabilities(key)
-                entropies.append(float(torch.special.entr(probabilities).sum()) / math.log(len(probabilities)))
-        return sum(entropies) / len(entropies) if entropies else 0.0
 
 
 class Stillness(Follower):
@@ -94,6 +87,13 @@ class Stillness(Follower):
                             'all edges' if len(still) == len(choices) else ', '.join(map(repr, still)))
         self._warned = still
         return None
+
+
+def entropies(choices: Logits) -> Dict[str, float]:
+    """For each edge the entropy of its probabilities, the zero op's included, as a share of its maximum: 0 (decided) to 1."""
+    with torch.no_grad():
+        found = {key: choices.probabilities(key) for key in choices}
+        return {key: float(torch.special.entr(of_edge).sum()) / math.log(len(of_edge)) for key, of_edge in found.items()}
 
 
 def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> float:

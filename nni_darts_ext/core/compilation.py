@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
-from .bilevel import choose, unrolled_exact
 from .logits import Relaxed
 from .mixture import mix
 
@@ -22,13 +21,14 @@ KINDS = 256
 Compile = Union[bool, str]
 
 
-def check(compile: Compile, unrolled: Any) -> None:
-    """Raise :class:`TrainingError` where a ``compile`` argument is none, or compiled code has no answer."""
+def check(compile: Compile, needs: Optional[str]) -> None:
+    """Raise :class:`TrainingError` where a ``compile`` argument is none, or ``needs``, another one, needs second derivatives,
+    which compiled code has not."""
     if not isinstance(compile, (bool, str)):
         raise TrainingError(f'compile={compile!r} is neither True, False nor the name of a mode of torch.compile.')
-    if compile and choose(unrolled) is unrolled_exact:
-        raise TrainingError(f'compile={compile!r} has no second derivatives, and unrolled={unrolled!r} needs them. Use '
-                            "unrolled='finite_difference' or compile=False.")
+    if compile and needs:
+        raise TrainingError(f'compile={compile!r} has no second derivatives, and {needs} needs them. Use compile=False, or leave '
+                            "that out; unrolled='finite_difference' needs none.")
 
 
 class CompiledMixture:

@@ -6,11 +6,13 @@ from typing import Any, List, Mapping, Optional
 
 from . import files, processes
 from .collapse import Stillness
+from .early_stopping import EarlyStopping
 from .following import Follower
 from .shrinking import Shrinking
 
 
-def of_search(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> List[Follower]:
+def of_search(shrink: Optional[Mapping[int, int]], early_stopping: bool, run_dir: Optional[files.Path],
+              settings: Mapping[str, Any]) -> List[Follower]:
     """New ones for each search. Raises what they raise for arguments that they cannot use.
 
     Parameters
@@ -21,7 +23,9 @@ def of_search(shrink: Optional[Mapping[int, int]], run_dir: Optional[files.Path]
     followers: List[Follower] = [Stillness()]
     if shrink is not None:
         followers.append(Shrinking(shrink))
+    if early_stopping:
+        followers.append(EarlyStopping())
     if run_dir is not None and processes.is_first():
         from ..run.following import Recording  # for it in turn is about searches
-        followers.append(Recording(run_dir, settings))
+        followers.append(Recording(run_dir, settings))  # last, for it is about what the others leave
     return followers

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional
 
+from . import processes
 from .search import Search
+
+_logger = logging.getLogger(__name__)
 
 
 class Follower:
@@ -18,7 +22,16 @@ class Follower:
         """Epochs count from 0."""
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
-        """Returns why the search shall end here, None for it to go on."""
+        """Returns why the search shall end here, None for it to go on.
+
+        Parameters
+        ----------
+        epoch
+            The one that has ended.
+        metrics
+            ``{'train': {...}, 'valid': {...}, 'collapse': {...}}``: the means of loss and metrics, and the indicators that are no
+            matter of the logits alone. Any of them may be missing.
+        """
         return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
@@ -48,4 +61,19 @@ def followed(followers: Iterable[Follower]) -> Iterator[None]:
 def after_epoch(followers: Iterable[Follower], epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
     """Tell all followers, and return the first reason to end the search that one of them has."""
     reasons = [follower.after_epoch(epoch, metrics) for follower in followers]
-    return next((reason for reason in reasons if reason is not None), None)
+    stopped = next((reason for reason in reasons if reason is not None), None)
+    if stopped is not None and processes.is_first():
+        _logger.warning('The search ends after epoch %d: %s.', epoch, stopped)
+    return stopped
+
+
+def states(followers: Iterable[Follower]) -> Dict[str, Any]:
+    """For a checkpoint, by type."""
+    return {type(follower).__name__: follower.state() for follower in followers}
+
+
+def load_states(followers: Iterable[Follower], states: Mapping[str, Any]) -> None:
+    """Let followers go on from what :func:`states` gave; one that was not there begins now."""
+    for follower in followers:
+        if type(follower).__name__ in states:
+            follower.load_state(states[type(follower).__name__])

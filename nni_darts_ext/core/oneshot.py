@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, SearchSpaceError, TrainingError
 from . import compilation, files, layout, processes, recomputation
-from .bilevel import check_holdings, choose, frozen, give, norm_of
+from .bilevel import choose
 from .compilation import Compile, CompiledMixture
+from .curvature import dominant_eigenvalue, needing_second_derivatives
 from .followers import of_search
-from .following import Follower, after_epoch
+from .following import Follower, after_epoch, load_states, states
+from .gradients import check_holdings, frozen, give, norm_of
 from .guard import Guard
 from .logits import Logits
 from .means import Means
 from .relaxation import Relaxation, relax
 from .resuming import described, differences, go_on_at_random, random_states
 from .search import Search
+from .shrinking import stages
 from .space import NO_KEY, Choice, Name, SearchSpace
 
 ZERO_OP = 'zero_op'
@@ -42,19 +45,21 @@ class Options:
     compile: Compile = False
     shrink: Optional[Mapping[int, int]] = None
     run_dir: Optional[files.Path] = None
+    eigenvalue: bool = False
+    early_stopping: bool = False
     cuts: List[Tuple[str, str, Name]] = field(default_factory=list, init=False)
     """The calls of ``cut`` and ``restore``, by name, before there was a model."""
 
     def __post_init__(self) -> None:
-        choose(self.unrolled)  # says if it is none
-        recomputation.check(self.recompute, self.unrolled)
-        compilation.check(self.compile, self.unrolled)
+        needs = needing_second_derivatives(self.unrolled, self.eigenvalue, self.early_stopping)
+        recomputation.check(self.recompute, needs)
+        compilation.check(self.compile, needs)
         self.followers()
 
     def followers(self) -> List[Follower]:
         """What the options ask for beside the steps."""
         settings = {one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != 'run_dir'}
-        return of_search(self.shrink, self.run_dir, settings)
+        return of_search(self.shrink, self.early_stopping, self.run_dir, settings)
 
     @classmethod
     def taken_from(cls, arguments: Dict[str, Any]) -> Options:
@@ -164,7 +169,7 @@ class BilevelSteps:
     trainer: Any
     stopped: Optional[str] = None
     """Why the search ended before its last epoch."""
-    _states: Sequence[Mapping[str, Any]] = ()
+    _states: Mapping[str, Any] = {}
     """The states of the followers in a checkpoint that the search is about to go on from."""
     _random: Optional[Sequence[Mapping[str, Any]]] = None
     """The random states in it, of every process."""
@@ -208,9 +213,8 @@ class BilevelSteps:
         check_holdings([steps], [], logits, self._inner())
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
-        for follower, state in zip(self.followers(), self._states):
-            follower.load_state(state)
-        self._states = ()
+        load_states(self.followers(), self._states)
+        self._states = {}
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
         return super().on_train_start()  # type: ignore[misc]
 
@@ -231,15 +235,18 @@ class BilevelSteps:
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if not name.startswith('prob/')}
         for of_rank in processes.gathered(logged):
             metrics.add(of_rank)
-        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, {'train': metrics.values()})
+        of_epoch: Dict[str, Any] = {'train': metrics.values()}
+        if self._watches_curvature():
+            of_epoch['collapse'] = {'eigenvalue': self._eigenvalue()}
+        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, of_epoch)
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
 
     # Lightning's checkpoints hold weights, logits, cuts, optimisers, schedulers and the epoch. They get the rest here.
 
     def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint[CHECKPOINT] = {'settings': described(self.search), 'stopped': self.stopped,
-                                  'followers': [follower.state() for follower in self.followers()],
+        checkpoint[CHECKPOINT] = {'settings': self._described(), 'stopped': self.stopped,
+                                  'followers': states(self.followers()),
                                   'random': processes.gathered(random_states())}
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
@@ -256,12 +263,18 @@ class BilevelSteps:
                                   'Give one of nni_darts_ext.DARTS.')
         tensors = {name: value for name, value in checkpoint['state_dict'].items() if isinstance(value, Tensor)}
         different = differences({**tensors, **its['settings']},
-                                {**self.state_dict(), **described(self.search)})  # type: ignore[attr-defined]
+                                {**self.state_dict(), **self._described()})  # type: ignore[attr-defined]
         if different:
             raise CheckpointError(f'The checkpoint is of another search: {"; ".join(different)}. Give one of this search, or '
                                   'none to start anew.')
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self.stopped, self._states, self._random = its['stopped'], its['followers'], its['random']
+
+    def _described(self) -> Dict[str, Any]:
+        """What must be the same for a search to go on."""
+        options = self.options
+        return {**described(self.search), 'unrolled': options.unrolled, 'early_stopping': options.early_stopping,
+                'shrink': None if options.shrink is None else stages(options.shrink)}
 
     def _go_on_at_random(self) -> None:
         if self._random is not None:
@@ -273,6 +286,7 @@ class BilevelSteps:
         logits = self.arch_parameters()  # type: ignore[attr-defined]
         self.guard.begin_step(self.trainer.current_epoch, batch_idx)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
+            self._watched = batch['val'] if self._watches_curvature() else None
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
                     module.train(module.training)
@@ -317,6 +331,18 @@ class BilevelSteps:
             give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host, processes.average))
             self._see_gradient()
         optimizer.step()
+
+    def _watches_curvature(self) -> bool:
+        return self.options.eigenvalue or self.options.early_stopping
+
+    def _eigenvalue(self) -> float:
+        """On the first validation batch of the epoch, as the architecture steps see it."""
+        def validation() -> Tensor:
+            with _unlogged(self._inner()):
+                return self._penalized(_loss(self._outputs(self._watched, 0)))
+        host: Any = self
+        host.train()
+        return dominant_eigenvalue(validation, self.arch_parameters(), host, processes.average)  # type: ignore[attr-defined]
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]

@@ -27,7 +27,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import TrainingError
-from .bilevel import Gradients
+from .gradients import Gradients
 
 _logger = logging.getLogger(__name__)
 T = TypeVar('T')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Iterable
+from typing import Any, Callable, ContextManager, Iterable, Optional
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +11,16 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import TrainingError
 from .aside import buffers_aside
-from .bilevel import choose, unrolled_exact
 from .logits import Relaxed
 
 
-def check(recompute: bool, unrolled: Any) -> None:
-    """Raise ``TrainingError`` where this PyTorch cannot recompute for an order of DARTS."""
+def check(recompute: bool, needs: Optional[str]) -> None:
+    """Raise ``TrainingError`` where this PyTorch cannot recompute for ``needs``, an argument that needs second derivatives."""
     has_second_derivatives = hasattr(torch.utils.checkpoint, 'set_checkpoint_early_stop')  # since 2.1, like them
-    if recompute and choose(unrolled) is unrolled_exact and not has_second_derivatives:
-        raise TrainingError(f'recompute=True has no second derivatives in PyTorch {torch.__version__}, and unrolled={unrolled!r} '
-                            "needs them. Use unrolled='finite_difference', recompute=False, or PyTorch 2.1 or later.")
+    if recompute and needs and not has_second_derivatives:
+        raise TrainingError(f'recompute=True has no second derivatives in PyTorch {torch.__version__}, and {needs} needs them. '
+                            "Use recompute=False, PyTorch 2.1 or later, or leave that out. unrolled='finite_difference' "
+                            'needs none.')
 
 
 def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: Iterable[nn.Module]) -> Any:

@@ -14,7 +14,7 @@ from ..errors import CheckpointError, DartsExtError
 from . import files, processes
 from .checkpoint import Checkpoints, check
 from .data import describe
-from .following import Follower
+from .following import Follower, load_states, states
 from .search import Search
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Resumable:
         return {**{name: part.state_dict() for name, part in self._parts().items()},
                 'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
-                'followers': [follower.state() for follower in self.followers],
+                'followers': states(self.followers),
                 'random': [random_states(self._loaders())]}
 
     def _resume(self) -> int:
@@ -102,8 +102,7 @@ class Resumable:
                 part.load_state_dict(state[name])
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
-            for follower, its in zip(self.followers, state['followers']):
-                follower.load_state(its)
+            load_states(self.followers, state['followers'])
             go_on_at_random(state['random'], self._loaders())
             self.history, self.stopped, self._epochs = history, stopped, epochs
         except DartsExtError:
@@ -125,7 +124,6 @@ class Resumable:
         found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # one that nobody gave has 64 bits
                                  'the number of processes': processes.size(),
                                  'the optimizer': type(self.optimizer).__name__,
-                                 'what follows the search': [type(follower).__name__ for follower in self.followers],
                                  'what has a state': sorted(self._parts())}
         for i, group in enumerate(self.optimizer.param_groups):
             found.update((f'{name} of group {i} of the optimizer', value) for name, value in group.items()

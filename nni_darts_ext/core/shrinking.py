@@ -7,7 +7,7 @@ the dropping of candidates is here: the network does not grow deeper, and the we
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import TrainingError
 from .following import Follower
@@ -36,17 +36,7 @@ class Shrinking(Follower):
     """
 
     def __init__(self, schedule: Mapping[int, int]) -> None:
-        expected = 'Expected a mapping from epochs to the numbers of candidates that stay, all 1 or more, such as {10: 5, 20: 3}'
-        if not isinstance(schedule, Mapping) or not schedule:
-            raise TrainingError(f'shrink={schedule!r} is no schedule. {expected}.')
-        for epoch, n in schedule.items():
-            if not _is_positive(epoch) or not _is_positive(n):
-                raise TrainingError(f'shrink={schedule!r} has the entry {epoch!r}: {n!r}. {expected}.')
-        self._stages = sorted(schedule.items())
-        for (epoch, n), (later, m) in zip(self._stages, self._stages[1:]):
-            if n <= m:
-                raise TrainingError(f'shrink={schedule!r} keeps {n} candidates from epoch {epoch} on and {m} from epoch {later} '
-                                    'on. Expected fewer from epoch to epoch.')
+        self._stages = stages(schedule)
 
     def begin(self, search: Search, epochs: Optional[int]) -> None:
         last, _ = self._stages[-1]
@@ -62,6 +52,22 @@ class Shrinking(Follower):
         if due:
             for key, dropped in shrink(self._search, due[-1]).items():
                 _logger.info('From epoch %d on LayerChoice %r goes without %s.', epoch, key, ', '.join(map(repr, dropped)))
+
+
+def stages(schedule: Mapping[int, int]) -> List[Tuple[int, int]]:
+    """The entries of a schedule in their order. Raises :class:`TrainingError` as :class:`Shrinking` does."""
+    expected = 'Expected a mapping from epochs to the numbers of candidates that stay, all 1 or more, such as {10: 5, 20: 3}'
+    if not isinstance(schedule, Mapping) or not schedule:
+        raise TrainingError(f'shrink={schedule!r} is no schedule. {expected}.')
+    for epoch, n in schedule.items():
+        if not _is_positive(epoch) or not _is_positive(n):
+            raise TrainingError(f'shrink={schedule!r} has the entry {epoch!r}: {n!r}. {expected}.')
+    found = sorted(schedule.items())
+    for (epoch, n), (later, m) in zip(found, found[1:]):
+        if n <= m:
+            raise TrainingError(f'shrink={schedule!r} keeps {n} candidates from epoch {epoch} on and {m} from epoch {later} on. '
+                                'Expected fewer from epoch to epoch.')
+    return found
 
 
 def shrink(search: Search, n: int) -> Dict[str, List[Name]]:

@@ -43,11 +43,17 @@ DOCUMENTATION = """{host}
     compile
         Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
         takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
-        order. Default False.
+        order, ``eigenvalue`` and ``early_stopping``, which need second derivatives. Default False.
     shrink
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{{10: 5, 20: 3}}`` the weakest go after ten
         epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. NNI's own choices (Cell,
         Repeat, value choices) keep theirs. Default: all stay.
+    eigenvalue
+        Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
+        first validation batch, and recorded in ``run_dir``. See :mod:`nni_darts_ext.core.curvature`. Default False.
+    early_stopping
+        Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
+        :class:`nni_darts_ext.core.early_stopping.EarlyStopping`. Default False.
     run_dir
         A folder for the run: settings, metrics and weights of each epoch, the architecture, which ``nni-darts-ext show``,
         ``plot`` and ``report`` read, also while the search runs; TensorBoard's scalars where that is installed. See
@@ -68,7 +74,8 @@ DOCUMENTATION = """{host}
     Raises
     ------
     TrainingError
-        ``unrolled`` is none of these; ``recompute`` with the exact second order before PyTorch 2.1, ``compile`` with it at all;
+        ``unrolled`` is none of these; ``recompute`` with an argument that needs second derivatives before PyTorch 2.1,
+        ``compile`` with one at all;
         ``shrink`` is no schedule, or, when the search begins, one that goes beyond the last epoch.
     """
 

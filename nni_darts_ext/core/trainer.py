@@ -16,17 +16,20 @@ from torch.utils.data import Dataset
 
 from ..errors import TrainingError
 from . import compilation, files, layout, processes, recomputation
-from .bilevel import check_holdings, choose, first_order, frozen, give, norm_of
+from .bilevel import choose, first_order
 from .compilation import Compile
+from .curvature import dominant_eigenvalue, needing_second_derivatives
 from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import of_search
 from .following import Follower, after_epoch, followed
+from .gradients import check_holdings, frozen, give, norm_of
 from .guard import Guard
 from .logits import Logits
 from .means import Means, Metrics
 from .mutator import MutatorInterface
 from .progress import bar
 from .resuming import Resumable
+from .shrinking import stages
 
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +91,7 @@ class SearchTrainer(Resumable):
     compile
         Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
         takes minutes at first. Where it cannot, a warning says why and the search goes on without. Not with the exact second
-        order. Default False.
+        order, ``eigenvalue`` and ``early_stopping``, which need second derivatives. Default False.
     checkpoint_dir
         A folder for checkpoints: the state after each epoch, of which the last two stay. Where it has some, :meth:`train` goes on
         from the last one that is whole, and the search ends as one that ran through would have: on a CPU bit for bit, and at most
@@ -106,20 +109,29 @@ class SearchTrainer(Resumable):
     shrink
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{10: 5, 20: 3}`` the weakest go after ten
         epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. Default: all stay.
+    eigenvalue
+        Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
+        first validation batch. It is in ``history`` and in the run's folder. See :mod:`nni_darts_ext.core.curvature`. Default
+        False.
+    early_stopping
+        Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
+        :class:`nni_darts_ext.core.early_stopping.EarlyStopping`. Default False.
 
     Attributes
     ----------
     history : list of dict
-        For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics, over all ranks.
+        For each epoch ``{'epoch': int, 'train': {...}, 'valid': {...}}`` with the means of loss and metrics, over all ranks; with
+        ``eigenvalue`` or ``early_stopping`` also ``'collapse': {'eigenvalue': float}``.
     stopped : str or None
         Why the search ended before its last epoch.
 
     Raises
     ------
     TrainingError
-        No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with the exact
-        second order before PyTorch 2.1, ``compile`` with it at all; ``shrink`` is no schedule, or by :meth:`train` one that
-        goes beyond the last epoch. Several processes without a process group; a model in ``DistributedDataParallel``.
+        No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with an
+        argument that needs second derivatives before PyTorch 2.1, ``compile`` with one at all; ``shrink`` is no schedule, or by
+        :meth:`train` one that goes beyond the last epoch. Several processes without a process group; a model in
+        ``DistributedDataParallel``.
     CheckpointError
         ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
         checkpoints there can be read and is one of this search.
@@ -134,15 +146,16 @@ class SearchTrainer(Resumable):
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
                  recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None,
                  shrink: Optional[Mapping[int, int]] = None, run_dir: Optional[files.Path] = None,
-                 progress: Optional[bool] = None) -> None:
+                 progress: Optional[bool] = None, eigenvalue: bool = False, early_stopping: bool = False) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
                                 'search has two or more. Give the bare model: the trainer averages the gradients of the ranks '
                                 'itself.')
         self.unrolled, self._unrolled_gradients = unrolled, choose(unrolled)
-        recomputation.check(recompute, unrolled)
-        compilation.check(compile, unrolled)
+        needs = needing_second_derivatives(unrolled, eigenvalue, early_stopping)
+        recomputation.check(recompute, needs)
+        compilation.check(compile, needs)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
         data = dataset if dataset_train is None else dataset_train
@@ -175,8 +188,10 @@ class SearchTrainer(Resumable):
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
         settings = {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
-                    'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last}
-        self.followers: List[Follower] = of_search(shrink, run_dir, {
+                    'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last,
+                    'shrink': None if shrink is None else stages(shrink), 'early_stopping': early_stopping}
+        self.watches_curvature = eigenvalue or early_stopping
+        self.followers: List[Follower] = of_search(shrink, early_stopping, run_dir, {
             **settings, 'optimizer': type(optimizer).__name__, 'learning_rate': optimizer.param_groups[0]['lr']})
         self.stopped: Optional[str] = None
         self.progress = progress
@@ -217,6 +232,8 @@ class SearchTrainer(Resumable):
                 callback.on_epoch_begin(epoch)
             self.history.append({'epoch': epoch})
             self.train_one_epoch(epoch)
+            if self.watches_curvature:
+                self.history[-1]['collapse'] = {'eigenvalue': self._eigenvalue()}
             if validate:
                 self.validate_one_epoch(epoch)
             for callback in self.callbacks:
@@ -242,6 +259,8 @@ class SearchTrainer(Resumable):
         for step, (training, validation) in enumerate(batches):
             self._guard.begin_step(epoch, step)
             training, validation = self._placed(training), self._placed(validation)
+            if step == 0 and self.watches_curvature:
+                self._watched = validation
             self._architecture_step(validation, training)
             means.add(self._weight_step(training))
             if self.log_frequency and step % self.log_frequency == 0 and processes.is_first():
@@ -285,6 +304,11 @@ class SearchTrainer(Resumable):
         self._guard.see('norm of the gradient of the logits', norm, shared=True)
         give(logits, gradients)
         self.ctrl_optim.step()
+
+    def _eigenvalue(self) -> float:
+        """On the first validation batch of the epoch, as the architecture steps see it."""
+        return dominant_eigenvalue(lambda: self._forward(*self._watched)[1], list(self.mutator.parameters()), self.model,
+                                   processes.average)
 
     def _weight_step(self, batch: Any) -> Mapping[str, Any]:
         self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut

@@ -48,7 +48,7 @@ class Recording(Follower):
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
         assert self._recorder is not None
-        recorded = self._recorder.epoch(epoch, metrics.get('train', {}), metrics.get('valid'))
+        recorded = self._recorder.epoch(epoch, metrics.get('train', {}), metrics.get('valid'), **metrics.get('collapse', {}))
         if self._board is not None:
             for name, value in _scalars(recorded).items():
                 self._board.add_scalar(name, value, epoch)

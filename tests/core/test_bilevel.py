@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nni_darts_ext import TrainingError
 from nni_darts_ext.core import bilevel
-from nni_darts_ext.core.bilevel import frozen
+from nni_darts_ext.core.gradients import frozen, give
 
 EXACT = [bilevel.unrolled_exact, lambda *problem: bilevel.unrolled_finite_difference(*problem, radius=1e-5)]
 TOLERANCE = [1e-8, 1e-5]
@@ -222,7 +222,7 @@ def test_logits_go_where_the_closed_form_leads(estimate, tolerance):
     model, optimizer = nn.ParameterList([weight]), torch.optim.SGD([weight], 0.3)
     upper = torch.optim.SGD([logit], 0.3)
     for _ in range(200):
-        bilevel.give([logit], estimate(lambda: ((weight - logit) ** 2).sum(), lambda: ((weight - 3) ** 2).sum(), [logit],
+        give([logit], estimate(lambda: ((weight - logit) ** 2).sum(), lambda: ((weight - 3) ** 2).sum(), [logit],
                                        [optimizer], model))
         upper.step()
         optimizer.zero_grad()

@@ -26,10 +26,11 @@ from torch import nn
 
 import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
-from nni_darts_ext.core import guard
+from nni_darts_ext.core import guard, oneshot
 from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
+from nni_darts_ext.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -427,6 +428,16 @@ def test_what_processes_of_lightnings_found_is_exported_where_they_were_started(
     if 'ddp_fork' not in strategies.StrategyRegistry:
         pytest.skip('this Lightning has no ddp_fork')
     strategy_ranks.check_forked(forked)
+
+
+def test_the_eigenvalue_is_recorded_and_ends_a_search_early(mocker, tmp_path):
+    search(small(), strategy(eigenvalue=True, run_dir=tmp_path), batches(2), epochs=2)
+    recorded = [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs]
+    assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
+    mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    darts = strategy(early_stopping=True)
+    search(small(), darts, batches(1), epochs=30)
+    assert 'grown from 1 to 1.8' in darts.model.stopped
 
 
 def test_edges_shrink_on_the_way():

@@ -45,7 +45,7 @@ from nni_darts_ext import (
     TrainingError,
     apply_fixed_architecture,
 )
-from nni_darts_ext.core import guard
+from nni_darts_ext.core import guard, oneshot
 from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts.nas.penalty import penalize
 from nni_darts_ext.run import DONE, Run
@@ -597,6 +597,25 @@ def forked():
 
 def test_what_processes_of_lightnings_found_is_exported_where_they_were_started():
     strategy_ranks.check_forked(forked)
+
+
+def test_the_eigenvalue_is_recorded_and_changes_nothing(tmp_path):
+    torch.manual_seed(0)
+    _, _, moved = search(steps=2, eigenvalue=True, run_dir=tmp_path, trainer={'max_epochs': 2})
+    recorded = [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs]
+    assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
+    torch.manual_seed(0)
+    _, _, plain = search(steps=2, trainer={'max_epochs': 2})
+    assert all(torch.equal(moved[key], plain[key]) for key in plain)
+
+
+def test_a_search_whose_eigenvalue_grows_ends_early(mocker, caplog):
+    mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    with caplog.at_level('WARNING'):
+        search(steps=1, early_stopping=True, trainer={'max_epochs': 30})
+    assert 'The search ends after epoch 9: the dominant eigenvalue of the validation loss has grown from 1 to 1.8' in caplog.text
+    with pytest.raises(TrainingError, match="compile=True has no second derivatives, and early_stopping=True needs them"):
+        DARTS(early_stopping=True, compile=True)
 
 
 def test_edges_shrink_on_the_way():

@@ -1,0 +1,100 @@
+"""Gradients of a loss, and which parameters they are of: neither step of the bilevel problem moves what is the other's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+
+Loss = Callable[[], Tensor]
+"""Runs the supernet on one batch as it is now and returns the loss, a scalar."""
+
+Gradients = List[Optional[Tensor]]
+"""One for each of some parameters, None where the loss does not reach it."""
+
+Average = Callable[[Gradients, Sequence[Tensor]], Gradients]
+"""Gives the mean of gradients, of some parameters, over all processes, without a graph."""
+
+
+def alone(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
+    """The mean over one process."""
+    return gradients
+
+
+def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> Gradients:
+    """Those of the parameters that are not frozen; nothing is accumulated."""
+    reachable = [i for i, parameter in enumerate(parameters) if parameter.requires_grad]
+    found: Gradients = [None] * len(parameters)
+    if loss.requires_grad and reachable:
+        of_each = torch.autograd.grad(loss, [parameters[i] for i in reachable], create_graph=create_graph, allow_unused=True)
+        for i, gradient in zip(reachable, of_each):
+            found[i] = gradient
+    return found
+
+
+def give(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
+    """Make the gradients those that an optimiser of the parameters steps by."""
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = gradient
+
+
+def norm_of(parts: Sequence[Tensor]) -> Tensor:
+    """The norm of all parts together, on the device of the first."""
+    if not parts:
+        return torch.zeros(())
+    return torch.stack([part.norm().to(parts[0]) for part in parts]).norm()
+
+
+@contextmanager
+def twice_differentiable(what: str, way_out: str) -> Iterator[None]:
+    """Raise :class:`TrainingError` where ``what`` meets an operation without second derivative, with the way out."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in ('derivative for', 'double backward', 'differentiate twice')):
+            raise
+        raise TrainingError(f'{what} needs second derivatives, which this model does not have everywhere: {error}. '
+                            f'{way_out}') from error
+
+
+# What belongs to which step ------------------------------------------------------------------------------------------------
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep a backward pass away from some parameters: neither computed nor accumulated for them.
+
+    The architecture step freezes the weights and the weight step the logits, so that neither moves what the other owns.
+    """
+    held = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in held:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+def check_holdings(for_logits: Iterable[torch.optim.Optimizer], for_weights: Iterable[torch.optim.Optimizer],
+                   logits: Iterable[nn.Parameter], model: nn.Module) -> None:
+    """Raise :class:`TrainingError` where an optimiser holds what is the other's to step."""
+    own = set(logits)
+    held = {parameter for optimizer in for_logits for group in optimizer.param_groups for parameter in group['params']} - own
+    strange = [name for name, parameter in model.named_parameters() if parameter in held]
+    if strange:
+        raise TrainingError(f'The optimiser of the logits holds {len(strange)} weights of the model ({", ".join(strange[:3])}'
+                            f'{", ..." if len(strange) > 3 else ""}), which would learn from the validation data. Give it the '
+                            'parameters of the mutator alone.')
+    if any(parameter in own for optimizer in for_weights for group in optimizer.param_groups for parameter in group['params']):
+        raise TrainingError('The optimiser of the weights holds logits, which would learn from the training data. Give it the '
+                            'parameters of the model alone.')
+
+
+def all_but(logits: Sequence[nn.Parameter], model: nn.Module) -> List[nn.Parameter]:
+    """The other parameters of the model."""
+    own = set(logits)
+    return [parameter for parameter in model.parameters() if parameter not in own]

@@ -1,0 +1,127 @@
+"""The dominant eigenvalue, against the whole Hessian; the search that it ends."""
+
+import pytest
+import torch
+from torch import nn
+
+from nni_darts_ext import TrainingError
+from nni_darts_ext.core import curvature, early_stopping
+from nni_darts_ext.core.curvature import dominant_eigenvalue
+from nni_darts_ext.core.early_stopping import EarlyStopping
+from nni_darts_ext.core.following import load_states, states
+from nni_darts_ext.core.logits import Logits
+from nni_darts_ext.core.search import Search
+from nni_darts_ext.core.space import Edge, SearchSpace
+
+
+class Net(nn.Module):
+    """Two edges of three candidates and the zero op, a BatchNorm and a dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.candidates = nn.ModuleList([nn.Linear(4, 4), nn.Identity(), nn.Softplus()])
+        self.norm, self.drop, self.last = nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3)
+        self.choices = Logits()
+        for key in 'ab':
+            self.choices[key] = nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        for key in self.choices:
+            weights = self.choices.relax(key).weights
+            x = sum(weight * candidate(x) for weight, candidate in zip(weights, self.candidates))
+        return self.last(self.drop(self.norm(x)))
+
+
+def whole_hessian(loss, logits):
+    gradient = torch.cat(torch.autograd.grad(loss(), logits, create_graph=True))
+    return torch.stack([torch.cat(torch.autograd.grad(entry, logits, retain_graph=True)) for entry in gradient])
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('cut', [False, True])
+def test_the_eigenvalue_is_the_one_of_largest_size_and_nothing_stays_of_its_search(seed, cut):
+    torch.manual_seed(seed)
+    net, inputs, labels = Net().double(), torch.randn(32, 4).double(), torch.randint(3, (32,))
+    if cut:
+        net.choices.cut('a', 1)
+    logits = net.choices.values()
+    kept = {name: value.clone() for name, value in net.state_dict().items()}
+    random_state = torch.get_rng_state()
+
+    def loss():
+        return nn.functional.cross_entropy(net(inputs), labels)
+    found = dominant_eigenvalue(loss, logits, net)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert all(torch.equal(value, kept[name]) for name, value in net.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
+    eigenvalues = torch.linalg.eigvalsh(whole_hessian(loss, logits))
+    assert found == pytest.approx(float(max(eigenvalues, key=abs)), rel=0.02)
+
+
+def test_a_loss_that_is_linear_in_the_logits_or_does_not_reach_them_has_none():
+    logit, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    model = nn.ParameterList([logit, other])
+    assert dominant_eigenvalue(lambda: 3 * logit.sum(), [logit, other], model) == 0
+    assert dominant_eigenvalue(lambda: torch.ones(()), [logit, other], model) == 0
+    assert dominant_eigenvalue(lambda: -2 * (logit ** 2).sum(), [logit, other], model) == pytest.approx(-4)
+
+
+def test_an_operation_without_second_derivative_is_named_with_the_way_out():
+    logit = nn.Parameter(torch.ones(4, 1, 3))
+
+    def loss():
+        return nn.functional.ctc_loss(logit.log_softmax(-1), torch.tensor([[1, 2]]), torch.tensor([4]), torch.tensor([2]))
+    with pytest.raises(TrainingError, match='dominant eigenvalue needs second derivatives.*Leave out eigenvalue'):
+        dominant_eigenvalue(loss, [logit], nn.ParameterList([logit]))
+
+
+# The search that it ends ---------------------------------------------------------------------------------------------------
+
+def searched(eigenvalues, resumed_at=None):
+    """The search, and for each epoch why it ended."""
+    search, follower = Search(), EarlyStopping()
+    search.space, search.choices = SearchSpace([Edge('a', ('x', 'y'), 'a')]), Logits()
+    search.choices['a'] = nn.Parameter(torch.zeros(3))
+    follower.begin(search, len(eigenvalues))
+    said = []
+    for epoch, eigenvalue in enumerate(eigenvalues):
+        if epoch == resumed_at:
+            state, follower = states([follower]), EarlyStopping()
+            follower.begin(search, len(eigenvalues))
+            load_states([follower], state)
+        if epoch == 7:
+            search.choices.cut('a', 0)
+        search.choices['a'].data[1] = epoch
+        said.append(follower.after_epoch(epoch, {'train': {}, 'collapse': {'eigenvalue': eigenvalue}}))
+    return search, said
+
+
+def test_a_search_whose_eigenvalue_grows_ends_with_what_it_had_before():
+    search, said = searched([1.0] * 5 + [1.2] * 3 + [1.5, 1.5, 2.0])
+    assert said[:10] == [None] * 10                       # 1.0 against 1.32 on average after ten epochs
+    assert 'grown from 1.04 to 1.48 within 5 epochs' in said[10] and 'those after epoch 5' in said[10]
+    assert search.choices['a'].tolist() == [0, 5, 0] and search.choices.cuts('a') == ()
+
+
+@pytest.mark.parametrize('eigenvalues', [
+    [1.0] * 30, [0.0] * 30, [5.0 - i / 10 for i in range(30)], [1.02 ** i for i in range(30)]])
+def test_one_whose_eigenvalue_does_not_goes_on(eigenvalues):
+    assert searched(eigenvalues)[1] == [None] * 30
+
+
+def test_the_sign_does_not_matter_and_nothing_ends_before_there_are_two_averages():
+    said = searched([-float(2 ** i) for i in range(10)])[1]
+    assert said[:9] == [None] * 9 and said[9] is not None
+
+
+def test_a_search_that_goes_on_has_what_it_needs():
+    eigenvalues = [1.0] * 8 + [3.0] * 3
+    through, said = searched(eigenvalues)
+    again, said_again = searched(eigenvalues, resumed_at=9)
+    assert said == said_again and said[-1] is not None
+    assert torch.equal(through.choices['a'], again.choices['a'])
+
+
+def test_the_numbers_are_those_of_the_paper():
+    assert (early_stopping.WINDOW, early_stopping.RATIO) == (5, 0.75)
+    assert curvature.TOLERANCE < 0.01
