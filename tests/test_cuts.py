@@ -102,6 +102,47 @@ def test_cuts_hold_for_hundreds_of_steps_under_every_optimizer(name, unrolled, s
                    if torch.is_tensor(value) and value.shape == logits.shape)
 
 
+def each_edge(change):
+    def of_mutator(mutator):
+        for key in mutator.choices:
+            change(mutator, key)
+    return of_mutator
+
+
+PATTERNS = {
+    'one of an edge': lambda mutator: mutator.cut('node0_edge0', 0),
+    'the last of each edge': each_edge(lambda mutator, key: mutator.cut(key, len(mutator.choices[key]) - 2)),
+    'all but one of each edge': each_edge(lambda mutator, key: [
+        mutator.cut(key, i) for i in range(1, len(mutator.choices[key]) - 1)]),
+    'all of an edge': lambda mutator: [mutator.cut('node1_edge0', i) for i in range(3)],
+    'the zero op of each edge': each_edge(lambda mutator, key: mutator.choices.cut(key, len(mutator.choices[key]) - 1)),
+    'all but the first, zero op too': each_edge(lambda mutator, key: mutator.choices[key].data[1:].fill_(-math.inf)),
+    'as NNI documents it': each_edge(lambda mutator, key: mutator.choices[key].data[:1].fill_(-math.inf)),
+    'again and again': each_edge(lambda mutator, key: [change(key, 0) for change in (mutator.cut, mutator.restore) * 3]),
+}
+
+
+@pytest.mark.slow  # as many as there are
+@pytest.mark.parametrize('when', ['before', 'during'])
+@pytest.mark.parametrize('pattern', PATTERNS)
+@pytest.mark.parametrize('name', optimizers.OFFERED)
+def test_no_pattern_of_cuts_gives_a_nan_in_200_steps_under_any_optimizer(name, pattern, when):
+    model = space(cells=1)
+    mutator = hosts.of_model(model).DartsMutator(model).double()
+    cuts = {}
+
+    def cut(mutator):
+        PATTERNS[pattern](mutator)
+        cuts.update((key, mutator.choices.cuts(key)) for key in mutator.choices)
+    if when == 'before':
+        cut(mutator)
+    trainer = search(model, mutator, name, [Change(cut)] if when == 'during' else [], steps=100)
+    assert all(torch.isfinite(value).all() for value in (*model.parameters(), *mutator.parameters()))
+    assert all(torch.isfinite(value).all() for value in states(trainer.optimizer) + states(trainer.ctrl_optim))
+    assert {key: mutator.choices.cuts(key) for key in mutator.choices} == cuts
+    assert any(cuts.values()) == (pattern != 'again and again')
+
+
 @pytest.mark.parametrize('family', WITH_CHOICES)
 def test_the_same_cuts_by_name_index_and_nnis_way_give_the_same_search_in_every_family(family, monkeypatch):
     def found(cut):
