@@ -4,7 +4,8 @@
 ``matrix``            what works with which NNI: tox.ini's environments, and the families of ``nni_darts_ext.hosts``
 ``held-back``         what is held back around each NNI: tests/constraints
 ``rot``               what has rotted around NNI: what ``nni-darts-ext doctor`` knows
-``core``, ``nnictl``  the modules of these packages
+``core``, ``loop``,   the modules of these packages
+``nnictl``
 ====================  =============================================================================================
 """
 
@@ -152,7 +153,7 @@ def modules(package: str) -> str:
 
 
 TABLES = {'matrix': matrix_table, 'held-back': held_back_table, 'rot': rot_table,
-          'core': partial(modules, 'core'), 'nnictl': partial(modules, 'nnictl')}
+          'core': partial(modules, 'core'), 'loop': partial(modules, 'loop'), 'nnictl': partial(modules, 'nnictl')}
 
 
 def filled(page: str) -> str:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext.core.following import Follower
+from nni_darts_ext.loop.following import Follower
 
 
 class Net(dnn.ModelSpace):

@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from spaces import Cells, batches, write_weights
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext.core import processes
+from nni_darts_ext.loop import processes
 from nni_darts_ext.run import Run
 
 RUN = 'run'

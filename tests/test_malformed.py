@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from nni_darts_ext import ArchitectureError, CheckpointError, DartsMutator, DartsTrainer, apply_fixed_architecture
 from nni_darts_ext.core import export
-from nni_darts_ext.core.checkpoint import STATE
+from nni_darts_ext.loop.checkpoint import STATE
 
 IN_NUMBERS = [50, pytest.param(1000, marks=pytest.mark.slow)]
 

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
-from nni_darts_ext.core import processes
-from nni_darts_ext.core.following import Follower
+from nni_darts_ext.loop import processes
+from nni_darts_ext.loop.following import Follower
 
 ORDERS = [False, 'exact', 'finite_difference']
 SEED = 5

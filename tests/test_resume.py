@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from nni_darts_ext import CheckpointError, DartsTrainer
-from nni_darts_ext.core.checkpoint import Checkpoints, read
+from nni_darts_ext.loop.checkpoint import Checkpoints, read
 
 TESTS = Path(__file__).parent
 

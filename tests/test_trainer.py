@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
-from nni_darts_ext.core import guard
-from nni_darts_ext.core import trainer as core_trainer
+from nni_darts_ext.loop import guard
+from nni_darts_ext.loop import trainer as loop_trainer
 from nni_darts_ext.run import Run
 
 
@@ -230,7 +230,7 @@ def test_the_eigenvalue_of_each_epoch_is_recorded_and_changes_nothing(tmp_path):
 
 
 def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, caplog, tmp_path):
-    mocker.patch.object(core_trainer, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    mocker.patch.object(loop_trainer, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
     kept = []
 
     class Keeping:

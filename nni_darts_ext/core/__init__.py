@@ -5,37 +5,24 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 ========================  ==========================================================================
 :mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
 :mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
+:mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
+:mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
 :mod:`.sharing`           what candidates and edges have in common, computed once
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.compilation`       edges compiled
 :mod:`.layout`            how images lie in memory
-:mod:`.shapes`            what they return must be alike
+:mod:`.shapes`            what candidates return must be alike
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
-:mod:`.relaxation`        what the choices of a supernet do in a forward pass
+:mod:`.relaxation`        what the choices of a supernet do in a forward pass: all of these
+:mod:`.bilevel`           the architecture gradient, first and second order
+:mod:`.gradients`         gradients, and what belongs to which step
+:mod:`.aside`             passes that leave no trace
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)
 :mod:`.export`            the architecture in the forms that people and hosts read
 :mod:`.fixed`             an architecture in any of these forms, made into the network that it describes
-:mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
-:mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
-:mod:`.collapse`          what tells that a search goes wrong
-:mod:`.curvature`         one more such sign: the dominant eigenvalue
-:mod:`.early_stopping`    what ends a search for it
-:mod:`.oneshot`           what a one-shot strategy adds to a model
-:mod:`.strategy`          what a one-shot strategy takes and offers
-:mod:`.trainer`           the search loop
-:mod:`.data`              its two halves of the data
-:mod:`.guard`             what ends it when a loss is no number any more
-:mod:`.means`             its metrics
-:mod:`.following`         what follows a search epoch by epoch, in whichever loop
-:mod:`.aside`             passes that leave no trace
-:mod:`.progress`          a bar in the terminal
-:mod:`.resuming`          what a search goes on from
-:mod:`.checkpoint`        the file that holds it
 :mod:`.files`             JSON that is data alone; files that are there as a whole or not at all
-:mod:`.followers`         which of them the arguments ask for
-:mod:`.shrinking`         candidates that are dropped on the way
-:mod:`.bilevel`           the architecture gradient, first and second order
-:mod:`.gradients`         gradients, and what belongs to which step
+:mod:`.collapse`          what tells that a search goes wrong
+:mod:`.curvature`         one more such sign: the dominant eigenvalue of the Hessian
 ========================  ==========================================================================
 """

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from .following import Follower
 from .logits import Logits
-from .search import Search
 from .space import SearchSpace
-
-_logger = logging.getLogger(__name__)
 
 SKIP_CONNECTIONS: FrozenSet[str] = frozenset(['skip_connect', 'skip_connection', 'skip', 'identity'])
 """Names, in lower case, that candidates without parameters or work of their own go by."""
@@ -59,34 +54,6 @@ class CollapseWatch:
 
     def _logits(self) -> Dict[str, Tensor]:
         return {key: logits.detach().clone() for key, logits in self._mutator.choices.items()}
-
-
-class Stillness(Follower):
-    """Warns after an epoch in which logits have not moved at all, and again when it is others."""
-
-    def __init__(self) -> None:
-        self._choices = Logits()
-        self._before: Dict[str, Tensor] = {}
-        self._warned: List[str] = []
-
-    def begin(self, search: Search, epochs: Optional[int]) -> None:
-        if isinstance(search, Search):  # not a mutator of somebody else's
-            self._choices = search.choices
-
-    def before_epoch(self, epoch: int) -> None:
-        self._before = {key: logits.detach().clone() for key, logits in self._choices.items()}
-
-    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
-        choices = self._choices
-        still = [key for key, logits in choices.items()
-                 if logits.requires_grad  # else the host is warming up
-                 and len(logits) - len(choices.cuts(key)) > 1 and torch.equal(logits, self._before[key])]
-        if still and still != self._warned:
-            _logger.warning('In epoch %d the logits of %s have not moved. Is the architecture learning rate 0, does the '
-                            'optimiser of the logits hold them, and does the output of the model depend on the edges?', epoch,
-                            'all edges' if len(still) == len(choices) else ', '.join(map(repr, still)))
-        self._warned = still
-        return None
 
 
 def entropies(choices: Logits) -> Dict[str, float]:

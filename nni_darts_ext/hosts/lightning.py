@@ -8,12 +8,12 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from ..core.data import check_batches
 from ..core.layout import lay_out
-from ..core.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..core.space import Choice, refuse_nested
-from ..core.strategy import DOCUMENTATION, Options, StrategyInterface
 from ..errors import EvaluatorError
+from ..loop.data import check_batches
+from ..loop.oneshot import BilevelSteps, FedInputs, OneShotSearch
+from ..loop.strategy import DOCUMENTATION, Options, StrategyInterface
 from .retiarii import InputChoice, LayerChoice, describe
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.

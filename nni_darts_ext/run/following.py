@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any, Mapping, Optional
 
-from ..core.following import Follower
 from ..core.search import Search
+from ..loop.following import Follower
 from . import Epoch, PathLike, Run
 from .recorder import Recorder
 

@@ -4,13 +4,15 @@ import sys
 
 import pytest
 
-from nni_darts_ext import core
+from nni_darts_ext import core, loop
+
+MODULES = ', '.join(module.name for package in (core, loop)
+                    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'))
 
 HEAVY = {
     'nni_darts_ext': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     'nni_darts_ext.errors': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
-    ', '.join(f'nni_darts_ext.core.{module.name}' for module in pkgutil.iter_modules(core.__path__)):
-        ('nni', 'pytorch_lightning'),
+    MODULES: ('nni', 'pytorch_lightning'),
     'nni_darts_ext.cli, nni_darts_ext.report': ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
     'nni_darts_ext.run.writer, nni_darts_ext.run.cells, nni_darts_ext.plot, nni_darts_ext.page':
         ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),

@@ -26,10 +26,10 @@ from torch import nn
 
 import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
-from nni_darts_ext.core import guard, oneshot
-from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
+from nni_darts_ext.loop import guard, oneshot
+from nni_darts_ext.loop.oneshot import Options
 from nni_darts_ext.run import Run
 
 

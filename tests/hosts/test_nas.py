@@ -45,9 +45,9 @@ from nni_darts_ext import (
     TrainingError,
     apply_fixed_architecture,
 )
-from nni_darts_ext.core import guard, oneshot
-from nni_darts_ext.core.oneshot import Options
 from nni_darts_ext.hosts.nas.penalty import penalize
+from nni_darts_ext.loop import guard, oneshot
+from nni_darts_ext.loop.oneshot import Options
 from nni_darts_ext.run import DONE, Run
 
 

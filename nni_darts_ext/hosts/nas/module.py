@@ -9,7 +9,7 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from ...core.oneshot import ZERO_OP, BilevelSteps
+from ...loop.oneshot import ZERO_OP, BilevelSteps
 from .penalty import penalize
 from .supernet import Supernet
 

@@ -9,11 +9,11 @@ from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 
-from ...core.data import check_batches
 from ...core.layout import lay_out
 from ...core.space import SearchSpace
-from ...core.strategy import DOCUMENTATION, Options, StrategyInterface
 from ...errors import EvaluatorError
+from ...loop.data import check_batches
+from ...loop.strategy import DOCUMENTATION, Options, StrategyInterface
 from .module import DartsModule
 from .supernet import MixedCell, Supernet
 

@@ -9,8 +9,8 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedCell, DifferentiableMixedInput
 from torch import nn
 
-from ...core.oneshot import ZERO_OP, FedInputs, OneShotSearch, Options
 from ...core.space import refuse_nested
+from ...loop.oneshot import ZERO_OP, FedInputs, OneShotSearch, Options
 from .choices import describe
 
 

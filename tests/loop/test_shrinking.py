@@ -7,8 +7,8 @@ from torch import nn
 from nni_darts_ext import TrainingError
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.search import Search
-from nni_darts_ext.core.shrinking import Shrinking, shrink
 from nni_darts_ext.core.space import Edge, SearchSpace
+from nni_darts_ext.loop.shrinking import Shrinking, shrink
 
 
 def search_of(**logits):

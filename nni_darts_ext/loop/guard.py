@@ -8,9 +8,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
+from ..core.logits import Logits
 from ..errors import TrainingError
 from . import processes
-from .logits import Logits
 
 EVERY = 50
 """How many steps lie between two readings on devices on which reading means waiting."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional
 
-from . import files, processes
-from .collapse import Stillness
+from ..core import files
+from . import processes
 from .early_stopping import EarlyStopping
 from .following import Follower
 from .shrinking import Shrinking
+from .stillness import Stillness
 
 
 def of_search(shrink: Optional[Mapping[int, int]], early_stopping: bool, run_dir: Optional[files.Path],

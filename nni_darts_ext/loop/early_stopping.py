@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Mapping, Optional
 import torch
 from torch import Tensor
 
+from ..core.search import Search
 from .following import Follower
-from .search import Search
 
 WINDOW = 5
 """Over how many epochs eigenvalues are averaged, and how many lie between the averages that are compared. Source: the paper."""

@@ -25,8 +25,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 import torch
 from torch import Tensor
 
+from ..core import files
 from ..errors import CheckpointError, DartsExtError
-from . import files
 
 _logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ..core.search import Search
+from ..core.space import Name
 from ..errors import TrainingError
 from .following import Follower
-from .search import Search
-from .space import Name
 
 _logger = logging.getLogger(__name__)
 

@@ -10,12 +10,13 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..core import files
+from ..core.search import Search
 from ..errors import CheckpointError, DartsExtError
-from . import files, processes
+from . import processes
 from .checkpoint import Checkpoints, check
 from .data import describe
 from .following import Follower, load_states, states
-from .search import Search
 
 _logger = logging.getLogger(__name__)
 

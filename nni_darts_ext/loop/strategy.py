@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Tuple
 
-from .logits import Logits
+from ..core.logits import Logits
+from ..core.space import Name
 from .oneshot import OneShotSearch, Options
-from .space import Name
 
 __all__ = ['DOCUMENTATION', 'Options', 'StrategyInterface']
 
@@ -46,14 +46,14 @@ DOCUMENTATION = """{host}
         order, ``eigenvalue`` and ``early_stopping``, which need second derivatives. Default False.
     shrink
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{{10: 5, 20: 3}}`` the weakest go after ten
-        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. NNI's own choices (Cell,
+        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.loop.shrinking.Shrinking`. NNI's own choices (Cell,
         Repeat, value choices) keep theirs. Default: all stay.
     eigenvalue
         Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
         first validation batch, and recorded in ``run_dir``. See :mod:`nni_darts_ext.core.curvature`. Default False.
     early_stopping
         Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
-        :class:`nni_darts_ext.core.early_stopping.EarlyStopping`. Default False.
+        :class:`nni_darts_ext.loop.early_stopping.EarlyStopping`. Default False.
     run_dir
         A folder for the run: settings, metrics and weights of each epoch, the architecture, which ``nni-darts-ext show``,
         ``plot`` and ``report`` read, also while the search runs; TensorBoard's scalars where that is installed. See

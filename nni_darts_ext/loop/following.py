@@ -6,8 +6,8 @@ import logging
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional
 
+from ..core.search import Search
 from . import processes
-from .search import Search
 
 _logger = logging.getLogger(__name__)
 

@@ -14,19 +14,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
+from ..core import compilation, files, layout, recomputation
+from ..core.bilevel import choose, first_order
+from ..core.compilation import Compile
+from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
+from ..core.gradients import check_holdings, frozen, give, norm_of
+from ..core.logits import Logits
+from ..core.mutator import MutatorInterface
 from ..errors import TrainingError
-from . import compilation, files, layout, processes, recomputation
-from .bilevel import choose, first_order
-from .compilation import Compile
-from .curvature import dominant_eigenvalue, needing_second_derivatives
+from . import processes
 from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import of_search
 from .following import Follower, after_epoch, followed
-from .gradients import check_holdings, frozen, give, norm_of
 from .guard import Guard
-from .logits import Logits
 from .means import Means, Metrics
-from .mutator import MutatorInterface
 from .progress import bar
 from .resuming import Resumable
 from .shrinking import stages
@@ -38,7 +39,7 @@ class SearchTrainer(Resumable):
     """Searches an architecture and the weights of its supernet together.
 
     Where ``torch.distributed`` has a process group (``torchrun`` and ``init_process_group()``), its ranks search together, see
-    :mod:`nni_darts_ext.core.processes`: each calls the same methods with the same arguments and the bare model.
+    :mod:`nni_darts_ext.loop.processes`: each calls the same methods with the same arguments and the bare model.
 
     Parameters
     ----------
@@ -108,14 +109,14 @@ class SearchTrainer(Resumable):
         Whether a bar in the terminal shows how far an epoch is. Default None: where standard error is one.
     shrink
         From which epoch on, counted from 0, an edge keeps how many candidates: with ``{10: 5, 20: 3}`` the weakest go after ten
-        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.core.shrinking.Shrinking`. Default: all stay.
+        epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.loop.shrinking.Shrinking`. Default: all stay.
     eigenvalue
         Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
         first validation batch. It is in ``history`` and in the run's folder. See :mod:`nni_darts_ext.core.curvature`. Default
         False.
     early_stopping
         Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
-        :class:`nni_darts_ext.core.early_stopping.EarlyStopping`. Default False.
+        :class:`nni_darts_ext.loop.early_stopping.EarlyStopping`. Default False.
 
     Attributes
     ----------

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..core.gradients import Gradients
 from ..errors import TrainingError
-from .gradients import Gradients
 
 _logger = logging.getLogger(__name__)
 T = TypeVar('T')

@@ -10,22 +10,23 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 import torch
 from torch import Tensor, nn
 
+from ..core import compilation, files, layout, recomputation
+from ..core.bilevel import choose
+from ..core.compilation import Compile, CompiledMixture
+from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
+from ..core.gradients import check_holdings, frozen, give, norm_of
+from ..core.logits import Logits
+from ..core.relaxation import Relaxation, relax
+from ..core.search import Search
+from ..core.space import NO_KEY, Choice, Name, SearchSpace
 from ..errors import CheckpointError, SearchSpaceError, TrainingError
-from . import compilation, files, layout, processes, recomputation
-from .bilevel import choose
-from .compilation import Compile, CompiledMixture
-from .curvature import dominant_eigenvalue, needing_second_derivatives
+from . import processes
 from .followers import of_search
 from .following import Follower, after_epoch, load_states, states
-from .gradients import check_holdings, frozen, give, norm_of
 from .guard import Guard
-from .logits import Logits
 from .means import Means
-from .relaxation import Relaxation, relax
 from .resuming import described, differences, go_on_at_random, random_states
-from .search import Search
 from .shrinking import stages
-from .space import NO_KEY, Choice, Name, SearchSpace
 
 ZERO_OP = 'zero_op'
 """The zero op's name among the logged probabilities."""
@@ -35,7 +36,7 @@ CHECKPOINT = 'nni_darts_ext'
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of a strategy that are ours; ``DOCUMENTATION`` of :mod:`nni_darts_ext.core.strategy` says what they mean."""
+    """The arguments of a strategy that are ours; ``DOCUMENTATION`` of :mod:`nni_darts_ext.loop.strategy` says what they mean."""
 
     zero_op_wins: bool = False
     choose_from: Optional[Mapping[str, Sequence[str]]] = None

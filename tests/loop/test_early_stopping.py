@@ -1,0 +1,61 @@
+"""A search that ends where the dominant eigenvalue grows."""
+
+import pytest
+import torch
+from torch import nn
+
+from nni_darts_ext.core.logits import Logits
+from nni_darts_ext.core.search import Search
+from nni_darts_ext.core.space import Edge, SearchSpace
+from nni_darts_ext.loop import early_stopping
+from nni_darts_ext.loop.early_stopping import EarlyStopping
+from nni_darts_ext.loop.following import load_states, states
+
+
+def searched(eigenvalues, resumed_at=None):
+    """The search, and for each epoch why it ended."""
+    search, follower = Search(), EarlyStopping()
+    search.space, search.choices = SearchSpace([Edge('a', ('x', 'y'), 'a')]), Logits()
+    search.choices['a'] = nn.Parameter(torch.zeros(3))
+    follower.begin(search, len(eigenvalues))
+    said = []
+    for epoch, eigenvalue in enumerate(eigenvalues):
+        if epoch == resumed_at:
+            state, follower = states([follower]), EarlyStopping()
+            follower.begin(search, len(eigenvalues))
+            load_states([follower], state)
+        if epoch == 7:
+            search.choices.cut('a', 0)
+        search.choices['a'].data[1] = epoch
+        said.append(follower.after_epoch(epoch, {'train': {}, 'collapse': {'eigenvalue': eigenvalue}}))
+    return search, said
+
+
+def test_a_search_whose_eigenvalue_grows_ends_with_what_it_had_before():
+    search, said = searched([1.0] * 5 + [1.2] * 3 + [1.5, 1.5, 2.0])
+    assert said[:10] == [None] * 10                       # 1.0 against 1.32 on average after ten epochs
+    assert 'grown from 1.04 to 1.48 within 5 epochs' in said[10] and 'those after epoch 5' in said[10]
+    assert search.choices['a'].tolist() == [0, 5, 0] and search.choices.cuts('a') == ()
+
+
+@pytest.mark.parametrize('eigenvalues', [
+    [1.0] * 30, [0.0] * 30, [5.0 - i / 10 for i in range(30)], [1.02 ** i for i in range(30)]])
+def test_one_whose_eigenvalue_does_not_goes_on(eigenvalues):
+    assert searched(eigenvalues)[1] == [None] * 30
+
+
+def test_the_sign_does_not_matter_and_nothing_ends_before_there_are_two_averages():
+    said = searched([-float(2 ** i) for i in range(10)])[1]
+    assert said[:9] == [None] * 9 and said[9] is not None
+
+
+def test_a_search_that_goes_on_has_what_it_needs():
+    eigenvalues = [1.0] * 8 + [3.0] * 3
+    through, said = searched(eigenvalues)
+    again, said_again = searched(eigenvalues, resumed_at=9)
+    assert said == said_again and said[-1] is not None
+    assert torch.equal(through.choices['a'], again.choices['a'])
+
+
+def test_the_numbers_are_those_of_the_paper():
+    assert (early_stopping.WINDOW, early_stopping.RATIO) == (5, 0.75)
