@@ -2,7 +2,9 @@
 
 import inspect
 from pathlib import Path
+from unittest import mock
 
+import numpy
 import pytorch_lightning
 import torch
 import two_processes
@@ -43,7 +45,8 @@ def searched(strategy, run, logits):
         strategy.cut('node0_edge0', 'op2')
     data = [[two_processes.share_of(batch) for batch in step] for step in batches(4)]
     parallel = dict(strategy='ddp', devices=2, **OWN_BATCHES) if processes.size() > 1 else {}
-    keep = ModelCheckpoint('checkpoints', '{epoch}', save_top_k=-1)
+    with mock.patch.object(numpy, 'Inf', numpy.inf, create=True):  # which NumPy 2 has no more and the oldest Lightning reads
+        keep = ModelCheckpoint('checkpoints', '{epoch}', save_top_k=-1)
     architecture = run(model, strategy, data, lambda weights: torch.optim.SGD(weights, 0.05, momentum=0.9, weight_decay=3e-4),
                        on_step, on_epoch, dict(max_epochs=2, callbacks=[keep], enable_checkpointing=True, **parallel))
     processes.barrier()

@@ -255,8 +255,8 @@ def test_a_disk_that_is_full_stops_the_search_with_the_last_checkpoint_whole(tmp
     assert outcome(again) == outcome(through) or again.history == through.history
 
 
-WRITTEN = TESTS / 'data' / 'nni2.0.ckpt'
-"""Two epochs of :func:`portable`, written with NNI 2.0, Python 3.8 and PyTorch 1.12.1: ``python test_resume.py FILE``."""
+WRITTEN = [TESTS / 'data' / 'nni2.0.ckpt', TESTS / 'data' / 'nni2.10.1.ckpt']
+"""Two epochs of :func:`portable`, written with these, Python 3.8 and PyTorch 1.12.1: ``python test_resume.py FILE``."""
 
 
 def portable(folder, epochs):
@@ -269,8 +269,9 @@ def portable(folder, epochs):
     return search
 
 
-def test_a_checkpoint_of_another_nni_is_gone_on_from(tmp_path):
-    state = read(WRITTEN)
+@pytest.mark.parametrize('written', WRITTEN, ids=lambda file: file.stem)
+def test_a_checkpoint_of_another_nni_is_gone_on_from(written, tmp_path):
+    state = read(written)
     Checkpoints(tmp_path).save(2, state)
     search = portable(tmp_path, 3)
     assert search.history[:2] == state['history'] and len(search.history) == 3

@@ -25,7 +25,7 @@ from .followers import of_search
 from .following import Follower, after_epoch, load_states, states
 from .guard import Guard
 from .means import Means
-from .resuming import described, differences, go_on_at_random, random_states
+from .resuming import described, differences, fitted, go_on_at_random, random_states
 from .shrinking import stages
 
 ZERO_OP = 'zero_op'
@@ -268,6 +268,8 @@ class BilevelSteps:
         if different:
             raise CheckpointError(f'The checkpoint is of another search: {"; ".join(different)}. Give one of this search, or '
                                   'none to start anew.')
+        host: Any = self
+        checkpoint['state_dict'] = fitted(checkpoint['state_dict'], host)
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
         self.stopped, self._states, self._random = its['stopped'], its['followers'], its['random']
 

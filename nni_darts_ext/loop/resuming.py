@@ -100,7 +100,7 @@ class Resumable:
                     or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
                 raise CheckpointError('Its epochs, history or reason to end are none.')
             for name, part in self._parts().items():
-                part.load_state_dict(state[name])
+                part.load_state_dict(fitted(state[name], part) if isinstance(part, nn.Module) else state[name])
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
             load_states(self.followers, state['followers'])
@@ -142,6 +142,27 @@ def described(search: Search) -> Dict[str, Any]:
     for key, node in search.space.inputs.items():
         found[f'InputChoice {key!r}'] = [len(node.choose_from), node.n_chosen]
     return found
+
+
+def fitted(state: Mapping[str, Any], module: nn.Module) -> Dict[str, Any]:
+    """The state of a module whose parts may have had other second names, as NNI 2.9 and 2.10 give one to the first candidate of a
+    LayerChoice: second names that the module does not know are left out, and those that it alone knows are put in."""
+    own = module.state_dict(keep_vars=True)  # in which one tensor under two names is the same object
+    first = {id(value): name for name, value in reversed(list(own.items())) if name in state}
+    put_in = {name: state[first[id(value)]] for name, value in own.items() if name not in state and id(value) in first}
+    return {**{name: value for name, value in state.items() if name in own or not _is_second(name, state, own)}, **put_in}
+
+
+def _is_second(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether the same values stand under a name that is known, beside it: a.FIRST.b and a.second.b."""
+    value, parts = state[name], name.split('.')
+    for other, its in state.items():
+        others = other.split('.')
+        differing = [one for one, another in zip(parts, others) if one != another]
+        if other in own and len(parts) == len(others) and len(differing) == 1 and isinstance(value, Tensor) \
+                and isinstance(its, Tensor) and torch.equal(value, its):
+            return True
+    return False
 
 
 def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:

@@ -20,6 +20,7 @@ from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModul
 from nni.retiarii.experiment.pytorch import RetiariiExeConfig, RetiariiExperiment
 from nni.retiarii.strategy import DARTS as NniDARTS
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.types import LRSchedulerTypeTuple
 from resumed import Counting, Interrupted, Net
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
@@ -281,9 +282,9 @@ class Failing(Module):
     def __init__(self, darts, fails):
         def optimizer(weights):
             made = torch.optim.SGD(weights, 0.1, momentum=0.9)
-            if not hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers'):
-                return made  # the first version cannot read Lightning's schedulers
-            return [made], [torch.optim.lr_scheduler.ExponentialLR(made, 0.5)]
+            scheduler = torch.optim.lr_scheduler.ExponentialLR(made, 0.5)
+            is_read = hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers') and isinstance(scheduler, LRSchedulerTypeTuple)
+            return ([made], [scheduler]) if is_read else made  # not by NNI 2.8, and a new PyTorch's not by an old Lightning
         super().__init__(optimizer)
         self.darts, self.fails = darts, fails
 
