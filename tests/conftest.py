@@ -41,6 +41,20 @@ NEEDS = {  # one of these families each
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
 
 
+@pytest.fixture
+def one_experiment(monkeypatch):
+    """Retiarii before 2.8 takes one experiment a process, whose threads nothing of NNI's ends when a trainer searches."""
+    try:
+        from nni.retiarii import integration_api
+    except ImportError:
+        yield
+        return
+    monkeypatch.setattr(integration_api, '_advisor', None, raising=False)
+    yield
+    if integration_api._advisor is not None:
+        integration_api._advisor.stopping = True
+
+
 def pytest_report_header(config):
     return [f'{hosts.installed()}; family {family}: {reason or "offered"}' for family, reason in OFFERED.items()]
 

@@ -18,7 +18,7 @@ RUN = {page: [block for block in blocks(page)
               if 'file' in block.marks or (block.is_code and block.runs_with(FAMILIES, nni.__version__))] for page in PAGES}
 
 
-@pytest.mark.usefixtures('nnis_configuration')
+@pytest.mark.usefixtures('nnis_configuration', 'one_experiment')
 @pytest.mark.parametrize('page', [page for page, found in RUN.items() if any(block.is_code for block in found)])
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, '')  # pages may set it

@@ -283,8 +283,9 @@ class Failing(Module):
         def optimizer(weights):
             made = torch.optim.SGD(weights, 0.1, momentum=0.9)
             scheduler = torch.optim.lr_scheduler.ExponentialLR(made, 0.5)
-            is_read = hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers') and isinstance(scheduler, LRSchedulerTypeTuple)
-            return ([made], [scheduler]) if is_read else made  # not by NNI 2.8, and a new PyTorch's not by an old Lightning
+            is_read = isinstance(scheduler, LRSchedulerTypeTuple)  # a new PyTorch's by an old Lightning is not
+            is_known = hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers')  # to NNI 2.8 it is not
+            return ([made], [scheduler]) if is_read and is_known else made
         super().__init__(optimizer)
         self.darts, self.fails = darts, fails
 

@@ -66,6 +66,7 @@ def test_fixed_arch_takes_the_sample():
     assert sum(p.numel() for p in found.parameters()) < sum(p.numel() for p in mutator.model.parameters())
 
 
+@pytest.mark.usefixtures('one_experiment')
 def test_nnis_experiment_runs_the_trainer():
     if not hasattr(retiarii_host, 'Trainer'):
         pytest.skip('the experiment of the first version needs torchvision')
@@ -80,12 +81,8 @@ def test_nnis_experiment_runs_the_trainer():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # NNI would rather have its strategies
         experiment = RetiariiExperiment(model, trainer)
-        try:
-            experiment.run()
-            found = experiment.export_top_models()
-        finally:  # its constructor starts threads that nothing of NNI's ends when a trainer searches: Python would wait for them
-            if experiment._dispatcher is not None:
-                experiment._dispatcher.stopping = True
+        experiment.run()
+        found = experiment.export_top_models()
     assert set(found) == {'a', 'b', 'pick'} and len(trainer.history) == 1
 
 
