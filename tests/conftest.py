@@ -46,10 +46,12 @@ def one_experiment(monkeypatch):
     """Retiarii before 2.8 takes one experiment a process, whose threads nothing of NNI's ends when a trainer searches."""
     try:
         from nni.retiarii import integration_api
+        from nni.retiarii.execution import api
     except ImportError:
         yield
         return
     monkeypatch.setattr(integration_api, '_advisor', None, raising=False)
+    monkeypatch.setattr(api, '_execution_engine', None, raising=False)
     yield
     if integration_api._advisor is not None:
         integration_api._advisor.stopping = True
