@@ -16,6 +16,7 @@ from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
 from nni_darts_ext.loop import processes
 from nni_darts_ext.loop.following import Follower
 
+pytestmark = pytest.mark.ends
 ORDERS = [False, 'exact', 'finite_difference']
 SEED = 5
 

@@ -20,6 +20,7 @@ from nni_darts_ext.loop.checkpoint import Checkpoints, read
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.ends
 @pytest.mark.parametrize('kills', [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_search_that_is_killed_again_and_again_ends_as_one_that_ran_through(kills, tmp_path):
     script = [sys.executable, '-W', 'ignore', str(TESTS / 'killed.py'), str(tmp_path), str(kills)]

@@ -10,6 +10,8 @@ from nni_darts_ext.core import compilation
 from nni_darts_ext.core.logits import Relaxed
 from nni_darts_ext.core.mixture import mix
 
+pytestmark = pytest.mark.ends
+
 
 def edge(width=3):
     torch.manual_seed(0)
@@ -60,8 +62,8 @@ def test_what_is_wrong_in_a_candidate_is_not_blamed_on_the_compiler():
         run(compilation.CompiledMixture(True), edge(width=4))
 
 
-@pytest.mark.parametrize('compile, unrolled, message', [
-    (1, False, 'compile=1 is neither True, False nor the name'), (True, 'exact', 'has no second derivatives.*finite_difference')])
-def test_what_cannot_be_is_refused(compile, unrolled, message):
+@pytest.mark.parametrize('compile, needs, message', [
+    (1, None, 'compile=1 is neither True, False nor the name'), (True, "unrolled='exact'", 'has no second derivatives.*finite_difference')])
+def test_what_cannot_be_is_refused(compile, needs, message):
     with pytest.raises(TrainingError, match=message):
-        compilation.check(compile, unrolled)
+        compilation.check(compile, needs)
