@@ -63,7 +63,8 @@ def test_what_is_wrong_in_a_candidate_is_not_blamed_on_the_compiler():
 
 
 @pytest.mark.parametrize('compile, needs, message', [
-    (1, None, 'compile=1 is neither True, False nor the name'), (True, "unrolled='exact'", 'has no second derivatives.*finite_difference')])
+    (1, None, 'compile=1 is neither True, False nor the name'),
+    (True, "unrolled='exact'", 'has no second derivatives.*finite_difference')])
 def test_what_cannot_be_is_refused(compile, needs, message):
     with pytest.raises(TrainingError, match=message):
         compilation.check(compile, needs)
