@@ -36,11 +36,12 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
     written = tmp_path / 'here.json'
-    printed = run(BENCH, *TINY, '--only', 'step', '--rounds', '1', '--output', str(written))
+    printed = run(BENCH, *TINY, '--only', 'step', '--without', 'compiled', '--rounds', '1', '--output', str(written))
     results = json.loads(written.read_text())
     step, = results['studies']
     sides = step['sides']
     assert {"NNI's", 'ours', 'ours, channels last', 'the candidates alone'} <= set(sides)
+    assert not any('compiled' in name for name in sides)
     assert all(side['seconds'][0] > 0 and side['bytes'] > 0 for side in sides.values())
 
     grown = [{**step, 'name': 'growth', 'problem': {**results['grown_from'], 'nodes': nodes}} for nodes in (3, 5)]

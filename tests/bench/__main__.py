@@ -29,6 +29,8 @@ def main():
     parser.add_argument('--rounds', type=int, help='how often each side takes a turn; default 6')
     parser.add_argument('--only', nargs='+', choices=list(report.TITLES), default=list(report.TITLES), metavar='STUDY',
                         help='any of: ' + ', '.join(report.TITLES))
+    parser.add_argument('--without', nargs='+', default=[], metavar='WORD',
+                        help='leaves out the sides with such a word in their names: compiled, say, which takes minutes')
     parser.add_argument('--quick', action='store_true', help='small sizes and two rounds, for trying')
     parser.add_argument('--threads', type=int, default=1, help='of PyTorch; default 1')
     parser.add_argument('--processes', type=int, default=os.cpu_count(), help='that measure memory at a time; default: the cores')
@@ -58,7 +60,9 @@ def measured(arguments):
     grown_from, sizes = ((studies.QUICKLY_GROWN_FROM, studies.QUICK_SIZES) if arguments.quick
                          else (studies.GROWN_FROM, studies.SIZES))
     rounds = arguments.rounds or (2 if arguments.quick else 6)
-    chosen = [study for study in studies.studies(problem, rounds, grown_from, sizes) if study.name in arguments.only]
+    chosen = [study._replace(sides={name: side for name, side in study.sides.items()
+                                    if not any(word in name for word in arguments.without)})
+              for study in studies.studies(problem, rounds, grown_from, sizes) if study.name in arguments.only]
     results = {'machine': machine(arguments), 'grown_from': grown_from._asdict(), 'studies': [
         {'name': study.name, 'problem': study.problem._asdict(), 'sides': {
             name: {'against': dict(side.against)} for name, side in study.sides.items()}} for study in chosen]}
