@@ -264,6 +264,8 @@ def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
         if not all(0 <= weight <= 1 + ROUNDING for weight in weights) or abs(sum(weights) - 1) > ROUNDING:
             raise ValueError(f'the weights of {key!r} are no probabilities')
     for key in space.choices:
+        if not isinstance(epoch.architecture[key], list):
+            raise ValueError(f'{key!r} chooses {epoch.architecture[key]!r}, expected a list of indices')
         for chosen in epoch.architecture[key]:
             if type(chosen) is not int or not 0 <= chosen < space.size(key):
                 raise ValueError(f'{key!r} chooses {chosen!r} of {space.size(key)} candidates')

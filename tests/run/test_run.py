@@ -118,6 +118,19 @@ def replaced(value, path, by):
     return changed
 
 
+@pytest.mark.parametrize('choice', ['', {}, None, 0, '01'])
+def test_what_an_epoch_chooses_is_a_list(sound, tmp_path, choice):
+    folder = tmp_path / 'run'
+    shutil.copytree(str(sound), str(folder))
+    lines = (folder / EPOCHS).read_text().splitlines()
+    epoch = json.loads(lines[-1])
+    key = next(iter(epoch['architecture']))
+    lines[-1] = json.dumps(replaced(epoch, ('architecture', key), choice))
+    (folder / EPOCHS).write_text('\n'.join(lines) + '\n')
+    with pytest.raises(RunError, match=f'{EPOCHS} is broken'):
+        Run.read(folder)
+
+
 @pytest.mark.parametrize('file', [CONFIG, EPOCHS, STATE])
 @given(data=st.data())
 @settings(IN_ONE_FOLDER, max_examples=80)
