@@ -34,7 +34,7 @@ def run(function, *arguments, ranks=2):
         for rank in range(ranks):
             end, other_end = _server.Pipe(duplex=False)
             environment = {**os.environ, **(_of_torchrun(rank) if ranks > 1 else {}), 'OMP_NUM_THREADS': '1',
-                           'NNI_CONFIG_DIR': os.path.join(folder, f'nni{rank}')}  # NNI copies files there that others may be reading
+                           'NNI_CONFIG_DIR': os.path.join(folder, f'nni{rank}')}  # NNI writes there what others may read
             started.append(_server.Process(target=_rank, args=(rank, ranks, folder, environment, other_end, task)))
             started[-1].start()
             other_end.close()
