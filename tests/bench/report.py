@@ -17,7 +17,7 @@ TITLES = {
 
 HEAD = """# What the benchmark measured
 
-`tox run -e bench` wrote this page. The sides of a table took turns in one process. A time is the median of a side's turns. A
+`tox run -e bench` writes this page. The sides of a table took turns in one process. A time is the median of a side's turns. A
 ratio is the median of the ratios of the rounds, with the least and the greatest. Memory is the peak of a process of the side's
 own, from building the model to the end of the second turn.
 
