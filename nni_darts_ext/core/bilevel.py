@@ -32,7 +32,18 @@ from torch import Tensor, nn
 
 from ..errors import TrainingError
 from .aside import aside
-from .gradients import Average, Gradients, Loss, all_but, alone, frozen, gradients_of, norm_of, twice_differentiable
+from .gradients import (
+    Average,
+    Gradients,
+    Loss,
+    all_but,
+    alone,
+    frozen,
+    gradients_along,
+    gradients_of,
+    norm_of,
+    twice_differentiable,
+)
 
 RADIUS = 0.01
 """How far the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
@@ -77,12 +88,7 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
         with aside(model):
             gradients = gradients_of(training(), parameters, create_graph=True)
         direct, direction = _after_virtual_step(validation, logits, weights, average(gradients, parameters), model, average)
-        through = [(gradient, along) for gradient, along in zip(gradients, direction)
-                   if gradient is not None and along is not None and gradient.requires_grad]
-        implicit: Gradients = [None] * len(logits)
-        if through:
-            outputs, along_each = zip(*through)
-            implicit = list(torch.autograd.grad(outputs, list(logits), along_each, allow_unused=True))
+        implicit = gradients_along(gradients, direction, logits)
     return average(_difference(direct, implicit), logits)
 
 
@@ -107,12 +113,12 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
     norm = norm_of([along for along in direction if along is not None])
 
-    def logitsgradients_of(sign: float) -> Gradients:
+    def logits_gradients(sign: float) -> Gradients:
         moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
         with aside(model), _moved(moved), frozen([*all_but(logits, model), *moved]):
             return gradients_of(training(), logits)
 
-    ahead, behind = logitsgradients_of(1), logitsgradients_of(-1)
+    ahead, behind = logits_gradients(1), logits_gradients(-1)
     implicit = [None if change is None else change * norm.to(change) / (2 * radius) for change in _difference(ahead, behind)]
     return average(_difference(direct, implicit), logits)
 

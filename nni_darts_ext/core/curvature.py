@@ -14,7 +14,18 @@ from torch import Tensor, nn
 
 from .aside import aside
 from .bilevel import choose, unrolled_exact
-from .gradients import Average, Gradients, Loss, all_but, alone, frozen, gradients_of, norm_of, twice_differentiable
+from .gradients import (
+    Average,
+    Gradients,
+    Loss,
+    all_but,
+    alone,
+    frozen,
+    gradients_along,
+    gradients_of,
+    norm_of,
+    twice_differentiable,
+)
 
 ITERATIONS = 50
 """The most products with the Hessian for one eigenvalue, each about two backward passes through the supernet."""
@@ -56,7 +67,7 @@ def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model:
             if float(norm) == 0:
                 return 0.0
             vector = [None if part is None else part / norm.to(part) for part in vector]
-            product = average(_product(gradients, logits, vector), logits)
+            product = average(gradients_along(gradients, vector, logits, retain_graph=True), logits)
             before, value = value, sum(float((along * part).sum()) for along, part in zip(vector, product)
                                        if along is not None and part is not None)
             vector = product
@@ -75,16 +86,6 @@ def needing_second_derivatives(unrolled: Any, eigenvalue: bool, early_stopping: 
 def _start(logits: Sequence[nn.Parameter]) -> Sequence[Tensor]:
     draw = torch.Generator().manual_seed(0)
     return [torch.randn(parameter.shape, generator=draw).to(parameter) for parameter in logits]
-
-
-def _product(gradients: Gradients, logits: Sequence[nn.Parameter], vector: Gradients) -> Gradients:
-    """The Hessian times a vector."""
-    through = [(gradient, along) for gradient, along in zip(gradients, vector)
-               if gradient is not None and along is not None and gradient.requires_grad]
-    if not through:
-        return [None] * len(logits)
-    outputs, along_each = zip(*through)
-    return list(torch.autograd.grad(outputs, list(logits), along_each, retain_graph=True, allow_unused=True))
 
 
 def _known(parts: Gradients) -> Sequence[Tensor]:

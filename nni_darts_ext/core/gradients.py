@@ -36,6 +36,29 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph:
     return found
 
 
+def gradients_along(gradients: Gradients, vector: Gradients, parameters: Sequence[nn.Parameter],
+                    retain_graph: bool = False) -> Gradients:
+    """The product of a matrix of second derivatives and a vector: the gradient, by the parameters, along the vector.
+
+    Parameters
+    ----------
+    gradients
+        With their graph.
+    vector
+        One part for each of them.
+    parameters
+        Those that the result is by.
+    retain_graph
+        Whether there will be another product. Default False.
+    """
+    through = [(gradient, along) for gradient, along in zip(gradients, vector)
+               if gradient is not None and along is not None and gradient.requires_grad]
+    if not through:
+        return [None] * len(parameters)
+    outputs, along_each = zip(*through)
+    return list(torch.autograd.grad(outputs, list(parameters), along_each, retain_graph=retain_graph, allow_unused=True))
+
+
 def give(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
     """Make the gradients those that an optimiser of the parameters steps by."""
     for parameter, gradient in zip(parameters, gradients):

@@ -14,7 +14,7 @@ from ..core import compilation, files, layout, recomputation
 from ..core.bilevel import choose
 from ..core.compilation import Compile, CompiledMixture
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import check_holdings, frozen, give, norm_of
+from ..core.gradients import all_but, check_holdings, frozen, give, norm_of
 from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
@@ -286,6 +286,7 @@ class BilevelSteps:
 
     def take_steps(self, batch: Any, batch_idx: int, with_architecture: bool = True) -> Any:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
+        host: Any = self
         logits = self.arch_parameters()  # type: ignore[attr-defined]
         self.guard.begin_step(self.trainer.current_epoch, batch_idx)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
@@ -296,7 +297,7 @@ class BilevelSteps:
         if self.options.channels_last:
             batch = layout.channels_last(batch)
         if self.search.choices.forget(self.architecture_optimizers()):  # type: ignore[attr-defined]
-            weights = self._others(logits)  # of what was cut: some hosts and versions of PyTorch would leave zeros
+            weights = all_but(logits, host)  # of what was cut: some hosts and versions of PyTorch would leave zeros
             give(weights, [None] * len(weights))
         with processes.without_reducer(self.trainer.model):
             if with_architecture:
@@ -325,7 +326,7 @@ class BilevelSteps:
         optimizer.zero_grad()
         unrolled = choose(self.options.unrolled)
         if unrolled is None:
-            with frozen(self._others(logits)):
+            with frozen(all_but(logits, host)):
                 host.manual_backward(validation())
         else:
             if self._is_scaled():
@@ -362,10 +363,6 @@ class BilevelSteps:
     def _is_scaled(self) -> bool:
         """Whether a scaler of 16-bit floats looks after values that are not finite, by leaving steps out."""
         return getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None
-
-    def _others(self, logits: List[nn.Parameter]) -> List[nn.Parameter]:
-        own = set(logits)
-        return [parameter for parameter in self.parameters() if parameter not in own]  # type: ignore[attr-defined]
 
     def _outputs(self, batch: Any, batch_idx: int) -> Any:
         self.resample()  # type: ignore[attr-defined]
