@@ -8,6 +8,9 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
 :mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.layers`            a candidate as the layers that it is made of
+:mod:`.dilation`          dilated convolutions that leave pixels out, without dilation
+:mod:`.keeping`           what a graph need not keep, for it is cheap to compute again
 :mod:`.sharing`           what candidates and edges have in common, computed once
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.compilation`       edges compiled

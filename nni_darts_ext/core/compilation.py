@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any, Mapping, Optional, Sequence, Union
+from functools import partial
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import TrainingError
+from .layers import begun, run_all
 from .logits import Relaxed
 from .mixture import mix
+from .sharing import SharedWork
 
 _logger = logging.getLogger(__name__)
 
@@ -49,30 +52,32 @@ class CompiledMixture:
         self._compiled: Any = None
 
     def __call__(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
-                 reduction: str) -> Any:
+                 reduction: str = 'sum', shared: Optional[SharedWork] = None, keep_all: bool = False) -> Any:
+        plainly = partial(mix, candidates, relaxed, args, kwargs, reduction, shared, keep_all)
         if self._failed or reduction != 'sum' or not relaxed.live or len(args) != 1 or kwargs:
-            return mix(candidates, relaxed, args, kwargs, reduction)
+            return plainly()
         weights = relaxed.weights
         if len(relaxed.live) < len(candidates):
             weights = torch.stack([weights[i] for i in relaxed.live])
         try:
-            return self._run([candidates[i] for i in relaxed.live], weights, args[0])
+            shared = SharedWork() if shared is None else shared
+            return self._run([begun(candidates[i], args[0], shared) for i in relaxed.live], weights)
         except Exception as error:  # the compiler's are of many kinds
-            mixed = mix(candidates, relaxed, args, kwargs, reduction)  # raises what is not the compiler's
+            mixed = plainly()  # raises what is not the compiler's
             self._failed = True
             _logger.warning('torch.compile cannot compile the edges, and the search goes on without it: %s: %s',
                             type(error).__name__, error)
             return mixed
 
-    def _run(self, candidates: Sequence[nn.Module], weights: Tensor, value: Any) -> Any:
+    def _run(self, chains: Sequence[Tuple[Any, Sequence[nn.Module]]], weights: Tensor) -> Any:
         if self._compiled is None:
             if not hasattr(torch, 'compile'):
                 raise RuntimeError(f'PyTorch {torch.__version__} has none. It came with 2.0.')
-            self._compiled = torch.compile(_plain_sum, mode=self._mode, dynamic=False)
+            self._compiled = torch.compile(_plain_sum, dynamic=False, **_how(self._mode, weights.device))
         config = importlib.import_module('torch._dynamo.config')
         limits = {name: KINDS for name in ('recompile_limit', 'cache_size_limit') if hasattr(config, name)}
         with config.patch(limits):
-            return self._compiled(candidates, weights, value)
+            return self._compiled(chains, weights)
 
     # Compiled code stays behind in a copy.
 
@@ -83,10 +88,23 @@ class CompiledMixture:
         return CompiledMixture(self._mode or True)
 
 
-def _plain_sum(candidates: Sequence[nn.Module], weights: Tensor, value: Any) -> Any:
+def _how(mode: Optional[str], device: torch.device) -> Dict[str, Any]:
+    """The arguments of ``torch.compile`` for a mode.
+
+    On a CPU the compiler lays images out with channels last, but only in passes with convolutions. It does not count those of
+    backward passes, and depthwise ones are up to four times slower as it lays them out then (PyTorch 2.13).
+    """
+    inductor = importlib.import_module('torch._inductor')
+    layout = 'force_layout_optimization'
+    if device.type != 'cpu' or not hasattr(inductor, 'list_mode_options') or layout not in inductor.list_options():
+        return {'mode': mode}
+    return {'options': {**(inductor.list_mode_options(mode) if mode else {}), layout: True}}
+
+
+def _plain_sum(chains: Sequence[Tuple[Any, Sequence[nn.Module]]], weights: Tensor) -> Any:
     total: Optional[Tensor] = None
-    for candidate, weight in zip(candidates, weights.unbind()):
-        weighed = candidate(value) * weight
+    for (value, layers), weight in zip(chains, weights.unbind()):
+        weighed = run_all(layers, value) * weight
         if total is not None and total.shape != weighed.shape:
             raise ValueError('The candidates return different shapes.')  # without compilation it is said which
         total = weighed if total is None else total + weighed

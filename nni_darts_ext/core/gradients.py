@@ -69,6 +69,8 @@ def norm_of(parts: Sequence[Tensor]) -> Tensor:
     """The norm of all parts together, on the device of the first."""
     if not parts:
         return torch.zeros(())
+    if hasattr(nn.utils, 'get_total_norm'):  # since PyTorch 2.6; one call for all of them
+        return nn.utils.get_total_norm(parts)
     return torch.stack([part.norm().to(parts[0]) for part in parts]).norm()
 
 

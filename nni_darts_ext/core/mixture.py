@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
+from .keeping import not_kept, way_back
+from .layers import NORMS, begun, is_one_of, run
 from .logits import Relaxed
 from .shapes import alike
-from .sharing import POOLINGS, SharedWork
+from .sharing import SharedWork
 
 REDUCTIONS = ('sum', 'mean', 'concat', 'none')
 
 
 def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
-        reduction: str = 'sum', shared: Optional[SharedWork] = None) -> Any:
+        reduction: str = 'sum', shared: Optional[SharedWork] = None, keep_all: bool = False) -> Any:
     """Run the live candidates, weigh their outputs and reduce them.
 
     Outputs are tensors, or lists, tuples and dicts of them, of the same form for every candidate. With nothing live the
     zero op is left alone and the result is zeros of the shape that the candidates have (no channels for ``concat``,
     an empty list for ``none``). What candidates have in common is looked up in ``shared``, default: in this edge alone.
+    With ``keep_all``, default False, the graph keeps all that it is offered.
     """
-    edge = _Edge(args, kwargs, SharedWork() if shared is None else shared)
+    edge = _Edge(args, kwargs, SharedWork() if shared is None else shared, keep_all)
     weights = relaxed.weights.unbind()
     weighed = alike((edge.weighed(candidates[i], weights[i]) for i in relaxed.live), relaxed.live, reduction)
     if reduction == 'sum' and relaxed.live:
@@ -41,58 +45,37 @@ class _Edge:
 
     The ReLU before a convolution, or the pooling, with which several of them begin is computed, and kept for the backward pass,
     once. A BatchNorm without scale and shift at the end takes the weight for its scale: neither its output is kept then, nor a
-    product.
+    product. What is cheap to compute again is not kept for a BatchNorm, see :mod:`nni_darts_ext.core.keeping`.
     """
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork) -> None:
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork, keep_all: bool) -> None:
         self._args, self._kwargs = args, kwargs
-        self._shared = shared
+        self._shared, self._keep_all = shared, keep_all
         self._used: List[Tensor] = []
         """What is shared, kept until the edge is done, for without a graph nobody else does."""
 
     def weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
         """A tensor of its own, which nobody else holds."""
-        if len(self._args) != 1 or self._kwargs or type(self._args[0]) is not Tensor:
+        if len(self._args) != 1 or self._kwargs:
             return _map(lambda value: value * weight, candidate(*self._args, **self._kwargs))
-        layers = ([layer for layer in candidate._modules.values() if layer is not None]
-                  if _is_plain(candidate, nn.Sequential) else [candidate])
-        value = self._args[0]
-        if layers and _is_shared(layers):
-            value = self._shared.run(layers[0], value)
-            self._used.append(value)
-            layers = layers[1:]
+        value, layers = begun(candidate, self._args[0], self._shared)
+        self._used.append(value)
+        again: Optional[Callable[[], Tensor]] = None
         for i, layer in enumerate(layers):
-            if i == len(layers) - 1 and _scales(layer, value, weight):
-                return _scaled(layer, value, weight)
-            value = layer(value)
+            is_last = i == len(layers) - 1
+            with nullcontext() if again is None else not_kept(value, again):
+                if is_last and _scales(layer, value, weight):
+                    return _scaled(layer, value, weight)
+                output = run(layer, value)
+            needless = not self._keep_all and not is_last and is_one_of(layers[i + 1], NORMS)
+            again = way_back(layer, value, output) if needless else None
+            value = output
         return _map(lambda part: part * weight, value)
 
 
-def _is_shared(layers: Sequence[nn.Module]) -> bool:
-    """Whether the first one is a ReLU or pooling whose output nobody writes over: a convolution or norm follows, or nothing."""
-    first, second = layers[0], layers[1] if len(layers) > 1 else None
-    if _is_plain(first, nn.ReLU):
-        return isinstance(second, _CONVOLUTIONS)
-    return any(_is_plain(first, kind) for kind in POOLINGS) and not getattr(first, 'return_indices', False) and (
-        second is None or isinstance(second, (*_CONVOLUTIONS, *_NORMS)))
-
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
-
-
-def _is_plain(module: nn.Module, kind: Any) -> bool:
-    """Whether to call a module is to do what its kind does, and nothing else."""
-    attributes = vars(module)
-    return (isinstance(module, kind) and type(module).forward is kind.forward and 'forward' not in attributes
-            and type(module).__call__ is nn.Module.__call__ and not attributes.get('inplace')
-            and not any(attributes.get(hooks) for hooks in _HOOKS))
-
-
 def _scales(module: nn.Module, value: Any, weight: Tensor) -> bool:
-    return (any(_is_plain(module, kind) for kind in _NORMS) and module._parameters['weight'] is None
-            and isinstance(value, Tensor) and value.dtype == weight.dtype)
+    return (is_one_of(module, NORMS) and module._parameters['weight'] is None and isinstance(value, Tensor)
+            and value.dtype == weight.dtype)
 
 
 def _scaled(norm: nn.Module, value: Tensor, weight: Tensor) -> Tensor:

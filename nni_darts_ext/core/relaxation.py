@@ -57,13 +57,10 @@ class Relaxation:
 
     def _mixed(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
                reduction: str) -> Any:
-        compute = self.compiled or mix
+        compute = partial(self.compiled or mix, candidates, args=args, kwargs=kwargs, reduction=reduction)
         if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
-            return recomputed(lambda relaxed: compute(candidates, relaxed, args, kwargs, reduction), relaxed,
-                              [candidates[i] for i in relaxed.live])
-        if self.compiled:
-            return self.compiled(candidates, relaxed, args, kwargs, reduction)
-        return mix(candidates, relaxed, args, kwargs, reduction, self._shared)
+            return recomputed(partial(compute, keep_all=True), relaxed, [candidates[i] for i in relaxed.live])
+        return compute(relaxed, shared=self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, reduced."""

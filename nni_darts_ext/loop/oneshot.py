@@ -174,6 +174,8 @@ class BilevelSteps:
     """The states of the followers in a checkpoint that the search is about to go on from."""
     _random: Optional[Sequence[Mapping[str, Any]]] = None
     """The random states in it, of every process."""
+    _of_step: Sequence[nn.Parameter] = ()
+    """All parameters. To look for them takes as long as many a candidate, and so they are looked for once in each step."""
 
     def _inner(self) -> Any:
         """The user's Lightning module, whose ``training_step`` gives the losses."""
@@ -288,6 +290,8 @@ class BilevelSteps:
         """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
         host: Any = self
         logits = self.arch_parameters()  # type: ignore[attr-defined]
+        weights = all_but(logits, host)
+        self._of_step = [*logits, *weights]
         self.guard.begin_step(self.trainer.current_epoch, batch_idx)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             self._watched = batch['val'] if self._watches_curvature() else None
@@ -297,11 +301,10 @@ class BilevelSteps:
         if self.options.channels_last:
             batch = layout.channels_last(batch)
         if self.search.choices.forget(self.architecture_optimizers()):  # type: ignore[attr-defined]
-            weights = all_but(logits, host)  # of what was cut: some hosts and versions of PyTorch would leave zeros
-            give(weights, [None] * len(weights))
+            give(weights, [None] * len(weights))  # of what was cut: some hosts and versions of PyTorch would leave zeros
         with processes.without_reducer(self.trainer.model):
             if with_architecture:
-                self._architecture_step(batch, batch_idx, logits)
+                self._architecture_step(batch, batch_idx, logits, weights)
             with frozen(logits):
                 outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
                 self._advance_weights(self._seen('training loss', _loss(outputs)), batch_idx)
@@ -312,7 +315,7 @@ class BilevelSteps:
         processes.average_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)  # type: ignore[attr-defined]
         return super().on_after_backward()  # type: ignore[misc]
 
-    def _architecture_step(self, batch: Any, batch_idx: int, logits: List[nn.Parameter]) -> None:
+    def _architecture_step(self, batch: Any, batch_idx: int, logits: List[nn.Parameter], weights: List[nn.Parameter]) -> None:
         host: Any = self
 
         def training() -> Tensor:
@@ -326,7 +329,7 @@ class BilevelSteps:
         optimizer.zero_grad()
         unrolled = choose(self.options.unrolled)
         if unrolled is None:
-            with frozen(all_but(logits, host)):
+            with frozen(weights):
                 host.manual_backward(validation())
         else:
             if self._is_scaled():
@@ -354,7 +357,7 @@ class BilevelSteps:
 
     def _see_gradient(self) -> None:
         """That of the step under way: what the other step owns is frozen."""
-        gradients = [p.grad for p in self.parameters() if p.requires_grad and p.grad is not None]  # type: ignore[attr-defined]
+        gradients = [p.grad for p in self._of_step if p.requires_grad and p.grad is not None]
         self._seen('norm of the gradient', norm_of(gradients), shared=True)
 
     def _seen(self, what: str, value: Tensor, shared: bool = False) -> Tensor:

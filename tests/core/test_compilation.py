@@ -19,8 +19,21 @@ def edge(width=3):
                           nn.Identity()])
 
 
+def images():
+    """An edge of images, which begins with what is shared and has a convolution that leaves pixels out."""
+    torch.manual_seed(0)
+    return nn.ModuleList([
+        nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(3, affine=False)),
+        nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 3, 2, 2, 2, groups=3, bias=False), nn.Conv2d(3, 3, 1, bias=False),
+                      nn.BatchNorm2d(3, affine=False)),
+        nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1, 2))]).to(memory_format=torch.channels_last)
+
+
 def run(mixture, ops, live=(0, 1, 2)):
-    x = torch.linspace(-1, 1, 12).reshape(4, 3).requires_grad_()
+    x = torch.linspace(-1, 1, 12).reshape(4, 3)
+    if isinstance(ops[0][0], nn.MaxPool2d):
+        x = torch.linspace(-1, 1, 600).reshape(2, 3, 10, 10).sin().contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
     logits = torch.tensor([0.5, -0.2, 0.1], requires_grad=True)
     weights = torch.softmax(logits, 0) * torch.tensor([float(i in live) for i in range(3)])
     output = mixture(ops, Relaxed.of(weights), (x,), {}, 'sum')
@@ -29,17 +42,27 @@ def run(mixture, ops, live=(0, 1, 2)):
 
 
 @pytest.mark.slow  # where the compiler runs for half a minute
-def test_compiled_edges_give_the_same_and_two_of_a_kind_share_the_code(caplog):
-    compiled = compilation.CompiledMixture(True)
+@pytest.mark.parametrize('of', [edge, images])
+@pytest.mark.parametrize('mode', [True, 'default'])
+def test_compiled_edges_give_the_same_and_two_of_a_kind_share_the_code(caplog, of, mode):
+    compiled = compilation.CompiledMixture(mode)
     for live in [(0, 1, 2), (0, 2)]:
-        for one, other in zip(run(mix, edge(), live), run(compiled, edge(), live)):
+        for one, other in zip(run(mix, of(), live), run(compiled, of(), live)):
             torch.testing.assert_close(one, other)
     import torch._dynamo.utils as dynamo
     before = dynamo.counters['stats']['unique_graphs']
-    run(compiled, edge())
+    run(compiled, of())
     assert before and dynamo.counters['stats']['unique_graphs'] == before
     assert not [record for record in caplog.records if record.name.startswith('nni_darts_ext')]
-    run(copy.deepcopy(compiled), edge())
+    run(copy.deepcopy(compiled), of())
+
+
+@pytest.mark.slow
+def test_a_mode_that_there_is_not_is_named(caplog):
+    with caplog.at_level(logging.WARNING):
+        for one, other in zip(run(mix, edge()), run(compilation.CompiledMixture('fastest'), edge())):
+            assert torch.equal(one, other)
+    assert 'fastest' in caplog.text
 
 
 def test_where_it_cannot_be_compiled_the_log_says_why_and_the_edge_runs(caplog, monkeypatch):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nni_darts_ext import SearchSpaceError
+from nni_darts_ext.core import keeping
 from nni_darts_ext.core.logits import Relaxed
 from nni_darts_ext.core.mixture import mix, reduce
 
@@ -87,6 +88,8 @@ OPS = {
     'paper': lambda: [nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.BatchNorm2d(3, affine=False)), nn.Identity(),
                       *(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, k, padding=k // 2), nn.BatchNorm2d(3, affine=False), nn.ReLU(),
                                       nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False)) for k in (1, 3, 5))],
+    'reduction': lambda: [nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, k, 2, k - 1, 2, groups=3), nn.Conv2d(3, 3, 1),
+                                        nn.BatchNorm2d(3, affine=False)) for k in (3, 5)],
     'affine': lambda: [nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(3)],
     'short': lambda: [nn.Sequential(nn.ReLU()), nn.Sequential(), nn.Sequential(nn.BatchNorm2d(3, affine=False))],
     'without statistics': lambda: [nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1),
@@ -97,14 +100,18 @@ OPS = {
     'subclasses': lambda: [nn.Sequential(nn.ReLU6(), nn.Conv2d(3, 3, 1)), nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1)),
                            Doubling(nn.ReLU(), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3, affine=False))],
     'a layer twice': lambda: [nn.Sequential(TWICE, nn.Conv2d(3, 3, 1), TWICE, nn.Conv2d(3, 3, 1)) for _ in range(2)],
+    'nested': lambda: [nn.Sequential(nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1)), nn.Sequential(nn.BatchNorm2d(3, affine=False)))
+                       for _ in range(2)],
     'other layers behind the ReLU': lambda: [nn.Sequential(nn.ReLU(), nn.Dropout(0.0, inplace=True), nn.Conv2d(3, 3, 1)),
                                              nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1))],
 }
 
 
+@pytest.mark.parametrize('small', [0, keeping.SMALL])
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('ops', OPS)
-def test_what_is_shared_and_fused_is_the_plain_sum_with_its_gradients_and_statistics(ops, training):
+def test_what_is_shared_fused_and_not_kept_is_the_plain_sum_with_its_gradients_and_statistics(ops, training, small, monkeypatch):
+    monkeypatch.setattr(keeping, 'SMALL', small)
     torch.manual_seed(0)
     ours = nn.ModuleList(OPS[ops]()).double().train(training)
     theirs = copy.deepcopy(ours)

@@ -368,7 +368,7 @@ def test_the_second_order_under_scaled_losses_is_refused():
     type(module).trainer, property_of_nni = Trainer, type(module).trainer
     try:
         with pytest.raises(TrainingError, match='scaled losses.*bfloat16'):
-            module._architecture_step({}, 0, [])
+            module._architecture_step({}, 0, [], [])
     finally:
         type(module).trainer = property_of_nni
 

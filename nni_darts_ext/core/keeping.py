@@ -1,0 +1,57 @@
+"""What a graph keeps for the backward pass: not what is cheap to compute again.
+
+The BatchNorm behind a 1x1 convolution keeps its input. That is most of what the paper's candidates keep, and the convolution,
+whose own input is kept anyway, gives it again in the backward pass in hardly more time than it takes to write it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Callable, Iterator, Optional
+
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from .layers import is_plain
+
+CHEAP = 64
+"""The most channels that an output may be made of. With more of them a convolution costs more than its traffic."""
+SMALL = 1 << 18
+"""Bytes. What is smaller is kept, for the call that gives it again would cost more than it saves."""
+
+
+def way_back(layer: nn.Module, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
+    """How to compute ``output``, which ``layer`` made of ``value``, again; None where it had better be kept."""
+    if not isinstance(layer, nn.Conv2d) or any(side != 1 for side in layer.kernel_size) or not is_plain(layer, nn.Conv2d):
+        return None
+    weight, bias = layer.weight, layer.bias
+    if (weight.shape[1] > CHEAP or layer.padding_mode != 'zeros' or not output.requires_grad
+            or output.numel() * output.element_size() < SMALL
+            or not output.dtype == value.dtype == weight.dtype):  # they differ under autocast
+        return None
+    # Detached: what is computed again has its history already, and a weight may be moved for a while.
+    return partial(nn.functional.conv2d, value.detach(), weight.detach(), None if bias is None else bias.detach(),
+                   layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+@contextmanager
+def not_kept(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
+    """Of what is computed in here, the graph keeps ``again`` in place of ``value``, which that gives.
+
+    Derivatives of any order flow as they would have: through what ``value`` was computed by at first.
+    """
+    given = [value]
+
+    def pack(saved: Tensor) -> Any:
+        return again if saved.is_set_to(given[0]) else saved
+
+    try:
+        with saved_tensors_hooks(pack, _unpack):
+            yield
+    finally:
+        given.clear()  # for the graph keeps the hooks
+
+
+def _unpack(kept: Any) -> Tensor:
+    return kept if isinstance(kept, Tensor) else kept()

@@ -1,0 +1,65 @@
+"""A candidate as the layers that it is made of, and how a single one runs."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, List, Tuple, Type
+
+from torch import Tensor, nn
+
+from .dilation import is_sparse, undilated
+from .sharing import POOLINGS, SharedWork
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
+
+
+def layers_of(candidate: nn.Module) -> List[nn.Module]:
+    """Those of a plain Sequential, and of plain Sequentials in it; any other candidate is a layer itself."""
+    if not is_plain(candidate, nn.Sequential):
+        return [candidate]
+    return [layer for part in candidate._modules.values() if part is not None for layer in layers_of(part)]
+
+
+def is_plain(module: nn.Module, kind: Any) -> bool:
+    """Whether to call a module is to do what its kind does, and nothing else."""
+    attributes = vars(module)
+    return (isinstance(module, kind) and type(module).forward is kind.forward and 'forward' not in attributes
+            and type(module).__call__ is nn.Module.__call__ and not attributes.get('inplace')
+            and not any(attributes.get(hooks) for hooks in _HOOKS))
+
+
+def is_one_of(module: nn.Module, kinds: Tuple[Type[nn.Module], ...]) -> bool:
+    """Whether it is plainly of one of these kinds."""
+    return isinstance(module, kinds) and any(is_plain(module, kind) for kind in kinds)
+
+
+def begun(candidate: nn.Module, value: Any, shared: SharedWork) -> Tuple[Any, List[nn.Module]]:
+    """The layers of a candidate that are left, and what they are given, when what others may have done already is done."""
+    layers = layers_of(candidate)
+    if type(value) is Tensor and layers and _begins_alike(layers):
+        return shared.run(layers[0], value), layers[1:]
+    return value, layers
+
+
+def _begins_alike(layers: List[nn.Module]) -> bool:
+    """Whether the first one is a ReLU or pooling whose output nobody writes over: a convolution or norm follows, or nothing."""
+    first, second = layers[0], layers[1] if len(layers) > 1 else None
+    if is_plain(first, nn.ReLU):
+        return isinstance(second, CONVOLUTIONS)
+    return is_one_of(first, POOLINGS) and not getattr(first, 'return_indices', False) and (
+        second is None or isinstance(second, (*CONVOLUTIONS, *NORMS)))
+
+
+def run(layer: nn.Module, value: Any) -> Any:
+    """``layer(value)``."""
+    if isinstance(layer, nn.Conv2d) and is_sparse(layer) and is_plain(layer, nn.Conv2d):
+        return undilated(layer, value)
+    return layer(value)
+
+
+def run_all(layers: Iterable[nn.Module], value: Any) -> Any:
+    """One after the other."""
+    for layer in layers:
+        value = run(layer, value)
+    return value
