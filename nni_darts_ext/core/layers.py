@@ -11,7 +11,6 @@ from .sharing import POOLINGS, SharedWork
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_HOOKS = ('_forward_hooks', '_forward_pre_hooks', '_backward_hooks', '_backward_pre_hooks')
 
 
 def layers_of(candidate: nn.Module) -> List[nn.Module]:
@@ -26,7 +25,8 @@ def is_plain(module: nn.Module, kind: Any) -> bool:
     attributes = vars(module)
     return (isinstance(module, kind) and type(module).forward is kind.forward and 'forward' not in attributes
             and type(module).__call__ is nn.Module.__call__ and not attributes.get('inplace')
-            and not any(attributes.get(hooks) for hooks in _HOOKS))
+            and not (attributes.get('_forward_hooks') or attributes.get('_forward_pre_hooks')
+                     or attributes.get('_backward_hooks') or attributes.get('_backward_pre_hooks')))
 
 
 def is_one_of(module: nn.Module, kinds: Tuple[Type[nn.Module], ...]) -> bool:

@@ -1,7 +1,8 @@
 """NNI's search step, ours and what they are held against, each as a function that builds it and gives the function of a turn.
 
 A turn of :data:`STEP` takes one search step, which is an architecture and a weight step, and one of :data:`EPOCH` an epoch with
-all that belongs to it. Both return seconds.
+all that belongs to it. Both return seconds. Of NNI 3.0's strategy and of ours it is the second step of an epoch, for in the first
+one, and in every tenth, both write the probabilities to Lightning's log, one by one.
 """
 
 import inspect
@@ -55,6 +56,8 @@ class Side(NamedTuple):
     """``build(problem, device)`` gives the function of a turn."""
     against: Mapping[str, str] = MappingProxyType({})
     """What it is held against, and the side that stands for it."""
+    has_memory: bool = True
+    """Whether its peak is that of the search."""
 
 
 def first_order():
@@ -62,7 +65,7 @@ def first_order():
     sides = {NNI: Side(_nnis(STEP))}
     for name, options in _offered(VARIANTS).items():
         alone = ALONE + CHANNELS_LAST if options.get('channels_last') else ALONE
-        sides[name] = Side(_ours(STEP, **options), {NNI: NNI, ALONE: alone})
+        sides[name] = Side(_ours(STEP, **options), {NNI: NNI, ALONE: alone}, has_memory=not options.get('compile'))
     sides[ALONE] = Side(_alone, {NNI: NNI})
     sides[ALONE + CHANNELS_LAST] = Side(partial(_alone, channels_last=True), {NNI: NNI})
     return sides
@@ -168,7 +171,8 @@ def _strategy(what, strategy_class, problem, device, **options):
             measure.synchronize(device)
             self.took = time.perf_counter() - self.began
 
-    loaders = [DataLoader(problem.images(BATCHES[what]), problem.batch_size) for _ in range(2)]
+    n_batches = 2 if what == STEP else BATCHES[what]
+    loaders = [DataLoader(problem.images(n_batches), problem.batch_size) for _ in range(2)]
     trainer = Trainer(max_epochs=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
                       logger=False, accelerator='gpu' if device.type == 'cuda' else 'cpu', num_sanity_val_steps=0)
     module = Module()

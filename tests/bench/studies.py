@@ -38,10 +38,11 @@ def studies(problem, rounds, grown_from, sizes):
 
 
 def peak_memories(study, device, processes):
-    """For each side the bytes of two turns, with all that they need. Before any turn is taken in this process."""
-    for side in study.sides.values():
+    """For each side that has them the bytes of two turns, with all that they need. Before any turn is taken in this process."""
+    sides = {name: side for name, side in study.sides.items() if side.has_memory}
+    for side in sides.values():
         side.build(TINY, device)  # so that what this imports need not be imported in each process anew
-    runs, warm_ups = ({name: partial(_two_turns, side, problem, device) for name, side in study.sides.items()}
+    runs, warm_ups = ({name: partial(_two_turns, side, problem, device) for name, side in sides.items()}
                       for problem in (study.problem, TINY))
     return measure.peak_memories(runs, warm_ups, device, processes)
 
