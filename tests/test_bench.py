@@ -51,6 +51,12 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
     assert printed.strip() in page.replace(page[page.index('### How a step grows'):], '')
     assert '| 3 nodes | ' in page and '| 5 nodes | ' in page
 
+    del sides['ours']['bytes']  # as of what compiles
+    written.write_text(json.dumps({**results, 'studies': [step]}))
+    run(BENCH / 'report.py', str(tmp_path))
+    row, = [line for line in (tmp_path / 'README.md').read_text().splitlines() if line.startswith('| ours |')]
+    assert row.endswith(' |  |  |  |')
+
 
 def test_the_paper_as_it_writes_it_gives_what_the_finite_difference_gives(problem):
     import references

@@ -101,7 +101,7 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     group's learning rate). On the way they cross kinks of ReLU and max pooling, and the quotient counts these: on a small
     network of the paper's space (``examples/unrolled.py``), where the implicit term is 24 to 32 % of the gradient, it missed 10
     to 14 % of the gradient at radius 0.01 and up to twenty times the gradient at smaller ones. :func:`unrolled_exact` was
-    right to 5e-7 in float32, in 1 to 1.3 times the time. It takes more memory: 1.4 GB against 0.5 with 8 channels, 5 cells of
+    right to 5e-7 in float32, in 1.2 to 1.5 times the time. It takes more memory: 0.9 GB against 0.3 with 8 channels, 5 cells of
     4 nodes and batches of 16.
 
     Parameters are those of :func:`unrolled_exact`, and ``radius``, default 0.01 (source: the paper).

@@ -6,12 +6,13 @@ whose own input is kept anyway, gives it again in the backward pass in hardly mo
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Callable, Iterator, Optional
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.utils.parametrize import is_parametrized
 
 from .layers import is_plain
 
@@ -24,6 +25,8 @@ SMALL = 1 << 18
 def way_back(layer: nn.Module, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
     """How to compute ``output``, which ``layer`` made of ``value``, again; None where it had better be kept."""
     if not isinstance(layer, nn.Conv2d) or any(side != 1 for side in layer.kernel_size) or not is_plain(layer, nn.Conv2d):
+        return None
+    if is_parametrized(layer):  # for which to read a weight is to compute it
         return None
     weight, bias = layer.weight, layer.bias
     if (weight.shape[1] > CHEAP or layer.padding_mode != 'zeros' or not output.requires_grad
@@ -47,7 +50,9 @@ def not_kept(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
         return again if saved.is_set_to(given[0]) else saved
 
     try:
-        with saved_tensors_hooks(pack, _unpack):
+        with ExitStack() as hooks:
+            with suppress(RuntimeError):  # of the transforms in torch.func, which know no hooks: there all is kept
+                hooks.enter_context(saved_tensors_hooks(pack, _unpack))
             yield
     finally:
         given.clear()  # for the graph keeps the hooks

@@ -22,9 +22,9 @@ ratio is the median of the ratios of the rounds, with the least and the greatest
 own, from building the model to the end of the second turn.
 
 *The candidates alone* are the forward and backward passes of every candidate, without mixing, optimisers and loading of data.
-*As the paper writes it* is the finite difference of the paper's equations 7 and 8 on the mixture of its equation 2. Both have the
-memory format of what is held against them; [references.py](../references.py) says more. NNI's own second order never moves the
-weights to the virtual ones, but takes the passes that it would take if it did.
+They have the memory format of what is held against them. *As the paper writes it* is the finite difference of the paper's
+equations 7 and 8 on the mixture of its equation 2; [references.py](../references.py) says more. NNI's own second order never
+moves the weights to the virtual ones, but takes the passes that it would take if it did.
 """
 
 
@@ -74,8 +74,9 @@ def time_ratios(sides, name, base):
 
 
 def memory_ratio(sides, name, base):
-    other = sides.get(sides[name]['against'].get(base))
-    return sides[name]['bytes'] / other['bytes'] if other and other.get('bytes') else None
+    """None where the side is not held against that, or one of them has no memory."""
+    own, other = sides[name].get('bytes'), sides.get(sides[name]['against'].get(base), {}).get('bytes')
+    return own / other if own and other else None
 
 
 def environment(results):

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.utils.parametrize
 from torch import nn
 
 from nni_darts_ext.core import keeping
@@ -67,6 +68,21 @@ def test_some_is_kept(convolved, monkeypatch, change):
     output.sum().backward()
 
 
+def test_a_weight_that_is_computed_is_computed_once():
+    class Counted(nn.Module):
+        calls = 0
+
+        def forward(self, weight):
+            self.calls += 1
+            return weight * 2
+
+    op, counted = candidate(), Counted()
+    nn.utils.parametrize.register_parametrization(op[2], 'weight', counted)
+    before = counted.calls
+    mix([op], HALF, (torch.randn(2, 4, 5, 5, requires_grad=True),), {}).square().sum().backward()
+    assert counted.calls == before + 1
+
+
 def test_without_gradients_nothing_is_kept(convolved):
     with torch.no_grad():
         mix([candidate()], HALF, (torch.randn(2, 4, 5, 5),), {})
@@ -108,8 +124,19 @@ def test_in_half_precision_the_sum_stays_the_plain_one(halved):
         assert torch.equal(one, other)
 
 
-def test_what_does_not_fit_says_so_once_and_holds_nothing(convolved):
-    """An error in the norm leaves nothing behind."""
+@pytest.mark.skipif(not hasattr(torch, 'func'), reason='PyTorch 2.0 brought torch.func')
+def test_transforms_of_torch_func_keep_all():
+    op, x = candidate(), torch.randn(2, 4, 5, 5)
+    for norm in (op[3], op[6]):
+        norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+
+    def loss(x):
+        return mix([op], HALF, (x,), {}).square().sum()
+    x.requires_grad_()
+    torch.testing.assert_close(torch.func.grad(loss)(x), torch.autograd.grad(loss(x), x)[0])
+
+
+def test_an_error_in_the_norm_leaves_nothing_behind(convolved):
     op = nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(5, affine=False))
     with pytest.raises((RuntimeError, ValueError)):
         mix([op], HALF, (torch.randn(2, 4, 5, 5, requires_grad=True),), {})
