@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 import torch.nn.utils.parametrize
+import torch.utils.checkpoint
 from torch import nn
 
 from nni_darts_ext.core import keeping
@@ -108,6 +109,18 @@ def test_a_graph_may_be_gone_through_twice():
     once = torch.autograd.grad(loss, [x, *op.parameters()], retain_graph=True)
     for one, other in zip(once, torch.autograd.grad(loss, [x, *op.parameters()])):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('reentrant', [True, False])
+def test_in_a_checkpoint_of_the_users_own_the_gradients_stay(reentrant):
+    op, x = candidate(), torch.randn(2, 4, 5, 5, requires_grad=True)
+
+    def edge(x):
+        return mix([op], HALF, (x,), {})
+    plain = torch.autograd.grad(edge(x).square().sum(), [x, *op.parameters()])
+    torch.utils.checkpoint.checkpoint(edge, x, use_reentrant=reentrant).square().sum().backward()
+    for one, other in zip(plain, [x, *op.parameters()]):
+        torch.testing.assert_close(one, other.grad)
 
 
 @pytest.mark.parametrize('halved', ['autocast', 'model'])
