@@ -69,7 +69,7 @@ def pytest_report_header(config):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
-    config.addinivalue_line('markers', 'ends: takes a while, hangs on no NNI, and so runs with those at the ends of a family')
+    config.addinivalue_line('markers', 'ends: takes a while, hangs little on the NNI, so runs with those at the ends of a family')
     config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
 
 

@@ -14,6 +14,7 @@ from nni_darts_ext import page
 from nni_darts_ext.run import Run, Space, words
 from nni_darts_ext.run.writer import Writer
 
+pytestmark = pytest.mark.ends
 if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # there, what is missing is an error
     pytest.importorskip('matplotlib', reason='the pictures of a page need matplotlib')
     pytest.importorskip('networkx', reason='the pictures of a page need networkx')

@@ -7,6 +7,7 @@ from torch import nn
 from nni_darts_ext.core.dilation import is_sparse
 from nni_darts_ext.core.layers import run
 
+pytestmark = pytest.mark.ends
 sides = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 9))
 
 

@@ -12,6 +12,7 @@ from nni_darts_ext.core import keeping
 from nni_darts_ext.core.logits import Relaxed
 from nni_darts_ext.core.mixture import mix
 
+pytestmark = pytest.mark.ends
 HALF = Relaxed.of(torch.tensor([0.5]))
 
 

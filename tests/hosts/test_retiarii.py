@@ -25,6 +25,7 @@ def _first_choice(monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, 'retiarii')
 
 
+@pytest.mark.ends
 @pytest.mark.skipif(OFFERED['classic'] is not None, reason='here the family comes first anyway')
 def test_all_that_holds_on_every_host_holds_on_this_one_where_another_comes_first():
     ran = subprocess.run([sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider',

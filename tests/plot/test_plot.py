@@ -21,6 +21,7 @@ import matplotlib
 
 from nni_darts_ext.plot import style
 
+pytestmark = pytest.mark.ends
 LONG = 'a_very_long_name_of_an_operation_that_nobody_would_choose_for_an_edge_of_a_cell'
 SPACES = {**runs.SPACES, 'odd names': Space(
     {'': ('$x_1$', 'a\nb'), 'k$1$': (LONG, 'x'), LONG: (0, 1), '<b>&amp;</b>': tuple(f'op{i}' for i in range(30))},
