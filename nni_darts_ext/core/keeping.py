@@ -1,7 +1,7 @@
 """What a graph keeps for the backward pass: not what is cheap to compute again.
 
-The BatchNorm behind a 1x1 convolution keeps its input. That is most of what the paper's candidates keep, and the convolution,
-whose own input is kept anyway, gives it again in the backward pass. With few channels that takes little more than to write it.
+The BatchNorm behind a 1x1 convolution keeps its input. That is nearly half of what the paper's candidates keep, and the
+convolution, whose own input is kept anyway, gives it again in the backward pass. With few channels that takes little time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from .layers import is_plain
 
 CHEAP = 32
-"""The most channels that an output may be made of. There the convolution takes 1.5 times as long as the BatchNorm forward, with 16
-channels 0.6 times, with 64 2.8 times (one thread of a CPU, images of 16 x 16, or of 32 x 32 with 16 channels)."""
+"""The most channels that an output may be made of. The convolution takes 1.5 times as long there as the BatchNorm does forward,
+with 16 channels 0.6 times, with 64 2.8 times (one thread of a CPU, images of 16 x 16, or of 32 x 32 with 16 channels)."""
 SMALL = 1 << 18
 """Bytes. What is smaller is kept, for the call that gives it again would cost more than it saves."""
 
