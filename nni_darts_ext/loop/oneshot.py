@@ -312,7 +312,7 @@ class BilevelSteps:
 
     def on_after_backward(self) -> Any:
         """The gradients of this step, whose parameters alone are not frozen, become those of all processes."""
-        processes.average_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)  # type: ignore[attr-defined]
+        processes.average_gradients(parameter for parameter in self._of_step if parameter.requires_grad)
         return super().on_after_backward()  # type: ignore[misc]
 
     def _architecture_step(self, batch: Any, batch_idx: int, logits: List[nn.Parameter], weights: List[nn.Parameter]) -> None:
