@@ -15,6 +15,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.compilation`       edges compiled
 :mod:`.layout`            how images lie in memory
+:mod:`.nested`            lists, tuples and mappings of tensors
 :mod:`.shapes`            what candidates return must be alike
 :mod:`.sources`           which edge feeds which input, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass: all of these

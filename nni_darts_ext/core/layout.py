@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .nested import map_tensors
+
 
 def channels_last(value: Any) -> Any:
     """A batch whose tensors of four dimensions lie in memory with the channels last. The others stay."""
-    if isinstance(value, Tensor):
-        return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
-    if isinstance(value, Mapping):
-        return {key: channels_last(part) for key, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(channels_last(part) for part in value)
-    return value
+    return map_tensors(_channels_last, value)
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
 
 
 def lay_out(model: nn.Module) -> None:
     """Let the parameters of four dimensions lie that way, too. They stay the same objects."""
     for parameter in model.parameters():
-        parameter.data = channels_last(parameter.data)
+        parameter.data = _channels_last(parameter.data)

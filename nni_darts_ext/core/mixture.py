@@ -13,6 +13,7 @@ from ..errors import SearchSpaceError
 from .keeping import not_kept, way_back
 from .layers import NORMS, begun, is_one_of, run
 from .logits import Relaxed
+from .nested import map_tensors
 from .shapes import alike
 from .sharing import SharedWork
 
@@ -37,7 +38,7 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
     if outputs or reduction == 'none':
         return reduce(outputs, reduction)
     zeros = _zeros(candidates[0], args, kwargs)
-    return _map(lambda value: value[:, :0], zeros) if reduction == 'concat' else zeros
+    return map_tensors(lambda value: value[:, :0], zeros) if reduction == 'concat' else zeros
 
 
 class _Edge:
@@ -57,7 +58,7 @@ class _Edge:
     def weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
         """A tensor of its own, which nobody else holds."""
         if len(self._args) != 1 or self._kwargs:
-            return _map(lambda value: value * weight, candidate(*self._args, **self._kwargs))
+            return map_tensors(lambda value: value * weight, candidate(*self._args, **self._kwargs))
         value, layers = begun(candidate, self._args[0], self._shared)
         self._used.append(value)
         again: Optional[Callable[[], Tensor]] = None
@@ -70,7 +71,7 @@ class _Edge:
             needless = not self._keep_all and not is_last and is_one_of(layers[i + 1], NORMS)
             again = way_back(layer, value, output) if needless else None
             value = output
-        return _map(lambda part: part * weight, value)
+        return map_tensors(lambda part: part * weight, value)
 
 
 def _scales(module: nn.Module, value: Any, weight: Tensor) -> bool:
@@ -93,11 +94,11 @@ def reduce(values: List[Any], reduction: str) -> Any:
     if len(values) == 1:
         return values[0]
     if reduction == 'sum':
-        return _map(lambda *parts: _add_up(parts), *values)
+        return map_tensors(lambda *parts: _add_up(parts), *values)
     if reduction == 'mean':
-        return _map(lambda *parts: _add_up(parts) / len(parts), *values)
+        return map_tensors(lambda *parts: _add_up(parts) / len(parts), *values)
     if reduction == 'concat':
-        return _map(lambda *parts: torch.cat(parts, dim=1), *values)
+        return map_tensors(lambda *parts: torch.cat(parts, dim=1), *values)
     raise SearchSpaceError(f'Unknown reduction {reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')
 
 
@@ -105,7 +106,7 @@ def _add_up_fresh(parts: Iterable[Any]) -> Any:
     """The sum of structures of tensors that nobody else holds: the first one takes up the others."""
     total: Any = None
     for part in parts:
-        total = part if total is None else _map(_taking_up, total, part)
+        total = part if total is None else map_tensors(_taking_up, total, part)
     return total
 
 
@@ -121,18 +122,8 @@ def _add_up(parts: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _map(function: Callable[..., Any], first: Any, *others: Any) -> Any:
-    """Apply a function to the tensors of one or more structures of the same form."""
-    if isinstance(first, Mapping):
-        return {key: _map(function, first[key], *(other[key] for other in others)) for key in first}
-    if isinstance(first, (list, tuple)):
-        mapped = [_map(function, *parts) for parts in zip(first, *others)]
-        return mapped if isinstance(first, list) else tuple(mapped)
-    return function(first, *others)
-
-
 def _zeros(candidate: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Zeros like the output of a candidate that must not run: a copy in evaluation mode tells the shape, so that
     neither its running statistics nor the random state move."""
     with torch.no_grad():
-        return _map(torch.zeros_like, copy.deepcopy(candidate).eval()(*args, **kwargs))
+        return map_tensors(torch.zeros_like, copy.deepcopy(candidate).eval()(*args, **kwargs))

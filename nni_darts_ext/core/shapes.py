@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
 from ..errors import SearchSpaceError
+from .nested import parts_of
 from .space import Edge
 
 
@@ -64,9 +65,11 @@ def alike(outputs: Iterable[Any], live: Sequence[int], reduction: str) -> Iterat
 def _shape(value: Any) -> Any:
     if isinstance(value, Tensor):
         return tuple(value.shape)
-    if isinstance(value, Mapping):
-        return {key: _shape(part) for key, part in value.items()}
-    return [_shape(part) for part in value] if isinstance(value, (list, tuple)) else type(value).__name__
+    parts = parts_of(value)
+    if parts is None:
+        return None if value is None else type(value).__name__
+    shapes = {name: _shape(part) for name, part in parts.items()}
+    return list(shapes.values()) if isinstance(value, (list, tuple)) else shapes
 
 
 def _without_1(shape: Any) -> Any:

@@ -7,11 +7,12 @@ the nearest marks, through whatever lies between: drop path, activation, normali
 from __future__ import annotations
 
 import logging
-from typing import Any, List, Mapping, Optional, Set, Tuple
+from typing import Any, List, Set
 
 import torch
 from torch import Tensor
 
+from .nested import map_tensors, tensors_of
 from .space import NO_KEY, SearchSpace
 
 _logger = logging.getLogger(__name__)
@@ -28,14 +29,16 @@ class SourceFinder:
         """Mark what the LayerChoice ``key`` returned. The values stay the same."""
         if not self._space.unnamed or not torch.is_grad_enabled():
             return output
-        if isinstance(output, Mapping):
-            return {name: self.mark(key, part) for name, part in output.items()}
-        if isinstance(output, (list, tuple)):
-            return type(output)(self.mark(key, part) for part in output)
-        if not output.requires_grad:  # a pooling of the data, say: let it have a place in the graph
-            output = output * torch.ones((), dtype=output.dtype, device=output.device, requires_grad=True)
-        output.grad_fn.metadata[_MARK] = key
-        return output
+
+        def marked(value: Tensor) -> Tensor:
+            if not (value.is_floating_point() or value.is_complex()):
+                return value  # has no gradient, so the graph does not have it
+            if not value.requires_grad:  # a pooling of the data, say: let it have a place in the graph
+                value = value * torch.ones((), dtype=value.dtype, device=value.device, requires_grad=True)
+            node: Any = value.grad_fn
+            node.metadata[_MARK] = key
+            return value
+        return map_tensors(marked, output)
 
     def note(self, key: str, candidates: List[Any]) -> None:
         """Learn the sources of the InputChoice ``key`` from the candidates that it was given."""
@@ -55,7 +58,7 @@ def _marks_behind(value: Any) -> Set[str]:
     """The keys of the nearest marked outputs that a value was computed from."""
     keys: Set[str] = set()
     seen: Set[Any] = set()
-    ahead = list(_nodes(value))
+    ahead: List[Any] = [tensor.grad_fn for tensor in tensors_of(value) if tensor.grad_fn is not None]
     while ahead:
         node = ahead.pop()
         if node in seen:
@@ -66,11 +69,3 @@ def _marks_behind(value: Any) -> Set[str]:
         else:
             ahead.extend(parent for parent, _ in node.next_functions if parent is not None)
     return keys
-
-
-def _nodes(value: Any) -> Tuple[Any, ...]:
-    if isinstance(value, Tensor):
-        node: Optional[Any] = value.grad_fn
-        return () if node is None else (node,)
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return tuple(node for part in parts for node in _nodes(part))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Iterable, Mapping, Optional, Tuple, Union
+from typing import Any, Iterable, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import SubsetRandomSampler
 
+from ..core.nested import parts_of, with_parts
 from ..errors import TrainingError
 from . import processes
 
@@ -121,8 +122,7 @@ def to_device(value: Any, device: torch.device) -> Any:
     """A batch, with its tensors on a device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=device.type == 'cuda')
-    if isinstance(value, Mapping):
-        return {key: to_device(part, device) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(to_device(part, device) for part in value)
-    return value
+    if callable(getattr(value, 'to', None)):  # batches of text, graphs and packed sequences know how
+        return value.to(device)
+    parts = parts_of(value)
+    return value if parts is None else with_parts(value, {name: to_device(part, device) for name, part in parts.items()})
