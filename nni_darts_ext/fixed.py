@@ -8,7 +8,7 @@ from typing import Mapping, Optional, Sequence
 from torch import nn
 
 from . import hosts
-from .core import fixed
+from .core import fixed, tracing
 
 _logger = logging.getLogger(__name__)
 
@@ -18,7 +18,11 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
     """Turn a search space into the network that an architecture describes, in place.
 
     Each LayerChoice gives way to the candidate that was chosen, with its weights; each InputChoice to the inputs that were.
-    An edge that nothing selected leaves no parameters, computes nothing and gives None, as NNI's does.
+    An edge whose output nothing reads leaves no parameters and computes nothing. It gives None, as NNI's does, or, where
+    operations lie between it and an InputChoice, a tensor without numbers that these can take.
+
+    What reads an edge is found by a symbolic trace of the model (:mod:`torch.fx`). In a model that cannot be traced, edges stay
+    for which the architecture names a candidate, also where no InputChoice keeps them.
 
     Parameters
     ----------
@@ -38,18 +42,23 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
     Returns
     -------
     nn.Module
-        The model.
+        The model; if the model itself is a LayerChoice or InputChoice, what was chosen.
 
     Raises
     ------
     ArchitectureError
-        The file cannot be read, keys are missing or unexpected, or a choice has no such candidate.
+        The file cannot be read, keys are missing or unexpected, a choice has no such candidate, or an InputChoice keeps what the
+        architecture drops.
     SearchSpaceError
         The model is no search space.
     """
     space, choices = hosts.of_model(model).read_space(model, choose_from)
     architecture = fixed.read(architecture)
-    fixed.apply(model, choices, fixed.decide(space, architecture, strict))
+    flow = tracing.flow(model, choices)
+    readers = {key: flow.readers[key] if flow else {None} for key in space.edges}
+    decisions = fixed.decide(space, architecture, strict, readers)
+    as_none = flow.straight if flow else set()
+    found = fixed.apply(model, choices, decisions, as_none)
     if verbose:
         _logger.info('Applied the architecture %s.', dict(architecture))
-    return model
+    return found

@@ -96,12 +96,246 @@ class Guarded(dnn.ModelSpace):
         return self.pick([y if y is None else torch.relu(y) for y in (self.a(x), self.b(x))])
 
 
-def test_edges_are_dropped_where_sources_are_known():
-    sample = {'a': 0, 'b': 1, 'pick': [1]}
-    kept = apply_fixed_architecture(Guarded(), sample)
-    assert len(list(kept.parameters())) == 2
-    dropped = apply_fixed_architecture(Guarded(), sample, choose_from={'pick': ['a', 'b']})
-    assert not list(dropped.parameters())
+class Dynamic(Guarded):
+    """Cannot be traced, for what it does depends on data."""
+
+    def forward(self, x):
+        assert x.abs().max() < 1e9
+        return super().forward(x)
+
+
+def test_edges_that_nothing_reads_are_dropped_where_the_model_can_be_traced():
     x = torch.randn(2, 3)
-    assert torch.equal(dropped(x), torch.relu(x)) and torch.equal(kept(x), torch.relu(x))
-    assert not list(apply_fixed_architecture(Guarded(), {'a': [], 'b': 1, 'pick': 1}).parameters())
+    for made in (apply_fixed_architecture(Guarded(), {'a': 0, 'b': 1, 'pick': [1]}),
+                 apply_fixed_architecture(Guarded(), {'a': [], 'b': 1, 'pick': 1}),
+                 apply_fixed_architecture(Dynamic(), {'a': [], 'b': 1, 'pick': 1})):
+        assert not list(made.parameters())
+        assert torch.equal(made(x), torch.relu(x))
+    kept = apply_fixed_architecture(Dynamic(), {'a': 0, 'b': 1, 'pick': [1]})
+    assert len(list(kept.parameters())) == 2 and torch.equal(kept(x), torch.relu(x))
+
+
+class Between(dnn.ModelSpace):
+    """What lies between the edges and the InputChoice knows nothing of dropped edges, and moves if it runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stride = dnn.LayerChoice([nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(2, 4, 1, 2)], key='stride')
+        self.other = dnn.LayerChoice([nn.Conv2d(2, 4, 3, 2, 1), nn.Conv2d(2, 4, 1, 2)], key='other')
+        self.norms = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        found = [self.stride(x), self.other(x)]
+        found = [norm(value) for norm, value in zip(self.norms, found)]
+        dropped_path = [value / 0.5 * torch.bernoulli(torch.full_like(value[:, :1, :1, :1], 0.5)) for value in found]
+        return self.pick([value.reshape(value.shape[0], 4, -1).transpose(1, 2) for value in dropped_path])
+
+
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+def test_what_lies_between_a_dropped_edge_and_an_input_choice_does_not_run(form):
+    torch.manual_seed(0)
+    model = Between()
+    mutator = DartsMutator(model)
+    mutator.choices['other'].data = torch.tensor([0., 2., 0.])
+    mutator.reset()
+    x = torch.randn(4, 2, 6, 6)
+    model(x)
+    found = apply_fixed_architecture(Between(), mutator.export(form))
+    assert found(x).shape == (4, 9, 4)
+    assert [norm.num_batches_tracked.item() for norm in found.norms] == [1, 1]
+    assert torch.equal(found.norms[0].running_mean, torch.zeros(4))  # of the dropped one
+    assert not torch.equal(found.norms[1].running_mean, torch.zeros(4))
+    assert {name.split('.')[0] for name, _ in found.named_parameters()} == {'other', 'norms'}
+
+
+class Chain(dnn.ModelSpace):
+    """A skip connection: the second edge reads the first."""
+
+    def __init__(self, is_named):
+        super().__init__()
+        self.l1 = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='l1')
+        self.l2 = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='l2')
+        self.pick = dnn.InputChoice(2, choose_from=['l1', 'l2'] if is_named else None, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        x1 = self.l1(x)
+        x2 = self.l2(x1)
+        return self.pick([x1, x2])
+
+
+@pytest.mark.parametrize('is_named', [True, False])
+def test_an_edge_that_another_edge_reads_stays(is_named):
+    torch.manual_seed(0)
+    model = Chain(is_named)
+    mutator = DartsMutator(model)
+    mutator.choices['l2'].data = torch.tensor([2., 0., 0.])
+    mutator.reset()
+    x = torch.randn(4, 3)
+    model(x)
+    assert mutator.sample_final()['l1'].tolist() == [True, False] or mutator.sample_final()['l1'].tolist() == [False, True]
+    for form in ('classic', 'sample'):
+        fresh = Chain(is_named)
+        fresh.load_state_dict(model.state_dict())
+        best = int(mutator.choices['l1'][1] > mutator.choices['l1'][0])
+        expected = list(model.l2.children())[0](list(model.l1.children())[best](x))
+        assert torch.equal(apply_fixed_architecture(fresh, mutator.export(form))(x), expected)
+    mutator.choices['l1'].data = torch.tensor([3., 0., 0.])
+    assert mutator.export()['l2'] == []  # nothing reads the second one
+
+
+def test_an_input_choice_cannot_keep_an_edge_that_is_dropped():
+    with pytest.raises(ArchitectureError, match="'pick' keeps the input from LayerChoice 'l2', which the architecture drops"):
+        apply_fixed_architecture(Chain(True), {'l1': 0, 'l2': [], 'pick': 'l2'})
+    found = apply_fixed_architecture(Chain(False), {'l1': [], 'l2': 0, 'pick': 1})  # names no sources
+    with pytest.raises(ArchitectureError, match="'pick' keeps its candidate 1, which is computed from a LayerChoice that"):
+        found(torch.randn(2, 3))
+
+
+class Repeated(dnn.ModelSpace):
+    """One LayerChoice in many places."""
+
+    def __init__(self):
+        super().__init__()
+        edge = dnn.LayerChoice([nn.Linear(3, 3), nn.Tanh(), nn.Sigmoid()], key='a')
+        self.layers = nn.Sequential(edge, nn.ReLU(), edge)
+        self.again = nn.ModuleList([edge, edge])
+        self.plain = [edge, (edge, {'edge': edge})]
+
+    def forward(self, x):
+        x = self.again[1](self.again[0](self.layers(x)))
+        return self.plain[1][1]['edge'](self.plain[1][0](self.plain[0](x)))
+
+
+@pytest.mark.parametrize('index', [0, 1, 2])
+def test_every_use_of_a_choice_is_what_was_chosen(index):
+    torch.manual_seed(0)
+    model = Repeated()
+    chosen = list(model.again[0].children())[index]
+    x = torch.randn(2, 3)
+    expected = chosen(torch.relu(chosen(x)))
+    for _ in range(5):
+        expected = chosen(expected)
+    found = apply_fixed_architecture(model, {'a': index})
+    assert torch.equal(found(x), expected)
+    assert len(list(found.parameters())) == (2 if index == 0 else 0)
+
+
+class Closure(dnn.ModelSpace):
+    """Calls its LayerChoice through something that nobody can look into."""
+
+    def __init__(self):
+        super().__init__()
+        self.edge = edge = dnn.LayerChoice([nn.Tanh(), nn.Sigmoid()], key='a')
+        self.call = lambda x: edge(x)
+
+    def forward(self, x):
+        return self.call(x)
+
+
+def test_what_calls_a_choice_through_a_closure_calls_what_was_chosen():
+    model, x = Closure(), torch.randn(2, 3)
+    DartsMutator(model).reset()  # classic choices run under a mutator alone
+    assert torch.equal(apply_fixed_architecture(model, {'a': 1})(x), torch.sigmoid(x))
+
+
+@pytest.mark.family('classic', 'retiarii')  # those of NNI 3.0 are made in a ModelSpace alone
+def test_a_model_that_is_a_choice_becomes_what_was_chosen():
+    x = torch.randn(2, 3)
+    found = apply_fixed_architecture(dnn.LayerChoice([nn.Tanh(), nn.Sigmoid()], key='a'), {'a': 1})
+    assert isinstance(found, nn.Sigmoid) and torch.equal(found(x), torch.sigmoid(x))
+    found = apply_fixed_architecture(nn.Sequential(dnn.LayerChoice([nn.Tanh()], key='a')), {'a': 0})
+    assert torch.equal(found(x), torch.tanh(x))
+
+
+class Hidden(dnn.ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.seen = dnn.LayerChoice([nn.Tanh()], key='seen')
+        self.hidden = {'list': [dnn.LayerChoice([nn.Tanh()], key='hidden')]}
+
+
+def test_a_choice_that_no_module_has_registered_is_refused():
+    for use in (DartsMutator, lambda model: apply_fixed_architecture(model, {'seen': 0})):
+        with pytest.raises(SearchSpaceError, match="'hidden' lies in a plain list, tuple or dict.*ModuleList"):
+            use(Hidden())
+
+
+class WithItsInput(dnn.ModelSpace):
+    def __init__(self, choose_from, n_chosen):
+        super().__init__()
+        self.a = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='a')
+        self.pick = dnn.InputChoice(choose_from=choose_from, n_chosen=n_chosen, key='pick')
+
+    def forward(self, x):
+        return self.pick([self.a(x), x][:self.pick_from])
+
+    @property
+    def pick_from(self):
+        return 2 if self.both else 1
+
+
+@pytest.mark.parametrize('choose_from, n_chosen', [(['a', ''], 2), (['a', ''], None), ([''], 1), (['', ''], 1)])
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+def test_inputs_without_a_key_are_applied_as_they_are_exported(choose_from, n_chosen, form):
+    def made():
+        model = WithItsInput(choose_from, n_chosen)
+        model.both = len(choose_from) == 2
+        return model
+    torch.manual_seed(0)
+    model = made()
+    mutator = DartsMutator(model)
+    mutator.choices['a'].data = torch.tensor([0., 2., 0.])
+    mutator.reset()
+    x = torch.randn(2, 3)
+    model(x)
+    expected = 2 * x if choose_from == ['a', ''] else x
+    assert torch.equal(apply_fixed_architecture(made(), mutator.export(form))(x), expected)
+
+
+class Zeros(dnn.ModelSpace):
+    """Two nodes that share an edge, and an edge of its own before them."""
+
+    def __init__(self, reduction='sum'):
+        super().__init__()
+        self.stem = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='stem')
+        self.a = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='a')
+        self.b = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='b')
+        self.one = dnn.InputChoice(choose_from=['a', 'b'], key='one', reduction=reduction)
+        self.two = dnn.InputChoice(choose_from=['a'], key='two', reduction=reduction)
+
+    def forward(self, x):
+        x = self.stem(x)
+        a = self.a(x)
+        return torch.cat([self.one([a, self.b(x)]), self.two([a])], dim=1)
+
+
+@pytest.mark.parametrize('zero, decided', [
+    ('b', {'stem': True, 'a': True, 'b': False, 'one': [True, False]}),
+    ('stem', {'stem': True, 'a': True, 'b': True, 'one': [True, True]}),  # the others read it
+    ('a', {'stem': True, 'a': True, 'b': True, 'one': [False, True]}),  # node two has nothing else
+])
+def test_where_the_zero_op_wins_there_is_one_network_that_runs(zero, decided):
+    torch.manual_seed(0)
+    model = Zeros()
+    mutator = DartsMutator(model, zero_op_wins=True)
+    mutator.choices[zero].data = torch.tensor([0., 1., 5.])
+    mutator.reset()
+    x = torch.randn(2, 3)
+    model(x)
+    final = {key: decision.tolist() for key, decision in mutator.sample_final().items()}
+    assert {key: any(final[key]) if key in mutator.choices else final[key] for key in decided} == decided
+    found = []
+    for form in ('classic', 'sample'):
+        fresh = Zeros()
+        fresh.load_state_dict(model.state_dict())
+        found.append(apply_fixed_architecture(fresh, mutator.export(form)))
+    assert torch.equal(found[0](x), found[1](x))
+    assert [name for name, _ in found[0].named_parameters()] == [name for name, _ in found[1].named_parameters()]
+
+
+def test_the_zero_op_takes_no_input_from_a_concatenation():
+    mutator = DartsMutator(Zeros('concat'), zero_op_wins=True)
+    mutator.choices['b'].data = torch.tensor([0., 1., 5.])
+    assert mutator.sample_final()['one'].tolist() == [True, True]
+    assert mutator.export()['b'] == 1

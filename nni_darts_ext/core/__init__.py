@@ -15,15 +15,18 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept
 :mod:`.compilation`       edges compiled
 :mod:`.layout`            how images lie in memory
+:mod:`.modules`           the modules of a model, found and replaced wherever it holds them
 :mod:`.nested`            lists, tuples and mappings of tensors
 :mod:`.shapes`            what candidates return must be alike
-:mod:`.sources`           which edge feeds which input, found out in the first forward pass
+:mod:`.sources`           what reads the outputs of edges, found out in the first forward pass
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass: all of these
 :mod:`.bilevel`           the architecture gradient, first and second order
 :mod:`.gradients`         gradients, and what belongs to which step
 :mod:`.aside`             passes that leave no trace
 :mod:`.derivation`        from weights to a discrete architecture (section 2.4)
 :mod:`.export`            the architecture in the forms that people and hosts read
+:mod:`.tracing`           what reads the outputs of edges, found without a forward pass
+:mod:`.absent`            tensors without numbers, which dropped edges give
 :mod:`.fixed`             an architecture in any of these forms, made into the network that it describes
 :mod:`.files`             JSON that is data alone; files that are there as a whole or not at all
 :mod:`.collapse`          what tells that a search goes wrong

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from .space import SearchSpace
+from .space import Reader, Readers, SearchSpace
 
 _logger = logging.getLogger(__name__)
 
@@ -33,41 +33,92 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     probabilities
         For each edge the n + 1 probabilities of its candidates and the zero op.
     zero_op_wins
-        Whether an edge on which the zero op has the largest probability of all is dropped outright: it keeps no
-        candidate and competes with strength 0. Default False, what NNI's code does (its docstring says True).
+        Whether the zero op can win an edge: one on which it has the largest probability of all has strength 0, and no InputNode
+        selects it, so that it is dropped. Default False, what NNI's code does (its docstring says True). An InputNode keeps one
+        input at least. An edge whose output anything else reads stays, and so does one that feeds an InputNode with the
+        reduction ``concat`` or ``none``, for which the network needs a candidate.
 
     Returns
     -------
     Derivation
-        An edge that no InputNode selected keeps no candidate, for nothing reads it; an edge that any InputNode selected
-        stays. Edges that no InputNode names stay too.
+        An edge whose output nothing reads (:func:`unread`) keeps no candidate. Every other edge keeps its best one.
     """
     best: Dict[str, int] = {}
     strengths: Dict[str, float] = {}
-    kept: Dict[str, bool] = {}
+    lost: Set[str] = set()
+    readers = all_readers(space, space.readers)
     for key in space.edges:
         *weights, zero_op = probabilities[key]
         best[key] = _strongest(weights)[0]
         strengths[key] = weights[best[key]]
-        kept[key] = not (zero_op_wins and zero_op > strengths[key])
-        if not kept[key]:
-            strengths[key] = 0.0
+        is_optional = bool(readers[key]) and all(_can_do_without(space, key, reader) for reader in readers[key])
+        if zero_op_wins and zero_op > strengths[key] and is_optional:
+            lost.add(key)
         elif strengths[key] == 0:
             _logger.warning('All candidates of %r are cut or weigh 0: the first one stands for the edge.', key)
 
     decisions: Dict[str, List[bool]] = {}
-    selected: Dict[str, bool] = {}
     for node in space.inputs.values():
         sources = space.sources[node.key]
-        chosen = set(_strongest([strengths.get(source, 0.0) for source in sources])[:node.n_chosen])
+        strongest = _strongest([strengths.get(source, 0.0) for source in sources])
+        chosen = ([i for i in strongest if sources[i] not in lost] or strongest[:1])[:node.n_chosen]
         decisions[node.key] = [i in chosen for i in range(len(sources))]
-        for i, source in enumerate(sources):
-            selected[source] = selected.get(source, False) or i in chosen
+    strengths.update((key, 0.0) for key in lost)
 
+    dropped = unread(space, decisions, space.readers)
     for key, edge in space.edges.items():
-        stays = kept[key] and selected.get(key, True)
-        decisions[key] = [stays and i == best[key] for i in range(len(edge.names))]
+        decisions[key] = [key not in dropped and i == best[key] for i in range(len(edge.names))]
     return Derivation(decisions, best, strengths)
+
+
+def unread(space: SearchSpace, kept: Mapping[str, Sequence[bool]], readers: Optional[Readers]) -> Set[str]:
+    """The edges whose outputs nothing reads.
+
+    Parameters
+    ----------
+    space
+        The choices, with the sources of the InputNodes.
+    kept
+        For each InputNode which of its candidates it keeps; one that is missing keeps all.
+    readers
+        What reads the output of each edge, None if that is not known. An edge that is missing is read by something unknown.
+
+    Returns
+    -------
+    set of str
+        An edge is read where an InputNode keeps a candidate that comes from it, or an edge that is read itself reads it, or
+        anything else does. Where readers are not known, InputNodes are the only ones: an edge that they name as a source, and
+        none of them keeps, is not read. An edge without any reader counts as read.
+    """
+    of_each = all_readers(space, readers)
+
+    def is_kept(reader: Reader) -> bool:
+        if not isinstance(reader, tuple):
+            return reader is None
+        key, i = reader
+        return key not in kept or kept[key][i]
+    found = {key for key, of_edge in of_each.items() if of_edge and not any(map(is_kept, of_edge))}
+    while True:
+        read = {key for key in found if any(isinstance(reader, str) and reader not in found for reader in of_each[key])}
+        if not read:
+            return found
+        found -= read
+
+
+def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, AbstractSet[Reader]]:
+    """The readers of each edge, those included of which it is a source."""
+    found: Dict[str, Set[Reader]] = {key: set() if readers is None else set(readers.get(key, {None})) for key in space.edges}
+    for key, sources in space.sources.items():
+        for i, source in enumerate(sources):
+            if source in found:
+                found[source].add((key, i))
+    return dict(found)
+
+
+def _can_do_without(space: SearchSpace, key: str, reader: Reader) -> bool:
+    """Whether a reader of an edge is a candidate of an InputNode that can be left out of the sum."""
+    return isinstance(reader, tuple) and space.sources[reader[0]][reader[1]] == key \
+        and space.inputs[reader[0]].reduction in ('sum', 'mean')
 
 
 def _strongest(values: Sequence[float]) -> List[int]:

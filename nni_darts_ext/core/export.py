@@ -23,7 +23,8 @@ def to_classic(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
 def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
     """``{label: name}`` for edges and ``{label: [indices]}`` for inputs, the sample that NNI 3.0 freezes a space with.
 
-    This form has no word for an edge without a candidate: such an edge names its best one, and the inputs leave it out.
+    This form has no word for an edge without a candidate: such an edge names its best one, and the inputs leave it out. In the
+    network that NNI makes of it the edge runs, and nothing reads it.
     """
     sample: Dict[str, Any] = {key: edge.names[derivation.best[key]] for key, edge in space.edges.items()}
     for key in space.inputs:

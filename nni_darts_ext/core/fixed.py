@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import reprlib
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import nn
 
 from ..errors import ArchitectureError
 from . import files
+from .absent import absent, is_absent
+from .derivation import unread
 from .export import SCHEMA, VERSION
 from .mixture import reduce
-from .space import NO_KEY, Choice, Edge, SearchSpace, candidates_of
+from .modules import replace
+from .space import Choice, Edge, Readers, SearchSpace, candidates_of
 
 Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
 
@@ -59,7 +64,8 @@ def _unwrapped(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return architecture
 
 
-def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = True) -> Dict[str, List[bool]]:
+def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = True,
+           readers: Optional[Readers] = None) -> Dict[str, List[bool]]:
     """For each choice of a space which candidates an architecture keeps.
 
     Parameters
@@ -68,16 +74,18 @@ def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = T
         The choices of the model.
     architecture
         For each key a name, an index, a list of these, or a list of bools. Understood are the exports of every family:
-        classic (``[]`` for a dropped edge), Retiarii's and NNI 3.0's sample (which name a candidate for every edge; an
-        edge that feeds InputChoices, none of which kept it, is dropped).
+        classic (``[]`` for a dropped edge), Retiarii's and NNI 3.0's sample (which name a candidate for every edge; one whose
+        output nothing reads is dropped).
     strict
         Whether every choice of the model must be decided and every key must be one of the model's. Default True. If
         not, choices without a decision are left out of the result and other keys are passed over.
+    readers
+        What reads the outputs of the edges in the model, see :func:`nni_darts_ext.core.derivation.unread`. Default: not known.
 
     Raises
     ------
     ArchitectureError
-        Missing or unexpected keys; a decision that the choice does not have.
+        Missing or unexpected keys; a decision that the choice does not have; an InputChoice that keeps a dropped edge.
     """
     missing = [choice.key for choice in space if choice.key not in architecture]
     unexpected = [key for key in architecture if key not in space.edges and key not in space.inputs]
@@ -85,16 +93,21 @@ def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = T
         raise ArchitectureError(f'The architecture is not one of this model: missing are {missing}, unexpected are '
                                 f'{unexpected}. Apply it to the model that was searched, or pass strict=False.')
     decisions = {choice.key: _parse(choice, space, architecture[choice.key]) for choice in space if choice.key in architecture}
-    read_by: Dict[str, List[bool]] = {}
-    for key, sources in space.sources.items():
-        for source, kept in zip(sources, decisions.get(key, [True] * len(sources))):
-            read_by.setdefault(source, []).append(kept)
-    return {key: decision if key in space.inputs or any(read_by.get(key, [True])) else [False] * len(decision)
-            for key, decision in decisions.items()}
+    kept = {key: decision for key, decision in decisions.items() if key in space.inputs}
+    for key, decision in kept.items():
+        for source in (source for source, is_kept in zip(space.sources[key], decision) if is_kept):
+            if source in space.edges and not any(decisions.get(source, [True])):
+                raise ArchitectureError(
+                    f'InputChoice {key!r} keeps the input from LayerChoice {source!r}, which the architecture drops. (NNI\'s own '
+                    f'DartsMutator writes such architectures where InputChoices share an edge.) Name a candidate for {source!r}, '
+                    f'one of {list(space.edges[source].names)}, or leave it out of {key!r}.')
+    dropped = unread(space, kept, readers)
+    return {key: [False] * len(decision) if key in dropped else decision for key, decision in decisions.items()}
 
 
 def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
-    names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(space.sources[choice.key])
+    names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(choice.choose_from)
+    sources = names if isinstance(choice, Edge) else list(space.sources[choice.key])
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     if values and all(isinstance(one, bool) for one in values):
         return _checked(choice, names, value, values)
@@ -102,10 +115,12 @@ def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
     for one in values:
         if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < len(names):
             chosen.add(one)
-        elif isinstance(one, str) and one != NO_KEY and names.count(one) == 1:
+        elif isinstance(one, str) and names.count(one) == 1:  # NO_KEY, too
             chosen.add(names.index(one))
+        elif isinstance(one, str) and one and sources.count(one) == 1:  # where the model does not name them itself
+            chosen.add(sources.index(one))
         else:
-            raise _unfit(choice, names, value)
+            raise _unfit(choice, sources, value)
     return _checked(choice, names, value, [i in chosen for i in range(len(names))])
 
 
@@ -123,8 +138,12 @@ def _unfit(choice: Choice, names: Sequence[str], value: Any) -> ArchitectureErro
                              f'{list(names)} or indices from 0 to {len(names) - 1}.')
 
 
-def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapping[str, List[bool]]) -> None:
+def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapping[str, List[bool]],
+          as_none: AbstractSet[str] = frozenset()) -> nn.Module:
     """Put what was chosen in the place of each choice. What was not chosen leaves neither parameters nor work behind.
+
+    A choice is replaced wherever a module of the model holds it: under every name, and in lists, tuples and dicts among its
+    attributes. Whoever else holds it, in a closure say, calls what was chosen through it.
 
     Parameters
     ----------
@@ -134,37 +153,82 @@ def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapp
         What each of its choice modules is.
     decisions
         What :func:`decide` gave. Choices without a decision stay.
+    as_none
+        The dropped edges that give None, as NNI's do. The others give a tensor without numbers, which what lies between them and
+        an InputChoice can take. Default: none.
+
+    Returns
+    -------
+    nn.Module
+        The model, or what was chosen if the model itself is a choice.
     """
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            choice = choices.get(child)
-            if choice is not None and choice.key in decisions:
-                setattr(parent, name, _chosen(child, choice, decisions[choice.key]))
+    chosen: Dict[nn.Module, nn.Module] = {}
+    for module, choice in choices.items():
+        if choice.key in decisions:
+            chosen[module] = _chosen(module, choice, decisions[choice.key], choice.key in as_none)
+    replace(model, chosen)
+    for module, instead in chosen.items():
+        vars(module)['forward'] = instead.__call__
+    return chosen.get(model, model)
 
 
-def _chosen(module: Any, choice: Choice, decision: List[bool]) -> nn.Module:
+def _chosen(module: Any, choice: Choice, decision: List[bool], as_none: bool) -> nn.Module:
     kept = [i for i, is_kept in enumerate(decision) if is_kept]
     chosen: nn.Module
-    if isinstance(choice, Edge):
-        chosen = candidates_of(module, choice)[kept[0]] if kept else DroppedEdge()
+    if not isinstance(choice, Edge):
+        chosen = ChosenInputs(choice.key, kept, module.reduction, choice.choose_from)
+    elif kept:
+        chosen = candidates_of(module, choice)[kept[0]]
     else:
-        chosen = ChosenInputs(kept, module.reduction, choice.choose_from)
+        chosen = DroppedEdge(None if as_none else candidates_of(module, choice)[0])
     return WithMask(chosen, decision) if getattr(module, 'return_mask', False) else chosen
 
 
 class DroppedEdge(nn.Module):
-    """An edge that nothing selected. It computes nothing and gives None, as NNI's does; the InputChoice behind it leaves
-    that out."""
+    """An edge whose output nothing reads. It has no parameters and computes nothing.
 
-    def forward(self, *args: Any, **kwargs: Any) -> None:
-        return None
+    It gives None, as NNI's does; the InputChoice behind it leaves that out.
+
+    Parameters
+    ----------
+    like
+        If given, the edge gives a tensor without numbers (:class:`nni_darts_ext.core.absent.Absent`) of the shape that this
+        module's output has, for operations between the edge and the InputChoice. Default None.
+    """
+
+    def __init__(self, like: Optional[nn.Module] = None) -> None:
+        super().__init__()
+        self._gives_none = like is None
+        try:
+            self._like = () if like is None else (copy.deepcopy(like).to('meta'),)  # in a tuple, and so no part of the network
+        except Exception:  # it cannot be copied: the output is taken to be like the input
+            self._like = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self._gives_none:
+            return None
+        given = absent((args, kwargs))
+        with torch.no_grad():
+            for like in self._like:
+                try:
+                    return absent(like(*given[0], **given[1]))
+                except Exception:  # an operation without a shape function
+                    break
+        return given[0][0] if args else next(iter(given[1].values()))
 
 
 class ChosenInputs(nn.Module):
-    """An InputChoice that has been decided: some of its inputs, reduced."""
+    """An InputChoice that has been decided: some of its inputs, reduced.
 
-    def __init__(self, chosen: List[int], reduction: str, choose_from: Sequence[str]) -> None:
+    Raises
+    ------
+    ArchitectureError
+        One of them was computed from an edge that was dropped.
+    """
+
+    def __init__(self, key: str, chosen: List[int], reduction: str, choose_from: Sequence[str]) -> None:
         super().__init__()
+        self.key = key
         self.chosen = chosen
         self.reduction = reduction
         self.choose_from = choose_from
@@ -173,10 +237,16 @@ class ChosenInputs(nn.Module):
         if isinstance(candidates, Mapping):  # classic NNI takes a dict, too
             candidates = [candidates[key] for key in self.choose_from]
         kept = [candidates[i] for i in self.chosen]
+        for i, value in zip(self.chosen, kept):
+            if value is None or is_absent(value):
+                raise ArchitectureError(
+                    f'InputChoice {self.key!r} keeps its candidate {i}, which is computed from a LayerChoice that the '
+                    'architecture drops. Name a candidate for that LayerChoice, or export the architecture again after a forward '
+                    'pass of the supernet, which shows what reads each LayerChoice.')
         return reduce(kept, self.reduction) if kept or self.reduction == 'none' else None
 
     def extra_repr(self) -> str:
-        return f'chosen={self.chosen}, reduction={self.reduction!r}'
+        return f'{self.key!r}, chosen={self.chosen}, reduction={self.reduction!r}'
 
 
 class WithMask(nn.Module):

@@ -49,6 +49,7 @@ class Relaxation:
             Two candidates return different shapes.
         """
         relaxed = relaxed or self._choices.relax(key)
+        self._sources.note_edge(key, (args, kwargs))
         try:
             mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)
         except UnlikeCandidates as error:
@@ -65,7 +66,11 @@ class Relaxation:
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, reduced."""
         self.note(key, candidates)
-        return reduce(candidates, reduction)
+        return self._sources.mark(key, reduce(candidates, reduction), is_edge=False)
+
+    def watch(self, model: nn.Module) -> None:
+        """Find out in the first forward pass of the model what reads the outputs of its edges."""
+        self._sources.watch(model)
 
     def note(self, key: str, candidates: List[Any]) -> None:
         """Find out where the candidates come from, unless that is known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -93,6 +93,19 @@ class Search:
         """Go on from what :meth:`sources_found` gave."""
         for key in self.space.unnamed.intersection(found):
             self.space.name_sources(key, tuple(found[key]))
+
+    def readers_found(self) -> Optional[Dict[str, List[Any]]]:
+        """What reads the output of each edge, for a checkpoint: None, a key, or a key and an index. None if it is not known."""
+        if self.space.readers is None:
+            return None
+        return {str(key): sorted(([str(reader[0]), reader[1]] if isinstance(reader, tuple) else reader and str(reader)
+                                  for reader in readers), key=repr) for key, readers in self.space.readers.items()}
+
+    def name_readers(self, found: Optional[Mapping[str, Sequence[Any]]]) -> None:
+        """Take over what :meth:`readers_found` gave, unless readers are known already."""
+        if found is not None and self.space.readers is None:
+            self.space.readers = {key: {tuple(reader) if isinstance(reader, list) else reader for reader in readers}
+                                  for key, readers in found.items()}
 
     def _index(self, key: str, candidate: Name) -> int:
         edge = self.space.edges.get(key)

@@ -1,33 +1,60 @@
-"""Which LayerChoice feeds which candidate of an InputChoice, found out in the first forward pass.
+"""What reads the outputs of LayerChoices, found out in the first forward pass of a model that records gradients.
 
-What a LayerChoice returns leaves a mark in the autograd graph; from each candidate of an InputChoice the graph is walked back to
-the nearest marks, through whatever lies between: drop path, activation, normalisation, reshape, slicing.
+What a choice returns leaves a mark in the autograd graph. From each candidate of an InputChoice, from the inputs of each
+LayerChoice and from the output of the model the graph is walked back to the nearest marks, through whatever lies between: drop
+path, activation, normalisation, reshape, slicing.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, List, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .nested import map_tensors, tensors_of
-from .space import NO_KEY, SearchSpace
+from .space import NO_KEY, Reader, SearchSpace
 
 _logger = logging.getLogger(__name__)
 _MARK = 'nni_darts_ext.key'
 
 
+class _Mark(NamedTuple):
+    """Of the choice that returned a tensor."""
+
+    key: str
+    is_edge: bool
+
+
 class SourceFinder:
-    """Fills in ``space.sources`` for the InputChoices that name none. Costs nothing once it knows them."""
+    """Fills in ``space.readers``, and ``space.sources`` for the InputChoices that name none. Costs nothing afterwards."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
+        self._readers: Optional[Dict[str, Set[Reader]]] = None
+        """Those found in the pass of the model that is under way; None outside one."""
+        self._hooks: List[Any] = []
 
-    def mark(self, key: str, output: Any) -> Any:
-        """Mark what the LayerChoice ``key`` returned. The values stay the same."""
-        if not self._space.unnamed or not torch.is_grad_enabled():
+    def watch(self, model: nn.Module) -> None:
+        """Find out the readers in the first forward pass of this model. Its hooks for that are removed then."""
+        self._hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
+
+    def _begin(self, model: nn.Module, args: Any) -> None:
+        self._readers = {key: set() for key in self._space.edges} if torch.is_grad_enabled() else None
+
+    def _end(self, model: nn.Module, args: Any, output: Any) -> None:
+        if self._readers is None:
+            return
+        self._read(output, None)
+        self._space.readers, self._readers = self._readers, None
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def mark(self, key: str, output: Any, is_edge: bool = True) -> Any:
+        """Mark what a choice returned. The values stay the same."""
+        if not torch.is_grad_enabled() or (self._readers is None and not (is_edge and self._space.unnamed)):
             return output
 
         def marked(value: Tensor) -> Tensor:
@@ -35,16 +62,27 @@ class SourceFinder:
                 return value  # has no gradient, so the graph does not have it
             if not value.requires_grad:  # a pooling of the data, say: let it have a place in the graph
                 value = value * torch.ones((), dtype=value.dtype, device=value.device, requires_grad=True)
+            elif not is_edge:  # what an InputChoice passes on may be the output of an edge, whose mark stays
+                value = value.view_as(value)
             node: Any = value.grad_fn
-            node.metadata[_MARK] = key
+            if node is not None:  # as in the transforms of torch.func
+                node.metadata[_MARK] = _Mark(key, is_edge)
             return value
         return map_tensors(marked, output)
 
+    def note_edge(self, key: str, inputs: Any) -> None:
+        """Learn what the LayerChoice ``key`` reads from the inputs that it was given."""
+        if self._readers is not None:
+            self._read(inputs, key)
+
     def note(self, key: str, candidates: List[Any]) -> None:
         """Learn the sources of the InputChoice ``key`` from the candidates that it was given."""
+        if self._readers is not None:
+            for i, candidate in enumerate(candidates):
+                self._read(candidate, (key, i))
         if key not in self._space.unnamed or not torch.is_grad_enabled():
             return
-        found = [_marks_behind(candidate) for candidate in candidates]
+        found = [{mark.key for mark in _marks_behind(candidate, edges_only=True)} for candidate in candidates]
         for i, keys in enumerate(found):
             if len(keys) != 1 and any(found):
                 behind = f'several LayerChoices ({", ".join(sorted(keys))})' if keys else 'no LayerChoice'
@@ -53,10 +91,16 @@ class SourceFinder:
         self._space.name_sources(key, tuple(next(iter(keys)) if len(keys) == 1 else NO_KEY for keys in found))
         _logger.info('InputChoice %r chooses from %s.', key, list(self._space.sources[key]))
 
+    def _read(self, value: Any, reader: Reader) -> None:
+        assert self._readers is not None
+        for mark in _marks_behind(value):
+            if mark.is_edge:
+                self._readers[mark.key].add(reader)
 
-def _marks_behind(value: Any) -> Set[str]:
-    """The keys of the nearest marked outputs that a value was computed from."""
-    keys: Set[str] = set()
+
+def _marks_behind(value: Any, edges_only: bool = False) -> Set[_Mark]:
+    """The nearest marks of what a value was computed from; those of InputChoices may be walked through."""
+    marks: Set[_Mark] = set()
     seen: Set[Any] = set()
     ahead: List[Any] = [tensor.grad_fn for tensor in tensors_of(value) if tensor.grad_fn is not None]
     while ahead:
@@ -64,8 +108,9 @@ def _marks_behind(value: Any) -> Set[str]:
         if node in seen:
             continue
         seen.add(node)
-        if _MARK in node.metadata:
-            keys.add(node.metadata[_MARK])
+        mark = node.metadata.get(_MARK)
+        if mark is not None and (mark.is_edge or not edges_only):
+            marks.add(mark)
         else:
             ahead.extend(parent for parent, _ in node.next_functions if parent is not None)
-    return keys
+    return marks

@@ -6,11 +6,12 @@ Hosts read their models into these descriptions; everything else in the core wor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type, Union
+from typing import AbstractSet, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from torch import nn
 
 from ..errors import SearchSpaceError
+from .modules import Kinds, unregistered
 
 NO_KEY = ''
 """Stands in ``choose_from`` for an input with no LayerChoice behind it. NNI's own constant has the same value."""
@@ -38,9 +39,16 @@ class InputNode:
     """The key of the source of each candidate as the model spells it, :data:`NO_KEY` where it names none."""
     n_chosen: Optional[int]
     path: str = ''
+    reduction: str = 'sum'
 
 
 Choice = Union[Edge, InputNode]
+
+Reader = Union[None, str, Tuple[str, int]]
+"""What reads the output of a LayerChoice: another LayerChoice, by its key; a candidate of an InputChoice, by key and index; None
+for anything else, the output of the model included."""
+Readers = Mapping[str, AbstractSet[Reader]]
+"""For the key of each LayerChoice what reads its output, directly or through other operations."""
 
 
 class SearchSpace:
@@ -66,6 +74,8 @@ class SearchSpace:
         For each InputNode the key of the source of each candidate, :data:`NO_KEY` where there is none.
     unnamed
         The InputNodes of which nobody has named a source yet.
+    readers
+        What reads the output of each edge; None until a forward pass has shown it.
 
     Raises
     ------
@@ -80,6 +90,7 @@ class SearchSpace:
         self.inputs: Dict[str, InputNode] = {}
         self.sources: Dict[str, Tuple[str, ...]] = {}
         self.unnamed: Set[str] = set()
+        self.readers: Optional[Readers] = None
         for choice in choices:
             self._add(choice)
         if not self.edges and not may_lack_edges:
@@ -150,9 +161,6 @@ def check_n_chosen(n_chosen: Optional[int], n_candidates: int, key: Optional[str
             f'Expected None (keep all) or a number from 0 to {n_candidates}.')
 
 
-Kinds = Union[Type[nn.Module], Tuple[Type[nn.Module], ...]]
-
-
 def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tuple[str, nn.Module]]:
     """All modules of the given kinds with their paths, each module once, in the order of the model's modules.
 
@@ -161,8 +169,11 @@ def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tup
     Raises
     ------
     SearchSpaceError
-        A choice lies inside another one.
+        A choice lies inside another one, or in a plain container, where PyTorch does not see it.
     """
+    for path, module in unregistered(model, kinds):
+        raise SearchSpaceError(f'The {type(module).__name__} in {path!r} lies in a plain list, tuple or dict, where neither '
+                               'PyTorch nor NNI finds it. Use torch.nn.ModuleList or ModuleDict.')
     found: List[Tuple[str, nn.Module]] = []
     outer: List[str] = []
     for path, module in model.named_modules():

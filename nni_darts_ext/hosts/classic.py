@@ -55,7 +55,7 @@ class DartsMutator(MutatorInterface, Mutator):
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
         space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
         super().__init__(model)
-        self._open(space, zero_op_wins)
+        self._open(model, space, zero_op_wins)
 
     def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
         """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""
@@ -82,7 +82,7 @@ def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str
         if isinstance(module, LayerChoice):
             choices[module] = Edge(module.key, tuple(module.names), path)
         elif isinstance(module, mutables.InputChoice):
-            choices[module] = InputNode(module.key, tuple(module.choose_from), module.n_chosen, path)
+            choices[module] = InputNode(module.key, tuple(module.choose_from), module.n_chosen, path, module.reduction)
     return SearchSpace(choices.values(), other_keys, _hint(model), choose_from), choices
 
 

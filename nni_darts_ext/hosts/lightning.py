@@ -66,7 +66,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         if options.channels_last:
             lay_out(inner_module)
         self.search = OneShotSearch(options)
-        self.search.take(taken, [choice.key for choice in taken.values()])
+        self.search.take(inner_module.model, taken, [choice.key for choice in taken.values()])
 
     def default_mutation_hooks(self) -> List[Any]:
         return [self._take_up, *super().default_mutation_hooks()]

@@ -64,7 +64,8 @@ def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str
 def describe(path: str, module: Any) -> Choice:
     if isinstance(module, LayerChoice):
         return Edge(module.label, tuple(getattr(module, 'names', module._modules)), path)
-    return InputNode(module.label, tuple(getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)), module.n_chosen, path)
+    sources = getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)
+    return InputNode(module.label, tuple(sources), module.n_chosen, path, module.reduction)
 
 
 class DartsMutator(InPlaceMutator):

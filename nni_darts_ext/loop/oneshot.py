@@ -81,11 +81,13 @@ class OneShotSearch(Search, nn.Module):
         self.is_begun = False
         self.followers: List[Follower] = []
 
-    def take(self, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
+    def take(self, model: nn.Module, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
         """Check what was taken up, draw its logits and relax it.
 
         Parameters
         ----------
+        model
+            The model that they are in.
         taken
             The choices by module; those that are :class:`FedInputs` relax themselves.
         labels
@@ -102,6 +104,7 @@ class OneShotSearch(Search, nn.Module):
             getattr(self, change)(key, candidate)
         relaxation = Relaxation(self.choices, self.space, self._options.recompute,
                                 CompiledMixture(self._options.compile) if self._options.compile else None)
+        relaxation.watch(model)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
                 module.relaxation = relaxation
@@ -110,10 +113,11 @@ class OneShotSearch(Search, nn.Module):
 
     def get_extra_state(self) -> Dict[str, Any]:
         """What the first forward pass has found out, for a process that makes none; plain strings, whatever labels are."""
-        return {'sources': {str(key): [str(source) for source in sources] for key, sources in self.sources_found().items()}}
+        return {'sources': self.sources_found(), 'readers': self.readers_found()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         self.name_sources(state['sources'])
+        self.name_readers(state.get('readers'))
 
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""

@@ -60,6 +60,7 @@ class Resumable:
         return {**{name: part.state_dict() for name, part in self._parts().items()},
                 'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
+                'readers': self.mutator.readers_found() if isinstance(self.mutator, Search) else None,
                 'followers': states(self.followers),
                 'random': [random_states(self._loaders())]}
 
@@ -103,6 +104,7 @@ class Resumable:
                 part.load_state_dict(fitted(state[name], part) if isinstance(part, nn.Module) else state[name])
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
+                self.mutator.name_readers(state.get('readers'))
             load_states(self.followers, state['followers'])
             go_on_at_random(state['random'], self._loaders())
             self.history, self.stopped, self._epochs = history, stopped, epochs

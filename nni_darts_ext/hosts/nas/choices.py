@@ -33,7 +33,7 @@ def describe(path: str, module: Any) -> Choice:
     if isinstance(module, LayerChoice):
         return Edge(module.label, tuple(module.names), path)
     sources = getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)
-    return InputNode(module.label, tuple(sources), module.n_chosen, path)
+    return InputNode(module.label, tuple(sources), module.n_chosen, path, getattr(module, 'how', module.reduction))
 
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \

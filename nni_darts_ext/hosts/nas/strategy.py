@@ -54,7 +54,7 @@ class DARTS(StrategyInterface, NniDARTS):
         self._supernet = Supernet(self._options)
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().mutate_model(model)
-        self._supernet.close(labels)
+        self._supernet.close(model, labels)
         model.add_module('_darts', self._supernet)
         if self._options.channels_last:
             lay_out(model)

@@ -36,9 +36,9 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         self._taken[name] = mixed or module
         return mixed or True
 
-    def close(self, labels: Iterable[str]) -> None:
-        """Relax what was taken up. ``labels`` are all labels of the model space."""
-        self.take({module: describe(name, module) for name, module in self._taken.items()}, labels)
+    def close(self, model: nn.Module, labels: Iterable[str]) -> None:
+        """Relax what was taken up in a model space, of which ``labels`` are all labels."""
+        self.take(model, {module: describe(name, module) for name, module in self._taken.items()}, labels)
         self._taken = {}
 
     def arch_parameters(self) -> Iterator[nn.Parameter]:

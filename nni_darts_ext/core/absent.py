@@ -1,0 +1,47 @@
+"""A tensor that stands for one that is never computed."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from .nested import map_tensors, tensors_of
+
+
+class Absent(Tensor):
+    """Has a shape and a type of numbers, but no numbers (its device is ``meta``).
+
+    The output of an edge that was dropped. What is computed from it is absent, too, and nothing runs for that: operations between
+    the edge and the InputChoice that leaves it out need not know of it.
+    """
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Iterable[type], args: Any = (),
+                           kwargs: Optional[Mapping[str, Any]] = None) -> Any:
+        args, kwargs = map_tensors(_without_numbers, (tuple(args), dict(kwargs or {})))
+        try:
+            return super().__torch_function__(func, types, args, kwargs)
+        except NotImplementedError:  # PyTorch 1 knows the shapes of few operations without running them
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                args, kwargs = map_tensors(_zeros, (args, kwargs))
+                return absent(func(*args, **kwargs))
+
+
+def absent(value: Any) -> Any:
+    """A structure of tensors like the given one, without numbers."""
+    return map_tensors(lambda tensor: _without_numbers(tensor).as_subclass(Absent), value)
+
+
+def is_absent(value: Any) -> bool:
+    """Whether any tensor of a structure is absent."""
+    return any(isinstance(tensor, Absent) for tensor in tensors_of(value))
+
+
+def _zeros(tensor: Tensor) -> Tensor:
+    return torch.zeros(tuple(tensor.shape), dtype=tensor.dtype)
+
+
+def _without_numbers(tensor: Tensor) -> Tensor:
+    return tensor if isinstance(tensor, Absent) else torch.empty_like(tensor, device='meta', requires_grad=False)
