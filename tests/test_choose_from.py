@@ -45,3 +45,48 @@ def test_naming_them_goes_first():
     strengthen(mutator.choices, 'a', by=1.0)
     strengthen(mutator.choices, 'b')
     assert mutator.export()['pick'] == 1
+
+
+class Readers(dnn.ModelSpace):
+    """Edge a is read by edge b, b by the InputChoice, c by it and by the output, and the InputChoice by d."""
+
+    def __init__(self):
+        super().__init__()
+        for key in 'abcd':
+            setattr(self, key, dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key=key))
+        self.norm = nn.BatchNorm1d(3)
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        c = self.c(x)
+        picked = self.pick([torch.relu(self.b(self.norm(self.a(x)))), c])
+        return {'logits': self.d(picked), 'features': [c]}
+
+
+def test_the_first_pass_with_gradients_shows_what_reads_each_edge():
+    model = Readers()
+    mutator = DartsMutator(model)
+    mutator.reset()
+    with torch.no_grad():
+        model(torch.randn(4, 3))
+    assert mutator.space.readers is None
+    model(torch.randn(4, 3))
+    assert mutator.space.readers == {'a': {'b'}, 'b': {('pick', 0)}, 'c': {('pick', 1), None}, 'd': {None}}
+    assert not model._forward_hooks and not model._forward_pre_hooks  # nothing is left in the user's model
+
+
+def test_what_a_search_has_found_out_outlives_it():
+    model = Readers()
+    mutator = DartsMutator(model)
+    mutator.reset()
+    model(torch.randn(4, 3))
+    strengthen(mutator.choices, 'b')
+    resumed = DartsMutator(Readers())  # makes no forward pass
+    resumed.choices.load_state_dict(mutator.choices.state_dict())
+    resumed.name_sources(mutator.sources_found())
+    resumed.name_readers(mutator.readers_found())
+    assert resumed.space.readers == mutator.space.readers
+    assert resumed.export() == mutator.export()
+    assert all(decision.any() for decision in resumed.sample_final().values())
+    strengthen(mutator.choices, 'c', by=4.0)
+    assert [key for key, chosen in mutator.export().items() if chosen == []] == ['a', 'b']  # what only a dropped edge reads

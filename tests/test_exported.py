@@ -10,6 +10,11 @@ from programs import Edge, Model, Pick, programs
 
 from nni_darts_ext import DartsMutator, apply_fixed_architecture, hosts
 
+try:
+    from nni_darts_ext import DARTS
+except ImportError:  # this NNI has no strategies
+    DARTS = None
+
 CHECKED = settings(max_examples=200, deadline=None, derandomize=True, database=None,
                    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
@@ -26,14 +31,27 @@ def searched(program, seed, zero_op_wins, is_dynamic, n_cuts):
     torch.manual_seed(seed)
     model = Model(program, is_dynamic).double()
     mutator = DartsMutator(model, zero_op_wins=zero_op_wins)
-    for logits in mutator.choices.values():
-        logits.data = 2 * torch.randn(len(logits)).to(logits.dtype)
     mutator.reset()
-    model(torch.randn(4, 3, dtype=torch.float64))
-    for key in list(mutator.choices)[:n_cuts]:
-        for index in range(len(mutator.choices[key]) - 2):  # all but one candidate and the zero op
-            mutator.choices.cut(key, index)
+    decide(model, mutator, n_cuts)
     return model, mutator
+
+
+def searched_by_strategy(program, seed, zero_op_wins, is_dynamic, n_cuts):
+    """The same by the strategy of NNI 3.0."""
+    torch.manual_seed(seed)
+    strategy = DARTS(zero_op_wins=zero_op_wins)
+    model = strategy.mutate_model(Model(program, is_dynamic)).double()
+    decide(model, strategy.search, n_cuts)
+    return model, strategy.search
+
+
+def decide(model, search, n_cuts):
+    for logits in search.choices.values():
+        logits.data = 2 * torch.randn(len(logits)).to(logits.dtype)
+    model(torch.randn(4, 3, dtype=torch.float64))
+    for key in list(search.choices)[:n_cuts]:
+        for index in range(len(search.choices[key]) - 2):  # all but one candidate and the zero op
+            search.choices.cut(key, index)
 
 
 def restricted(model, mutator, x):
@@ -61,7 +79,7 @@ def restricted(model, mutator, x):
 def fresh(model):
     """A supernet with the same weights that nobody has searched."""
     made = Model(model.program, model.is_dynamic).double()
-    made.load_state_dict(model.state_dict())
+    assert not made.load_state_dict(model.state_dict(), strict=False).missing_keys
     return made
 
 
@@ -70,17 +88,31 @@ def fresh(model):
 @given(programs(), st.integers(0, 2 ** 31), st.booleans(), st.booleans(), st.integers(0, 2))
 def test_the_found_network_is_the_supernet_restricted_to_the_architecture(program, seed, zero_op_wins, is_dynamic, n_cuts):
     model, mutator = searched(program, seed, zero_op_wins, is_dynamic, n_cuts)
-    x = torch.randn(2, 3, dtype=torch.float64)
-    expected = restricted(model, mutator, x)
-    names = {}
-    for form in ('classic', 'sample'):
-        found = apply_fixed_architecture(fresh(model), mutator.export(form), verbose=False)
-        torch.testing.assert_close(found(x), expected, rtol=1e-6, atol=1e-6)
-        names[form] = sorted(name for name, _ in found.named_parameters())
-    if not is_dynamic:
-        assert names['classic'] == names['sample']
+    x, expected = check_forms(model, mutator)
     found = apply_fixed_architecture(model, mutator.export(), verbose=False)  # a searched one will do, too
     torch.testing.assert_close(found(x), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.ends
+@pytest.mark.family('nas')
+@CHECKED
+@given(programs(), st.integers(0, 2 ** 31), st.booleans(), st.booleans(), st.integers(0, 2))
+def test_so_it_is_with_what_a_strategy_finds(program, seed, zero_op_wins, is_dynamic, n_cuts):
+    check_forms(*searched_by_strategy(program, seed, zero_op_wins, is_dynamic, n_cuts))
+
+
+def check_forms(model, search):
+    """Every form gives the network that computes what the restricted supernet does. Returns an input and that output."""
+    x = torch.randn(2, 3, dtype=torch.float64)
+    expected = restricted(model, search, x)
+    names = {}
+    for form in ('classic', 'sample'):
+        found = apply_fixed_architecture(fresh(model), search.architecture(form), verbose=False)
+        torch.testing.assert_close(found(x), expected, rtol=1e-6, atol=1e-6)
+        names[form] = sorted(name for name, _ in found.named_parameters())
+    if not model.is_dynamic:
+        assert names['classic'] == names['sample']
+    return x, expected
 
 
 @pytest.mark.ends

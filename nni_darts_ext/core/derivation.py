@@ -21,7 +21,8 @@ class Derivation(NamedTuple):
     """For each edge the weight that it competes with: that of its best candidate."""
 
 
-def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zero_op_wins: bool = False) -> Derivation:
+def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zero_op_wins: bool = False,
+           exactly: bool = False) -> Derivation:
     """Keep the best candidate of each edge and the strongest inputs of each node.
 
     Every tie is broken by the lower index.
@@ -37,6 +38,9 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         selects it, so that it is dropped. Default False, what NNI's code does (its docstring says True). An InputNode keeps one
         input at least. An edge whose output anything else reads stays, and so does one that feeds an InputNode with the
         reduction ``concat`` or ``none``, for which the network needs a candidate.
+    exactly
+        Whether an InputNode keeps ``n_chosen`` inputs also where the zero op has won so many edges that fewer are left: the
+        strongest of these fill it up. Default False.
 
     Returns
     -------
@@ -61,7 +65,10 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     for node in space.inputs.values():
         sources = space.sources[node.key]
         strongest = _strongest([strengths.get(source, 0.0) for source in sources])
-        chosen = ([i for i in strongest if sources[i] not in lost] or strongest[:1])[:node.n_chosen]
+        left = [i for i in strongest if sources[i] not in lost]
+        if exactly and node.n_chosen is not None:
+            left += [i for i in strongest if sources[i] in lost]
+        chosen = (left or strongest[:1])[:node.n_chosen]
         decisions[node.key] = [i in chosen for i in range(len(sources))]
     strengths.update((key, 0.0) for key in lost)
 

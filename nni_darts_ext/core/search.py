@@ -30,6 +30,8 @@ class Search:
     choices: Logits
     space: SearchSpace
     zero_op_wins: bool = False
+    _keeps_n_chosen = False
+    """Whether the host takes no architecture in which an InputChoice keeps fewer inputs than ``n_chosen``."""
 
     @property
     def choose_from(self) -> Dict[str, Tuple[str, ...]]:
@@ -121,4 +123,4 @@ class Search:
     def _derive(self) -> Derivation:
         with torch.no_grad():
             probabilities = {key: weights.tolist() for key, weights in self.probabilities().items()}
-        return derive(self.space, probabilities, self.zero_op_wins)
+        return derive(self.space, probabilities, self.zero_op_wins, self._keeps_n_chosen)

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from nni_darts_ext.core.derivation import derive
+from nni_darts_ext.core.derivation import derive, unread
 from nni_darts_ext.core.export import to_classic, to_sample
 from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
 
@@ -79,3 +79,42 @@ def test_classic_form_of_inputs():
 def test_sample_form_names_a_candidate_for_every_edge():
     some = space(InputNode('i', ('a', 'b', 'c'), 2))
     assert to_sample(some, derive(some, STRONG_C_THEN_A)) == {'a': 'y', 'b': 'x', 'c': 'x', 'i': [0, 2]}
+
+
+def test_where_the_zero_op_wins_input_nodes_keep_fewer_inputs_but_one():
+    probabilities = {'a': [0.3, 0.1, 0.6], 'b': [0.2, 0.1, 0.7], 'c': [0.4, 0.3, 0.3]}
+    two_of_three = space(InputNode('i', ('a', 'b', 'c'), 2))
+    assert derive(two_of_three, probabilities, zero_op_wins=True).decisions['i'] == [False, False, True]
+    assert derive(two_of_three, probabilities, zero_op_wins=True, exactly=True).decisions['i'] == [True, False, True]
+    lost = space(InputNode('i', ('b', 'a'), None), InputNode('j', ('c', 'a'), 2))
+    derived = derive(lost, probabilities, zero_op_wins=True)
+    assert derived.decisions['i'] == [False, True] and derived.decisions['j'] == [True, False]
+    assert derived.decisions['a'] == [True, False] and derived.decisions['b'] == [False, False]
+
+
+READERS = {'a': {'b', ('i', 0)}, 'b': {('i', 1)}, 'c': {None, ('i', 2)}}
+
+
+@pytest.mark.parametrize('chosen, dropped', [
+    ([True, False, False], {'b'}), ([False, True, False], set()), ([False, False, True], {'a', 'b'})])
+def test_an_edge_stays_as_long_as_anything_reads_it(chosen, dropped):
+    some = space(InputNode('i', ('a', 'b', 'c'), 1))
+    assert unread(some, {'i': chosen}, READERS) == dropped
+    some.readers = READERS
+    strong = {key: [0.9 if is_chosen else 0.4, 0.05, 0.05] for key, is_chosen in zip('abc', chosen)}
+    decisions = derive(some, strong).decisions
+    assert {key for key in 'abc' if not any(decisions[key])} == dropped
+
+
+def test_readers_that_are_not_known_are_input_nodes_alone():
+    some = space(InputNode('i', ('a', 'b', ''), 1))
+    assert unread(some, {'i': [True, False, False]}, None) == {'b'}  # c is read by somebody
+    assert unread(some, {}, None) == set()
+
+
+@pytest.mark.parametrize('readers', [{'a': {None}, 'b': set(), 'c': set()}, {'a': {'b'}, 'b': {None}, 'c': set()}])
+def test_the_zero_op_wins_no_edge_that_anything_else_reads(readers):
+    some = space(InputNode('i', ('a', 'b'), None))
+    some.readers = readers
+    derived = derive(some, {'a': [0.3, 0.1, 0.6], 'b': [0.6, 0.1, 0.3], 'c': [0.6, 0.1, 0.3]}, zero_op_wins=True)
+    assert derived.decisions['i'] == [True, True] and derived.decisions['a'] == [True, False]

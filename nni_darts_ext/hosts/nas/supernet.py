@@ -17,6 +17,8 @@ from .choices import describe
 class Supernet(OneShotSearch, BaseSuperNetModule):
     """The search of a model space, with the answers that NNI asks supernets for."""
 
+    _keeps_n_chosen = True  # NNI validates the sample that it freezes
+
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self._taken: Dict[str, nn.Module] = {}
