@@ -397,11 +397,14 @@ def test_logits_in_float64_work_where_nni_refuses_them():
 
 
 def test_the_zero_op_can_win_as_nni_documents_and_does_not_do():
-    for mutator, expected in ((NniDartsMutator(nn.Sequential(LayerChoice([nn.Identity()], key='edge'))), 0),
-                              (DartsMutator(nn.Sequential(LayerChoice([nn.Identity()], key='edge'))), 0),
-                              (DartsMutator(nn.Sequential(LayerChoice([nn.Identity()], key='edge')), zero_op_wins=True), [])):
+    def made():
+        return nn.ModuleList([LayerChoice([nn.Identity()], key='edge'), LayerChoice([nn.Identity()], key='other'),
+                              InputChoice(choose_from=['edge', 'other'], n_chosen=2, key='node')])
+    for mutator, edge, node in ((NniDartsMutator(made()), 0, ['edge', 'other']), (DartsMutator(made()), 0, ['edge', 'other']),
+                                (DartsMutator(made(), zero_op_wins=True), [], 'other')):
         mutator.choices['edge'].data = torch.tensor([0.0, 5.0])
-        assert mutator.export() == {'edge': expected}
+        mutator.choices['other'].data = torch.tensor([5.0, 0.0])
+        assert mutator.export() == {'edge': edge, 'other': 0, 'node': node}
 
 
 def test_a_model_of_another_family_is_refused_where_nni_finds_nothing_to_search():
