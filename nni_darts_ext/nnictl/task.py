@@ -36,7 +36,7 @@ class Task(NamedTuple):
         return named if self.architecture is None else {**named, 'architecture': self.architecture}
 
     def key(self) -> str:
-        """The same for the same task, also after its parameters have been through NNI's database."""
+        """The same for the same task, also after its parameters have been through NNI's manager and its database."""
         return canonical(self.parameters())
 
 
@@ -50,8 +50,15 @@ def task_of(result: Any, parameters: Optional[Mapping[str, Any]]) -> Task:
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is equal for equal values."""
-    return json.dumps(value, sort_keys=True)
+    """JSON text that is equal for equal values, also after they have been through JavaScript.
+
+    NNI's manager and its database are written in it: there every number is a double, and 2.0 comes back as 2.
+    """
+    return json.dumps(json.loads(json.dumps(value), parse_int=_double, parse_float=_double), sort_keys=True)
+
+
+def _double(digits: str) -> float:
+    return float(digits) + 0.0  # JavaScript writes -0.0 as 0
 
 
 def accuracy_of(result: Any) -> Optional[float]:

@@ -1,8 +1,12 @@
 """DartsTuner behind a simulated manager of NNI, and what it refuses."""
 
+import json
+import os
 import random
+import subprocess
 from collections import Counter
 
+import nni_node
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -136,6 +140,34 @@ def test_a_resumed_experiment_does_nothing_twice():
     rest = second.generate_multiple_parameters(list(range(20)))
     assert len(rest) == 3 and not [parameters for parameters in rest if {'parameter': parameters} in data]
     assert second.selection.ranking()[0].accuracies == {0: 0.7, 1: 0.7}
+
+
+def through_the_manager(*values):
+    """What is left of values when NNI's server, a Node, has read and written them as JSON."""
+    node = os.path.join(nni_node.__path__[0], 'node')
+    ran = subprocess.run([node, '-e', 'console.log(JSON.stringify(JSON.parse(process.argv[1])))', json.dumps(values)],
+                         stdout=subprocess.PIPE, universal_newlines=True, check=True)
+    return json.loads(ran.stdout)
+
+
+def test_whole_floats_are_the_same_after_they_have_been_through_the_manager():
+    space = {'batch_size': {'_type': 'quniform', '_value': [16, 64, 16]}, 'momentum': {'_type': 'choice', '_value': [1.0, 0.5]}}
+    first, second = DartsTuner(searches=3), DartsTuner(searches=3)
+    for tuner in (first, second):
+        tuner.update_search_space(space)
+    handed_out = first.generate_multiple_parameters(list(range(6)))
+    assert len(handed_out) == 6 and all(type(parameters['batch_size']) is float for parameters in handed_out)
+    second.import_data(through_the_manager(*({'parameter': parameters, 'value': {
+        'default': 0.5, 'architecture': {'edge': 'a'}, 'task': parameters}} for parameters in handed_out)))
+    assert [Task.of(parameters).phase for parameters in second.generate_multiple_parameters(list(range(6)))] == ['evaluate']
+
+
+def test_keys_do_not_change_on_the_way_through_the_manager():
+    numbers = [0, -0.0, 0.0, 1, 1.0, 2.5, 1e-7, 1e21, 1e20, -1e20, 2**53 + 1, 2**60, 2.0**60, 1e-320, True]
+    tasks = [Task('search', 0, None, {'x': x, 'nested': [{'y': (x, 'a', None)}]}) for x in numbers]
+    assert [Task.of(came).key() for came in through_the_manager(*(task.parameters() for task in tasks))] == [
+        task.key() for task in tasks]
+    assert len({task.key() for task in tasks}) == 11  # of 15: as many as there are doubles, and a bool
 
 
 def test_a_resumed_experiment_goes_by_what_results_say_of_themselves():
