@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import os
 import random
 import sys
@@ -131,7 +132,7 @@ def train(trial: report.Trial, args: argparse.Namespace) -> None:
         for inputs, labels in loader:
             optimizer.zero_grad()
             args.loss(model(inputs.to(device)), labels.to(device)).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip)
+            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)  # 0: not at all, as in a search
             optimizer.step()
         scheduler.step()
         _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))

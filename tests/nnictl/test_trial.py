@@ -59,6 +59,15 @@ def test_an_architecture_is_trained_from_scratch(phase, epochs, told):
     assert set(told.final[0]) == {'default', 'task'}
 
 
+def test_a_gradient_that_is_clipped_to_0_is_not_clipped(told):
+    told.parameters = {'phase': 'evaluate', 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
+    for grad_clip in ('0', '1e9', '1e-9'):
+        trial.main([*TINY, '--learning-rate', '0.5', '--loss', 'torch.nn.functional:cross_entropy', '--grad-clip', grad_clip,
+                    '--metric', 'tiny:loss'])
+    zero, large, small = told.final
+    assert zero == large != small
+
+
 def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
     import tiny
     training, validation = tiny.data()

@@ -34,3 +34,7 @@ def data():
     x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     dataset = TensorDataset(x, x.argmax(dim=1))
     return dataset, dataset
+
+
+def loss(output, labels):
+    return torch.nn.functional.cross_entropy(output, labels).item()
