@@ -181,10 +181,15 @@ def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[st
     choices = {name: spec['_value'] for name, spec in search_space.items() if spec['_type'] == 'choice'}
     for i, chosen in enumerate(itertools.product(*choices.values())):
         state = np.random.RandomState([seed, i])
-        drawn = {name: getattr(parameter_expressions, spec['_type'])(*spec['_value'], state)
+        drawn = {name: _plain(getattr(parameter_expressions, spec['_type'])(*spec['_value'], state))
                  for name, spec in search_space.items() if name not in choices}
-        yield {**dict(zip(choices, chosen)), **{name: getattr(value, 'item', lambda value=value: value)()
-                                                for name, value in drawn.items()}}
+        yield {**dict(zip(choices, chosen)), **drawn}
+
+
+def _plain(value: Any) -> Any:
+    """What was drawn, without numpy. A whole number is an int, as JSON has it, so that it can be a number of epochs, say."""
+    value = value.item() if hasattr(value, 'item') else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _end_experiment(n_trials: int) -> None:

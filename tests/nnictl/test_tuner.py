@@ -144,19 +144,20 @@ def test_a_resumed_experiment_does_nothing_twice():
 
 def through_the_manager(*values):
     """What is left of values when NNI's server, a Node, has read and written them as JSON."""
-    node = os.path.join(nni_node.__path__[0], 'node')
+    node = os.path.join(list(nni_node.__path__)[0], 'node')
     ran = subprocess.run([node, '-e', 'console.log(JSON.stringify(JSON.parse(process.argv[1])))', json.dumps(values)],
                          stdout=subprocess.PIPE, universal_newlines=True, check=True)
     return json.loads(ran.stdout)
 
 
-def test_whole_floats_are_the_same_after_they_have_been_through_the_manager():
+def test_a_resumed_experiment_does_nothing_twice_where_numbers_that_are_drawn_are_whole():
     space = {'batch_size': {'_type': 'quniform', '_value': [16, 64, 16]}, 'momentum': {'_type': 'choice', '_value': [1.0, 0.5]}}
     first, second = DartsTuner(searches=3), DartsTuner(searches=3)
     for tuner in (first, second):
         tuner.update_search_space(space)
     handed_out = first.generate_multiple_parameters(list(range(6)))
-    assert len(handed_out) == 6 and all(type(parameters['batch_size']) is float for parameters in handed_out)
+    assert len(handed_out) == 6
+    assert all(type(parameters['batch_size']) is int and parameters['batch_size'] % 16 == 0 for parameters in handed_out)
     second.import_data(through_the_manager(*({'parameter': parameters, 'value': {
         'default': 0.5, 'architecture': {'edge': 'a'}, 'task': parameters}} for parameters in handed_out)))
     assert [Task.of(parameters).phase for parameters in second.generate_multiple_parameters(list(range(6)))] == ['evaluate']
