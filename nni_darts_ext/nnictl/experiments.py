@@ -12,6 +12,9 @@ from ..errors import ExperimentError
 TIMEOUT = 20
 """Seconds that the manager may take to answer, as in nnictl."""
 
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Opens URLs without a proxy, whatever the environment says: the manager runs on this machine."""
+
 
 def listed() -> Dict[str, Any]:
     """What nnictl knows of each experiment by its id."""
@@ -52,13 +55,13 @@ def end(experiment: str, n_trials: int) -> None:
     known = listed()[experiment]
     prefix = f'/{known["prefixUrl"]}' if known.get('prefixUrl') else ''
     url = f'http://127.0.0.1:{known["port"]}{prefix}/api/v1/nni/experiment'
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+    with _open(url, timeout=TIMEOUT) as answer:
         profile = json.loads(answer.read().decode('utf-8'))
     parameters = profile['params']
     parameters['maxTrialNum' if 'maxTrialNum' in parameters else 'maxTrialNumber'] = n_trials  # the older schema, the newer one
     request = urllib.request.Request(f'{url}?update_type=MAX_TRIAL_NUM', json.dumps(profile).encode('utf-8'),
                                      {'Content-Type': 'application/json'}, method='PUT')
-    urllib.request.urlopen(request, timeout=TIMEOUT).close()
+    _open(request, timeout=TIMEOUT).close()
 
 
 def _home() -> Path:

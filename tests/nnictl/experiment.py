@@ -21,12 +21,18 @@ IS_V1 = nni.__version__ in ('2.0', '2.1', '2.2')  # the schema of its configurat
 MIXES_UP_TRIALS = nni.__version__ == '3.0'  # and so may take a failed trial for another one
 
 
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
 class Experiment:
     def __init__(self, folder):
         self.home = folder
         self.mark = folder / 'failed-once'
-        self.env = {**os.environ, 'HOME': str(folder), 'NNI_CONFIG_DIR': str(folder / 'config'), 'TINY_MARK': str(self.mark),
-                    'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]), 'OMP_NUM_THREADS': '1'}
+        # As behind a company's proxy. nnictl itself asks localhost: without no_proxy it would reach no manager.
+        proxies = {'http_proxy': 'http://127.0.0.1:9', 'no_proxy': 'localhost', 'NO_PROXY': 'localhost'}
+        self.env = {**os.environ, **proxies, 'HOME': str(folder), 'NNI_CONFIG_DIR': str(folder / 'config'),
+                    'TINY_MARK': str(self.mark), 'OMP_NUM_THREADS': '1',
+                    'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])}
         (folder / 'config').mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
@@ -102,12 +108,12 @@ class Experiment:
         return self.home / 'nni-experiments' / self.id
 
     def status(self):
-        with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/check-status', timeout=10) as answer:
+        with ask(f'http://127.0.0.1:{self.port}/api/v1/nni/check-status', timeout=10) as answer:
             return json.loads(answer.read().decode())['status']
 
     def trials(self, status=None):
         """The ids of the trials, all or those of a status."""
-        with urllib.request.urlopen(f'http://127.0.0.1:{self.port}/api/v1/nni/trial-jobs', timeout=10) as answer:
+        with ask(f'http://127.0.0.1:{self.port}/api/v1/nni/trial-jobs', timeout=10) as answer:
             return {trial.get('trialJobId', trial.get('id')) for trial in json.loads(answer.read().decode())
                     if status in (None, trial['status'])}
 

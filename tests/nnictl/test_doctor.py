@@ -49,6 +49,27 @@ def test_nnictl_starts_in_an_environment_of_the_matrix(examined):
     assert (report.status, report.nni, report.unexplained) == (0, NNI, {})
 
 
+@pytest.mark.ends
+@pytest.mark.skipif(NNI is None, reason='there is no NNI here')
+def test_a_proxy_that_takes_nnictls_requests_to_its_own_server_is_named(monkeypatch):
+    for name in ('no_proxy', 'NO_PROXY', 'all_proxy', 'ALL_PROXY'):
+        monkeypatch.delenv(name, raising=False)
+    with probes._server() as port:
+        monkeypatch.setenv('http_proxy', 'http://127.0.0.1:9')
+        assert not probes.reaches_server(port)
+        monkeypatch.setenv('no_proxy', 'localhost')
+        assert probes.reaches_server(port)
+
+
+def test_a_proxy_is_no_rot(mocker):
+    mocker.patch.multiple(probes, nnictl=lambda: probes.Nnictl(False, probes.REDIRECTED), uses=lambda *_: {},
+                          hosts=lambda: probes.Hosts('3.0', {}, None))
+    report = doctor.examine()
+    assert report.status == 1 and report.rot == [] and report.unexplained == {}
+    assert NNI is None or 'DOES NOT START\n            nnictl\'s requests' in doctor.render(report)
+    assert NNI is None or 'no_proxy=localhost' in doctor.render(report)
+
+
 def test_the_families_are_those_that_the_package_finds(examined):
     families = examined[0].families
     assert {name: family.reason for name, family in families.items()} == OFFERED

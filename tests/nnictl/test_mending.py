@@ -18,6 +18,7 @@ from nni_darts_ext.nnictl.doctor import rot
 
 pytestmark = pytest.mark.slow
 
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = dict(os.environ)  # before a fixture moves the home, and with it the caches of pip and uv
 SOUND = ('setuptools<81', 'filelock<3.12')
@@ -85,13 +86,14 @@ class Venv:
         (self.folder.parent / 'trial.py').write_text('import nni; nni.get_next_parameter(); nni.report_final_result(1)')
         config.write_text(EXPERIMENT.format(python=self.python))
         # as in an activated environment: the older NNI are, the more they start whichever python3 comes first
-        home = {'HOME': str(self.folder.parent), 'PATH': os.pathsep.join([str(self.python.parent), self.environment['PATH']])}
+        home = {'HOME': str(self.folder.parent), 'PATH': os.pathsep.join([str(self.python.parent), self.environment['PATH']]),
+                'no_proxy': 'localhost', 'NO_PROXY': 'localhost'}
         nnictl = [str(self.python), '-m', 'nni.tools.nnictl.nnictl']
         try:
             said = self.run([*nnictl, 'create', '--config', str(config), '--port', str(port)], limit=120, **home)
             until = time.monotonic() + 60
             while said.returncode == 0 and time.monotonic() < until:
-                with urllib.request.urlopen(f'http://127.0.0.1:{port}/api/v1/nni/trial-jobs', timeout=10) as answer:
+                with ask(f'http://127.0.0.1:{port}/api/v1/nni/trial-jobs', timeout=10) as answer:
                     jobs = json.load(answer)
                 if jobs and jobs[0]['status'] not in ('WAITING', 'RUNNING', 'UNKNOWN'):
                     return jobs[0]['status'], ''

@@ -13,14 +13,15 @@ import re
 import shutil
 import signal
 import site
-import socket
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional
 
 from .rot import ASSESSOR, EVALUATOR, SEARCH, parse
 
@@ -113,6 +114,16 @@ model.mcmc_sampling()
 """
 
 
+ASK_SERVER = """\
+from nni.tools.nnictl.rest_utils import rest_get
+answer = rest_get('http://localhost:{port}/', 20)
+print(None if answer is None else answer.text)
+"""
+"""As nnictl asks its server."""
+
+REDIRECTED = "nnictl's requests to its own server on localhost do not arrive there. Where http_proxy is set, no_proxy=localhost " \
+             'must be set too'
+
 NODE = """\
 import os, subprocess, nni_node
 node = os.path.join(list(nni_node.__path__)[0], 'node.exe' if os.name == 'nt' else 'node')
@@ -140,15 +151,15 @@ def nnictl() -> Nnictl:
     """Whether ``nnictl create`` would start an experiment.
 
     It is run up to the point where it opens its port, which is taken: all before that, and nothing after, happens. What it would
-    do next, lock its list of experiments and start its server, is tried by ``nnictl experiment list`` and ``node --version``.
+    do next, lock its list of experiments, start its server and ask that, is tried by ``nnictl experiment list``, by
+    ``node --version`` and with a server of ours.
     """
-    with socket.socket() as taken:
-        taken.bind(('127.0.0.1', 0))
-        taken.listen(8)
-        port = taken.getsockname()[1]
+    with _server() as port:
         ended = _nnictl('create', '--config', 'config.yml', '--port', str(port))
         if not re.search(rf'[Pp]ort {port} is ', ended.output):
             return Nnictl(False, f'nnictl create: {_last_words(ended)}')
+        if not reaches_server(port):
+            return Nnictl(False, REDIRECTED)
     ended = _nnictl('experiment', 'list')
     if 'Cannot find experiments' not in ended.output:
         return Nnictl(False, f'nnictl experiment list: {_last_words(ended)}')
@@ -156,6 +167,32 @@ def nnictl() -> Nnictl:
     if ended.status != 0:
         return Nnictl(False, f"NNI's server: {_last_words(ended)}")
     return Nnictl(True, None)
+
+
+def reaches_server(port: int) -> bool:
+    """Whether nnictl's requests to localhost arrive there: a proxy that the environment names may be in the way."""
+    return _Server.ANSWER in _python(ASK_SERVER.format(port=port)).output
+
+
+class _Server(BaseHTTPRequestHandler):
+    ANSWER = 'the doctor is here'
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.ANSWER.encode())
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[int]:
+    """A port that is taken, and where something answers."""
+    with HTTPServer(('127.0.0.1', 0), _Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
 
 
 def hosts() -> Hosts:
