@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..core.layout import lay_out
 from ..core.space import Choice, refuse_nested
-from ..errors import EvaluatorError
+from ..errors import EvaluatorError, SearchSpaceError
 from ..loop.data import check_batches
 from ..loop.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..loop.strategy import DOCUMENTATION, Options, StrategyInterface
-from .retiarii import InputChoice, LayerChoice, describe
+from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
 try:
@@ -62,6 +62,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
+        _refuse_what_is_left(inner_module.model)
         self.options = options
         if options.channels_last:
             lay_out(inner_module)
@@ -138,6 +139,28 @@ class DartsModule(BilevelSteps, DartsLightningModule):
     def export_probs(self) -> Dict[str, Any]:
         nnis = super().export_probs() if hasattr(DartsLightningModule, 'export_probs') else {}
         return {**nnis, **_flat(self.search.numbers())}
+
+
+def _refuse_what_is_left(model: nn.Module) -> None:
+    """Choices that no hook has taken up, and that NNI would pass over in silence.
+
+    Raises
+    ------
+    SearchSpaceError
+        At once or, for a choice of values that the forward pass calls, in the first one.
+    """
+    for what, kind in other_choices(model):
+        if kind not in (*SEARCHED_BY_STRATEGIES, *VALUES):
+            raise SearchSpaceError(f'{what} is a choice that no one-shot strategy searches. Fix its value, or give the strategy '
+                                   'mutation_hooks that take it up.')
+    for module in model.modules():
+        if isinstance(module, VALUES):
+            module.register_forward_pre_hook(_refuse_called)
+
+
+def _refuse_called(module: nn.Module, args: Any) -> None:
+    raise SearchSpaceError(f'The forward pass calls {module!r}, a choice of values that no one-shot strategy searches. Give it to one '
+                           "of NNI's modules as an argument, or fix its value.")
 
 
 def _flat(probabilities: Mapping[str, Mapping[Any, Any]]) -> Dict[str, Any]:

@@ -262,6 +262,35 @@ def test_cell_repeat_and_value_choices_work_as_in_nni():
     assert len(own) > 1 and not own & {p for group in weights.param_groups for p in group['params']}
 
 
+def placeholder(model):
+    model.hole = nn_retiarii.Placeholder('here')
+
+
+def parameter(model):
+    model.scale = nn_retiarii.ModelParameterChoice([1, 2], label='scale')
+
+
+def called(model):
+    model.value = nn_retiarii.ValueChoice([1.0, 2.0], label='value')
+
+
+@pytest.mark.parametrize('add, message', [
+    (placeholder, "Placeholder at 'hole'.*mutation_hooks"), (parameter, "ModelParameterChoice 'scale' of Model at ''"),
+    (called, r'The forward pass calls ValueChoice\(\[1.0, 2.0\]')])
+def test_choices_that_no_strategy_searches_are_not_passed_over(add, message):
+    @model_wrapper
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.edge = layer_choice([nn.Linear(3, 2), nn.Linear(3, 2)], 'edge')
+            add(self)
+
+        def forward(self, x):
+            return self.edge(x) * (self.value() if hasattr(self, 'value') else 1)
+    with pytest.raises(SearchSpaceError, match=message):
+        search(Model().double(), lightning.DARTS(), batches(2))
+
+
 def test_channels_last_reaches_batches_and_weights():
     seen = set()
 

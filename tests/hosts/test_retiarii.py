@@ -13,7 +13,7 @@ from conftest import OFFERED
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DartsTrainer, SearchSpaceError, hosts
+from nni_darts_ext import DartsTrainer, SearchSpaceError, apply_fixed_architecture, hosts
 from nni_darts_ext.hosts import retiarii as retiarii_host
 from nni_darts_ext.hosts.retiarii import DartsMutator, input_choice, layer_choice
 
@@ -87,18 +87,75 @@ def test_nnis_experiment_runs_the_trainer():
     assert set(found) == {'a', 'b', 'pick'} and len(trainer.history) == 1
 
 
-def test_other_choices_are_not_passed_over():
-    value_choice = getattr(retiarii, 'ValueChoice', None)
-    if value_choice is None or not issubclass(value_choice, nn.Module):
-        pytest.skip('the ValueChoice of this NNI is no module')
+def module_of(**children):
+    model = nn.Module()
+    for name, child in children.items():
+        setattr(model, name, child)
+    return model
 
-    class Valued(nn.Module):
+
+def values(*candidates):
+    if not hasattr(retiarii, 'ValueChoice'):
+        pytest.skip('this NNI has no ValueChoice')
+    return retiarii.ValueChoice(list(candidates))
+
+
+def wrapped(choice):
+    """A model of one's own with arguments."""
+    class Own(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.layer = retiarii.Linear(3, width)
+    return pytest.importorskip('nni.retiarii').model_wrapper(Own)(choice)
+
+
+OTHERS = {
+    'a module': (lambda: values(1, 2), r"ValueChoice at 'other'"),
+    'an argument': (lambda: retiarii.Linear(8, values(4, 16)), r"ValueChoice\(\[4, 16\].*for out_features of Linear at 'other'"),
+    'by name': (lambda: retiarii.Conv2d(1, 2, kernel_size=values(3, 5)), r"for kernel_size of Conv2d at 'other'"),
+    'no matter what': (lambda: retiarii.Dropout(values(0.1, 0.2)), r"for p of Dropout at 'other'"),
+    'deep within': (lambda: nn.Sequential(nn.ReLU(), retiarii.Linear(8, values(4, 16))), r"Linear at 'other.1'"),
+    'a candidate': (lambda: layer_choice([retiarii.Linear(3, values(3, 4)), nn.Identity()], 'b'), r"Linear at 'other.0'"),
+    'depth': (lambda: retiarii.Repeat(nn.ReLU(), (1, 3)), r"Repeat at 'other'"),
+    'a placeholder': (lambda: retiarii.Placeholder('here', **({'related_info': {}} if retiarii_host._FIRST else {})),
+                      r"Placeholder at 'other'"),
+    'a model of its own': (lambda: wrapped(values(3, 4)), r"Own at 'other'|Linear at 'other.layer'"),
+}
+
+
+@pytest.mark.parametrize('case', OTHERS)
+def test_other_choices_are_not_passed_over(case):
+    build, message = OTHERS[case]
+    try:
+        other = build()
+    except AttributeError as error:
+        pytest.skip(f'this NNI has none: {error}')
+    model = module_of(edge=layer_choice([nn.Linear(3, 3), nn.Identity()], 'edge'), other=other)
+    with pytest.raises(SearchSpaceError, match=f"{message}.*LayerChoice and InputChoice alone.*(F|f)ix its value"):
+        DartsMutator(model)
+    with pytest.raises(SearchSpaceError, match=message):
+        apply_fixed_architecture(model, {'edge': '0'})
+
+
+@pytest.mark.skipif(not hasattr(retiarii, 'ModelParameterChoice'), reason='this NNI has no ModelParameterChoice')
+def test_a_value_that_a_model_chooses_for_itself_is_not_passed_over():
+    from nni.retiarii import model_wrapper
+
+    @model_wrapper
+    class Own(nn.Module):
         def __init__(self):
             super().__init__()
             self.edge = layer_choice([nn.Identity()], 'edge')
-            self.value = value_choice([1, 2])
-    with pytest.raises(SearchSpaceError, match="ValueChoice at 'value'"):
-        DartsMutator(Valued())
+            self.scale = retiarii.ModelParameterChoice([1, 2], label='scale')
+    with pytest.raises(SearchSpaceError, match="ModelParameterChoice 'scale' of Own at ''"):
+        DartsMutator(Own())
+    with pytest.raises(SearchSpaceError, match="ModelParameterChoice 'scale' of Own at 'own'"):
+        DartsMutator(module_of(own=Own()))
+
+
+def test_nnis_modules_with_plain_arguments_are_searched():
+    DartsMutator(module_of(edge=layer_choice([retiarii.Linear(3, 3), retiarii.Conv2d(1, 1, (3, 3))], 'edge'),
+                           beside=retiarii.Sequential(retiarii.Linear(8, 4), retiarii.Embedding(2, 3))))
 
 
 def test_bad_input():
