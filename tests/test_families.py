@@ -1,6 +1,7 @@
 """All families that the installed NNI offers, against each other and against the core, on the same weights and data."""
 
 import itertools
+import sys
 
 import pytest
 import ten_steps
@@ -9,8 +10,9 @@ from conftest import OFFERED
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 
+import nni_darts_ext
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DartsTrainer, SearchSpaceError, apply_fixed_architecture, hosts
+from nni_darts_ext import DartsTrainer, HostNotSupported, SearchSpaceError, apply_fixed_architecture, hosts
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.mixture import mix, reduce
 
@@ -182,6 +184,64 @@ def test_a_candidate_that_returns_another_shape_is_named_with_its_edge_and_both_
         first_step(['linear'])
     first_step(['narrow'])  # what does not run is not asked
     first_step(width=2)
+
+
+@pytest.fixture
+def of_two_families(monkeypatch):
+    """What builds a model of edges of the families that it is given."""
+    if len(WITH_CHOICES) < 2:
+        pytest.skip('this NNI has one family of choices')
+
+    def build(*families):
+        edges = []
+        for i, family in enumerate(families):
+            monkeypatch.setenv(hosts.PREFERENCE, family)
+            edges.append(dnn.LayerChoice([nn.Linear(3, 3), nn.Tanh()], key=f'edge{i}'))
+        return nn.Sequential(*edges)
+    return build
+
+
+def test_a_model_of_another_family_is_refused_wherever_it_gets_to_and_the_message_says_what_to_do(of_two_families):
+    from nni_darts_ext.hosts import classic, retiarii
+    for host, family, theirs in ((classic, 'classic', 'retiarii'), (retiarii, 'retiarii', 'classic')):
+        said = rf'LayerChoice at .0. is of nni.*the {theirs} family.*NNI_DARTS_EXT_FAMILY={family}.*hosts\.{theirs}\.DartsMutator'
+        with pytest.raises(SearchSpaceError, match=said):
+            host.DartsMutator(of_two_families(theirs))
+
+
+def test_a_model_of_two_families_is_searched_by_none_of_them(of_two_families):
+    for families in (('classic', 'retiarii'), ('retiarii', 'classic')):
+        model = of_two_families(*families)
+        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' is of nni.*Build the whole model"):
+            DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, torch.optim.SGD(model.parameters(), 0.1), 1,
+                         tuple(zip(*batches(2))), device='cpu')
+        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' is of nni.*Build the whole model"):
+            apply_fixed_architecture(model, {'edge0': '0', 'edge1': '0'})
+
+
+@pytest.mark.parametrize('use', [lambda: Cells([((2,), None, 'sum')]), lambda: nni_darts_ext.DartsMutator,
+                                 lambda: hosts.every('Trainer'), lambda: apply_fixed_architecture(nn.Identity(), {})])
+def test_a_preference_for_no_family_is_refused(use, monkeypatch):
+    monkeypatch.setenv(hosts.PREFERENCE, 'retiari')
+    with pytest.raises(HostNotSupported, match="NNI_DARTS_EXT_FAMILY='retiari' names no family of hosts. Expected one of classic, "
+                                               'retiarii, lightning, nas'):
+        use()
+
+
+def test_a_preference_for_a_family_that_builds_on_anothers_choices_is_one_for_these(monkeypatch):
+    monkeypatch.setenv(hosts.PREFERENCE, 'lightning')
+    edge = Cells([((2,), None, 'sum')]).cells[0].edges[0][0]
+    assert not type(edge).__module__.startswith('nni.nas.pytorch')
+    assert isinstance(edge, hosts.of_model(edge).LayerChoice)
+
+
+def test_building_a_choice_imports_nothing_anew(monkeypatch):
+    Cells([((2, 2), None, 'sum')])
+    imported = []
+    importing = hosts.importlib.import_module
+    monkeypatch.setattr(hosts.importlib, 'import_module', lambda name: imported.append(name in sys.modules) or importing(name))
+    Cells([((2, 2), None, 'sum')])
+    assert imported and all(imported)
 
 
 def test_without_n_chosen_every_input_is_exported():

@@ -44,6 +44,7 @@ def test_a_host_that_is_broken_is_reported_with_the_reason(mocker):
     for family in hosts.FAMILIES:
         mocker.patch.dict(sys.modules)
         sys.modules.pop(f'nni_darts_ext.hosts.{family}', None)
+    mocker.patch.dict(hosts._missing, clear=True)
     mocker.patch.object(hosts.importlib, 'import_module', side_effect=AttributeError("module 'numpy' has no attribute 'bool'"))
     assert hosts.available() == dict.fromkeys(hosts.FAMILIES, "AttributeError: module 'numpy' has no attribute 'bool'")
     with pytest.raises(HostNotSupported, match="has no attribute 'bool'"):

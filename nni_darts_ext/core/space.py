@@ -61,8 +61,6 @@ class SearchSpace:
     other_keys
         Keys that ``choose_from`` may name although no logits belong to them (NNI's mutable scopes).
         They count like :data:`NO_KEY`.
-    hint
-        Added to the error about a space without edges: what the host knows of the likely reason.
     choose_from
         Sources that the user names for InputChoices by key; they go before those of the model.
     may_lack_edges
@@ -84,7 +82,7 @@ class SearchSpace:
         ``n_chosen`` out of range.
     """
 
-    def __init__(self, choices: Iterable[Choice], other_keys: Iterable[str] = (), hint: str = '',
+    def __init__(self, choices: Iterable[Choice], other_keys: Iterable[str] = (),
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, may_lack_edges: bool = False) -> None:
         self.edges: Dict[str, Edge] = {}
         self.inputs: Dict[str, InputNode] = {}
@@ -94,9 +92,8 @@ class SearchSpace:
         for choice in choices:
             self._add(choice)
         if not self.edges and not may_lack_edges:
-            raise SearchSpaceError(
-                'The model has no LayerChoice: there is nothing to search. '
-                + (hint or 'Build the candidates of each edge with nni_darts_ext.nn.LayerChoice.'))
+            raise SearchSpaceError('The model has no LayerChoice: there is nothing to search. Build the candidates of each edge with '
+                                   'nni_darts_ext.nn.LayerChoice.')
         for node in self.inputs.values():
             self.sources[node.key] = node.choose_from
             if all(source == NO_KEY for source in node.choose_from):

@@ -15,9 +15,9 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Type
 
-from ..errors import HostNotSupported
+from ..errors import HostNotSupported, SearchSpaceError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +26,10 @@ FAMILIES = {'classic': 'NNI 2.0 - 2.8', 'retiarii': 'NNI 2.0 - 2.10', 'lightning
             'nas': 'NNI 3.0'}
 PREFERENCE = 'NNI_DARTS_EXT_FAMILY'
 """The environment variable that says which family comes first where NNI offers several. Default: the order above."""
+CHOICES = {'lightning': 'retiarii'}
+"""A family without choices of its own, and the one that it has them from."""
+_missing: Dict[str, str] = {}
+"""Why families do not import. Python keeps what it has imported, but would try anew each time what it has not."""
 
 
 def available() -> Dict[str, Optional[str]]:
@@ -58,6 +62,26 @@ def of_model(model: nn.Module) -> ModuleType:
     return next((host for host in offered if any(isinstance(module, host.LayerChoice) for module in model.modules())), offered[0])
 
 
+def refuse_foreign(model: nn.Module, own: Tuple[Type[nn.Module], ...], family: str) -> None:
+    """Raise unless all choices of a model are of the kinds that a family searches: it would pass over others in silence.
+
+    Raises
+    ------
+    SearchSpaceError
+        One is of another family.
+    """
+    for path, module in model.named_modules():
+        kind = next((base for base in type(module).__mro__
+                     if base.__name__ in ('LayerChoice', 'InputChoice') and base.__module__.startswith('nni.')), None)
+        if kind is not None and not isinstance(module, own):
+            theirs = 'retiarii' if family == 'classic' else 'classic'  # no NNI has choices of others beside each other
+            raise SearchSpaceError(
+                f'{kind.__name__} at {path!r} is of {kind.__module__}, the {theirs} family of NNI: here the choices of the {family} '
+                f'family alone are searched. Build the whole model under the environment variable {PREFERENCE}={family}, where '
+                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or the whole model of the other one and search it '
+                f'with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.{theirs}.DartsMutator.')
+
+
 def every(name: str) -> List[Any]:
     """What each family that the installed NNI offers has under a name."""
     return [getattr(_module(family), name) for family in _in_order() if _try(family) is None and hasattr(_module(family), name)]
@@ -73,7 +97,10 @@ def installed() -> str:
 
 
 def _in_order() -> List[str]:
-    return sorted(FAMILIES, key=lambda family: family != os.environ.get(PREFERENCE))
+    first = os.environ.get(PREFERENCE, '')
+    if first and first not in FAMILIES:
+        raise HostNotSupported(f'{PREFERENCE}={first!r} names no family of hosts. Expected one of {", ".join(FAMILIES)}, or none.')
+    return sorted(FAMILIES, key=lambda family: family not in (first, CHOICES.get(first)))
 
 
 def _module(family: str) -> ModuleType:
@@ -81,11 +108,13 @@ def _module(family: str) -> ModuleType:
 
 
 def _try(family: str) -> Optional[str]:
-    try:
-        _module(family)
-    except Exception as error:  # what has rotted around NNI fails with more than ImportError
-        return _in_one_line(error)
-    return None
+    """Why a family does not import, None where it does."""
+    if family not in _missing:
+        try:
+            _module(family)
+        except Exception as error:  # what has rotted around NNI fails with more than ImportError
+            _missing[family] = _in_one_line(error)
+    return _missing.get(family)
 
 
 def _in_one_line(error: Exception) -> str:

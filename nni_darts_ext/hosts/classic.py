@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.mutator import MutatorInterface
 from ..core.space import Choice, Edge, InputNode, SearchSpace, find_modules
+from . import refuse_foreign
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'Trainer', 'input_choice', 'layer_choice', 'read_space']
 
@@ -75,6 +76,7 @@ class DartsMutator(MutatorInterface, Mutator):
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
     """The search space of a model, and what each of its modules is in it."""
+    refuse_foreign(model, (mutables.Mutable,), 'classic')
     found = find_modules(model, mutables.Mutable, scopes=mutables.MutableScope)
     other_keys = [module.key for _, module in found if isinstance(module, mutables.MutableScope)]
     choices: Dict[nn.Module, Choice] = {}
@@ -83,15 +85,4 @@ def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str
             choices[module] = Edge(module.key, tuple(module.names), path)
         elif isinstance(module, mutables.InputChoice):
             choices[module] = InputNode(module.key, tuple(module.choose_from), module.n_chosen, path, module.reduction)
-    return SearchSpace(choices.values(), other_keys, _hint(model), choose_from), choices
-
-
-def _hint(model: nn.Module) -> str:
-    """A model built from Retiarii's choices looks like a search space and is none here."""
-    foreign = [path for path, module in model.named_modules()
-               if type(module).__name__ in ('LayerChoice', 'InputChoice') and not isinstance(module, mutables.Mutable)]
-    if not foreign:
-        return ''
-    return (f'It has choices of another family of NNI, such as {foreign[0]!r} from '
-            f'{type(model.get_submodule(foreign[0])).__module__}: build them with nni_darts_ext.nn.LayerChoice and '
-            'InputChoice, or search them with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.retiarii.DartsMutator.')
+    return SearchSpace(choices.values(), other_keys, choose_from), choices

@@ -9,11 +9,12 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ..core.layout import lay_out
-from ..core.space import Choice, refuse_nested
+from ..core.space import Choice, SearchSpace, refuse_nested
 from ..errors import EvaluatorError, SearchSpaceError
 from ..loop.data import check_batches
 from ..loop.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..loop.strategy import DOCUMENTATION, Options, StrategyInterface
+from . import refuse_foreign
 from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
@@ -55,6 +56,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
     the learning rate that was given, in the order of the model, and each step computes only its own gradients."""
 
     def __init__(self, inner_module: Any, options: Options, mutation_hooks: Optional[List[Any]] = None, **kwargs: Any) -> None:
+        refuse_foreign(inner_module.model, (LayerChoice, InputChoice), 'lightning')
         paths = {module: path for path, module in inner_module.model.named_modules()}
         in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
         taken: Dict[nn.Module, Choice] = {}
@@ -63,6 +65,8 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
         _refuse_what_is_left(inner_module.model)
+        if not taken and not self.nas_modules:
+            SearchSpace([])  # says so
         self.options = options
         if options.channels_last:
             lay_out(inner_module)

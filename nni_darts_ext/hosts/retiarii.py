@@ -15,6 +15,7 @@ from ..core.mutator import InPlaceMutator
 from ..core.nested import parts_of
 from ..core.space import NO_KEY, Choice, Edge, InputNode, SearchSpace, find_modules
 from ..errors import SearchSpaceError
+from . import refuse_foreign
 
 try:
     from nni.retiarii.oneshot.interface import BaseOneShotTrainer as Trainer  # DartsTrainer looks for it
@@ -53,6 +54,7 @@ def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
     """The search space of a model, and what each of its modules is in it. Every choice of it must be one of the two kinds."""
+    refuse_foreign(model, (LayerChoice, InputChoice), 'retiarii')
     for what, of_kind in other_choices(model):
         way_out = " For this one use the strategy nni_darts_ext.DARTS of NNI 2.8 - 2.10 to search, and NNI's fixed_arch to apply " \
                   'what was found, or fix its value.' if of_kind in SEARCHED_BY_STRATEGIES else ' Fix its value.'

@@ -14,6 +14,7 @@ import strategy_ranks
 import ten_steps
 import torch
 import two_processes
+from conftest import OFFERED
 from nni.retiarii import fixed_arch, model_wrapper
 from nni.retiarii.evaluator import FunctionalEvaluator
 from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
@@ -260,6 +261,21 @@ def test_cell_repeat_and_value_choices_work_as_in_nni():
     own = set(darts.model.arch_parameters())
     weights = max(darts.model.trainer.optimizers, key=lambda optimizer: sum(len(g['params']) for g in optimizer.param_groups))
     assert len(own) > 1 and not own & {p for group in weights.param_groups for p in group['params']}
+
+
+@pytest.mark.skipif(OFFERED['classic'] is not None, reason='this NNI has no classic family')
+def test_a_model_of_the_classic_family_is_refused_and_the_message_says_what_to_set(monkeypatch):
+    monkeypatch.delenv(hosts.PREFERENCE)
+    said = r'LayerChoice at .*nni\.nas\.pytorch\.mutables, the classic family.*NNI_DARTS_EXT_FAMILY=lightning'
+    with pytest.raises(SearchSpaceError, match=said):
+        search(write_weights(Cells(TWO_NODES)), lightning.DARTS(), batches(2))
+    monkeypatch.setenv(hosts.PREFERENCE, 'lightning')
+    search(write_weights(Cells(TWO_NODES)), lightning.DARTS(), batches(2))
+
+
+def test_a_model_without_choices_is_refused():
+    with pytest.raises(SearchSpaceError, match='no LayerChoice'):
+        search(nn.Linear(3, 2).double(), lightning.DARTS(), batches(2))
 
 
 def placeholder(model):
