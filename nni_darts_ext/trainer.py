@@ -21,4 +21,5 @@ class DartsTrainer(SearchTrainer, *hosts.every('Trainer')):  # type: ignore[misc
         return hosts.of_model(model).DartsMutator(model)
 
 
-DartsTrainer.__doc__ = f'{DartsTrainer.__doc__}\n{(SearchTrainer.__doc__ or "").split("together.", 1)[1]}'
+if DartsTrainer.__doc__ and SearchTrainer.__doc__:  # python -OO leaves none
+    DartsTrainer.__doc__ = f'{DartsTrainer.__doc__}\n{SearchTrainer.__doc__.split("together.", 1)[1]}'
