@@ -7,6 +7,7 @@ that nothing is drawn over anything else.
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import networkx as nx
@@ -132,40 +133,55 @@ def rows(graph: nx.DiGraph) -> Dict[Any, float]:
     layers: Dict[int, List[Any]] = {}
     for node, rank in graph.nodes(data='rank'):
         layers.setdefault(rank, []).append(node)
+    before, after = ({node: list(others) for node, others in neighbours.items()} for neighbours in (graph.pred, graph.succ))
     heights = {node: float(i) for layer in layers.values() for i, node in enumerate(layer)}
-    best: Optional[List[List[Any]]] = None
+    best: List[List[Any]] = []
+    fewest: Optional[int] = None
     ranks = sorted(layers)
     for sweep in range(SWEEPS):
         forth = sweep % 2 == 0
         for rank in (ranks[1:] if forth else ranks[-2:0:-1]):
-            neighbours = graph.pred if forth else graph.succ
+            neighbours = before if forth else after
             layers[rank].sort(key=lambda node: _mean([heights[other] for other in neighbours[node]], heights[node]))
             heights.update((node, float(i)) for i, node in enumerate(layers[rank]))
-        order = [layers[rank] for rank in ranks]
-        if best is None or _crossings(graph, order) < _crossings(graph, best):
-            best = [list(layer) for layer in order]
-    for layer in best or []:
+        crossings = _crossings([layers[rank] for rank in ranks], after)
+        if fewest is None or crossings < fewest:
+            best, fewest = [list(layers[rank]) for rank in ranks], crossings
+    for layer in best:
         heights.update((node, i - len(layer) / 2) for i, node in enumerate(layer))
+    links = {node: _links(node, (*before[node], *after[node])) for layer in best for node in layer}
     for sweep in range(8 * SWEEPS):
-        for layer in (best or [])[::1 if sweep % 2 == 0 else -1]:
-            heights.update(zip(layer, _spread([_wish(graph, node, heights) for node in layer])))
+        for layer in best[::1 if sweep % 2 == 0 else -1]:
+            heights.update(zip(layer, _spread([_wish(node, *links[node], heights) for node in layer])))
     return heights
 
 
-def _wish(graph: nx.DiGraph, node: Any, heights: Dict[Any, float]) -> Tuple[float, float]:
-    """Where a node would best be for its neighbours, and how much that matters: an edge is to be straight between its bends."""
-    links = [(heights[other], STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple)))
-             for other in (*graph.pred[node], *graph.succ[node])]
-    weight = sum(weight for _, weight in links)
-    return (sum(height * weight for height, weight in links) / weight, weight) if links else (heights[node], 1.0)
+Links = List[Tuple[Any, float]]
+"""The neighbours of a node, and how much each link weighs."""
 
 
-def _crossings(graph: nx.DiGraph, layers: Sequence[Sequence[Any]]) -> int:
+def _links(node: Any, neighbours: Sequence[Any]) -> Tuple[Links, float]:
+    """The links of a node, and how much they weigh together. An edge is to be straight between its bends."""
+    links = [(other, STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple))) for other in neighbours]
+    return links, sum(weight for _, weight in links)
+
+
+def _wish(node: Any, links: Links, weight: float, heights: Dict[Any, float]) -> Tuple[float, float]:
+    """Where a node would best be for its neighbours, and how much that matters."""
+    return (sum([heights[other] * its for other, its in links]) / weight, weight) if links else (heights[node], 1.0)
+
+
+def _crossings(layers: Sequence[Sequence[Any]], after: Dict[Any, List[Any]]) -> int:
+    """How many links between two layers cross, by the links seen so far that end further down."""
     at = {node: i for layer in layers for i, node in enumerate(layer)}
     found = 0
     for layer in layers:
-        links = [(at[node], at[after]) for node in layer for after in graph.succ[node]]
-        found += sum((a - c) * (b - d) < 0 for i, (a, b) in enumerate(links) for c, d in links[:i])
+        ends: List[int] = []
+        for node in layer:
+            of_node = sorted(at[other] for other in after[node])
+            found += sum(len(ends) - bisect_right(ends, end) for end in of_node)
+            for end in of_node:
+                insort(ends, end)
     return found
 
 

@@ -1,8 +1,10 @@
 """The pictures: what they show, that nothing in them lies over anything else, and that they need no colour."""
 
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,9 @@ if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # there, what is missing i
     pytest.importorskip('networkx', reason='pictures need networkx')
 
 import matplotlib
+import networkx as nx
 
-from nni_darts_ext.plot import style
+from nni_darts_ext.plot import graph, style
 
 pytestmark = pytest.mark.ends
 LONG = 'a_very_long_name_of_an_operation_that_nobody_would_choose_for_an_edge_of_a_cell'
@@ -105,6 +108,28 @@ def test_a_cell_runs_from_left_to_right(read):
     boxes = dict(texts(by_name(read('fourteen edges of eight'), all_edges=True)['cell-normal'].figure))
     order = [boxes[name].x0 for name in ('input 0', '2', '3', '4', '5')]
     assert order == sorted(order) and boxes['input 0'].x0 == pytest.approx(boxes['input 1'].x0, abs=1)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_crossings_are_counted_as_one_sees_them(seed):
+    draw = random.Random(seed)
+    layers = [[f'{rank} {i}' for i in range(draw.randint(1, 6))] for rank in range(3)]
+    after = {node: draw.sample(below, draw.randint(0, len(below))) for layer, below in zip(layers, [*layers[1:], []])
+             for node in layer}
+    links = [(rank, i, layers[rank + 1].index(other)) for rank, layer in enumerate(layers) for i, node in enumerate(layer)
+             for other in after[node]]
+    assert graph._crossings(layers, after) == sum(rank == its and (a - c) * (b - d) < 0 for n, (rank, a, b) in enumerate(links)
+                                                  for its, c, d in links[:n])
+
+
+def test_a_layer_of_many_links_is_laid_out_in_no_time():
+    many = nx.DiGraph()
+    many.add_nodes_from(range(80), rank=0)
+    many.add_nodes_from(range(80, 160), rank=1)
+    many.add_edges_from((i, j) for i in range(80) for j in range(80, 160))
+    started = time.process_time()
+    graph.rows(many)
+    assert time.process_time() - started < 10  # a minute, if each link is held against each other
 
 
 def test_weights_show_every_candidate_and_the_zero_op_and_since_when(read):
