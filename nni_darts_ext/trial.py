@@ -13,14 +13,17 @@ import math
 import os
 import random
 import sys
-from typing import Any, Callable, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
 from . import DartsTrainer, apply_fixed_architecture, report
 from .errors import TrainingError
+from .loop import batches
+from .loop.data import check_samples, to_device
+from .loop.means import number
 
 _logger = logging.getLogger('nni_darts_ext.trial')  # the module's own name is __main__
 
@@ -36,10 +39,15 @@ def parser() -> argparse.ArgumentParser:
                       'third one, for the result of the long training')
     made.add_argument('--evaluation-space', type=imported, metavar='MODULE:FUNCTION',
                       help='builds a larger space of the same keys, to train in (default: that of --space)')
-    made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION', default=nn.functional.cross_entropy,
-                      help='of output and labels (default: cross entropy)')
-    made.add_argument('--metric', type=imported, metavar='MODULE:FUNCTION', default=accuracy,
-                      help='of output and labels, what is reported to NNI (default: the share of correct answers)')
+    made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION', help='of output and labels (default: cross entropy)')
+    made.add_argument('--metric', type=imported, metavar='MODULE:FUNCTION',
+                      help='of output and labels (with --forward-batch: of output and batch), what is reported to NNI (default: '
+                      'the share of correct answers)')
+    made.add_argument('--forward-batch', type=imported, metavar='MODULE:FUNCTION',
+                      help='of model and batch, gives output and loss in place of --loss, where a batch is no pair of inputs and '
+                      'labels; needs --metric (default: a batch is such a pair)')
+    made.add_argument('--collate-fn', type=imported, metavar='MODULE:FUNCTION',
+                      help='makes a batch of a list of samples (default: that of PyTorch)')
     made.add_argument('--search-epochs', type=int, default=50)
     made.add_argument('--evaluation-epochs', type=int, default=100)
     made.add_argument('--final-epochs', type=int, default=600)
@@ -69,10 +77,16 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     Raises
     ------
     TrainingError
-        The search space varies something that is no option of a search.
+        The search space varies something that is no option of a search; ``--data`` gives something else than data sets;
+        ``--forward-batch`` is given with ``--loss`` or without ``--metric``.
     """
     sys.path.insert(0, os.getcwd())  # where NNI puts the user's code
     args = parser().parse_args(argv)
+    if args.forward_batch is None:
+        args.loss, args.metric = args.loss or nn.functional.cross_entropy, args.metric or accuracy
+    elif args.loss is not None or args.metric is None:
+        raise TrainingError('--forward-batch gives output and loss, and takes the place of --loss. It needs --metric, a function '
+                            'of the output and the batch, for the result that NNI gets.')
     trial = report.start(args.skip_connection)
     logging.basicConfig(level=logging.INFO)  # in an experiment NNI has set it up already, with a file in the trial's folder
     unknown = sorted(set(trial.hyperparameters) - set(VARIED))
@@ -91,11 +105,25 @@ def search(trial: report.Trial, args: argparse.Namespace) -> None:
     model = args.space()
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     trainer = DartsTrainer(
-        model, args.loss, lambda output, labels: {'metric': float(args.metric(output, labels))}, optimizer, args.search_epochs,
+        model, args.loss, lambda output, target: {'metric': args.metric(output, target)}, optimizer, args.search_epochs,
         training, validation, batch_size=args.batch_size, workers=args.workers, device=args.device, callbacks=[_Reporter(trial)],
-        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip, run_dir=trial.run_dir)
+        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip, run_dir=trial.run_dir,
+        forward_batch=args.forward_batch, collate_fn=args.collate_fn)
     trainer.train()
-    trial.result(trainer.history[-1]['valid']['metric'], trainer.mutator)
+    trial.result(_validated(trainer), trainer.mutator)
+
+
+def _validated(trainer: DartsTrainer) -> float:
+    """The metric of the epoch."""
+    metrics = trainer.history[-1]['valid']
+    if 'metric' not in metrics:
+        raise _nothing_to_measure()
+    return metrics['metric']
+
+
+def _nothing_to_measure() -> TrainingError:
+    return TrainingError('--forward-batch gave None as output in validation (not model.training), so that --metric has nothing '
+                         'to measure. Return what the metric is of.')
 
 
 class _Reporter:
@@ -113,7 +141,7 @@ class _Reporter:
 
     def on_epoch_end(self, epoch: int) -> None:
         self._scheduler.step()
-        _logger.info('%s', self._trial.epoch(self._trainer.history[-1]['valid']['metric'], self._mutator))
+        _logger.info('%s', self._trial.epoch(_validated(self._trainer), self._mutator))
 
 
 def train(trial: report.Trial, args: argparse.Namespace) -> None:
@@ -125,13 +153,14 @@ def train(trial: report.Trial, args: argparse.Namespace) -> None:
     model = apply_fixed_architecture((args.evaluation_space or args.space)(), trial.architecture or {}).to(device)
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers,
+    loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers, collate_fn=args.collate_fn,
                         drop_last=len(training) > args.batch_size)
     for _ in range(epochs):
         model.train()
-        for inputs, labels in loader:
+        for batch in loader:
             optimizer.zero_grad()
-            args.loss(model(inputs.to(device)), labels.to(device)).backward()
+            _, loss = batches.forward(model, to_device(batch, device), args.loss, args.forward_batch)
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)  # 0: not at all, as in a search
             optimizer.step()
         scheduler.step()
@@ -140,13 +169,30 @@ def train(trial: report.Trial, args: argparse.Namespace) -> None:
 
 
 def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torch.device) -> float:
-    """The metric over a data set."""
+    """The mean of the metric over the samples of a data set."""
     model.eval()
-    total = 0.0
+    total, n = 0.0, 0
+    loader = DataLoader(dataset, args.batch_size, num_workers=args.workers, collate_fn=_Counted(args.collate_fn))
     with torch.no_grad():
-        for inputs, labels in DataLoader(dataset, args.batch_size, num_workers=args.workers):
-            total += float(args.metric(model(inputs.to(device)), labels.to(device))) * len(labels)
-    return total / len(dataset)
+        for n_samples, batch in loader:
+            batch = to_device(batch, device)
+            output, _ = batches.forward(model, batch, None, args.forward_batch)
+            if output is None and args.forward_batch is not None:
+                raise _nothing_to_measure()
+            metric = args.metric(output, batches.target(batch, args.forward_batch))
+            total += float(number('metric', metric)) * n_samples
+            n += n_samples
+    return total / n
+
+
+class _Counted:
+    """Of a list of samples their number and their batch, which need not tell it."""
+
+    def __init__(self, collate_fn: Optional[Callable[[Any], Any]]) -> None:
+        self._collate_fn = default_collate if collate_fn is None else collate_fn
+
+    def __call__(self, samples: List[Any]) -> Tuple[int, Any]:
+        return len(samples), self._collate_fn(samples)
 
 
 def _data(args: argparse.Namespace) -> List[Any]:
@@ -154,7 +200,12 @@ def _data(args: argparse.Namespace) -> List[Any]:
     if len(datasets) not in (2, 3):
         raise TrainingError(f'--data gave {len(datasets)} data sets. Expected two or three: for training, for validation and, if '
                             'there is a third one, for the result of the long training.')
-    return datasets
+    for i, dataset in enumerate(datasets):
+        if i == 0 or not isinstance(dataset, IterableDataset):
+            check_samples(dataset, f'Part {i} of --data', 'Give data sets: the trial makes loaders, with --batch-size and '
+                          '--collate-fn, and a search splits the first one.')
+    return [Subset(dataset, range(len(dataset))) if isinstance(dataset, (list, tuple)) else dataset  # type: ignore[arg-type]
+            for dataset in datasets]
 
 
 def accuracy(output: Tensor, labels: Tensor) -> float:

@@ -16,7 +16,8 @@ def channels_last(value: Any) -> Any:
 
 
 def _channels_last(value: Tensor) -> Tensor:
-    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 else value
+    is_dense = value.layout == torch.strided  # sparse and nested tensors have no such order
+    return value.contiguous(memory_format=torch.channels_last) if value.dim() == 4 and is_dense else value
 
 
 def lay_out(model: nn.Module) -> None:

@@ -44,7 +44,7 @@ def parts_of(value: Any) -> Optional[Dict[Hashable, Any]]:
     if isinstance(value, PackedSequence):
         return {'data': value.data}
     if isinstance(value, Mapping):
-        return dict(value.items())
+        return {key: value[key] for key in value}
     if isinstance(value, (list, tuple)):
         return dict(enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -72,18 +72,28 @@ def _mapping(value: Mapping[Any, Any], parts: Mapping[Hashable, Any]) -> Any:
     try:
         if not isinstance(value, MutableMapping):
             return type(value)(parts)  # type: ignore[call-arg]
-        made = copy.copy(value)  # with its attributes
+        made: Any
+        if getattr(value, '__dict__', None) is value:  # whose items are its attributes
+            made = type(value).__new__(type(value))
+            made.__dict__ = made
+        else:
+            made = copy.copy(value)  # with its attributes, in one of which the items of a mapping that is no dict lie
+            for name, held in list(getattr(made, '__dict__', {}).items()):
+                if isinstance(held, dict):
+                    made.__dict__[name] = copy.copy(held)
         for key, part in parts.items():
             made[key] = part
         return made
-    except TypeError:  # of a type that cannot be made so
+    except (TypeError, KeyError):  # of a type that cannot be made so
         return dict(parts)
 
 
 def _sequence(value: Any, parts: List[Any]) -> Any:
-    if hasattr(value, '_fields'):  # a namedtuple
-        return type(value)(*parts)
+    if isinstance(value, list):
+        made = copy.copy(value)  # with its attributes
+        made[:] = parts
+        return made
     try:
+        return tuple.__new__(type(value), parts)  # as namedtuples make themselves, whatever their constructor takes
+    except TypeError:  # of a type written in C
         return type(value)(parts)
-    except TypeError:  # of a type that cannot be made so
-        return parts if isinstance(value, list) else tuple(parts)

@@ -3,6 +3,7 @@
 ========================  ==========================================================================
 :mod:`.trainer`           our own loop
 :mod:`.data`              its two halves of the data
+:mod:`.batches`           what a batch is, and what goes into the model and the loss
 :mod:`.means`             its metrics
 :mod:`.progress`          its bar in the terminal
 :mod:`.oneshot`           what a one-shot strategy adds to a host's loop and model

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, Dict, Iterable, List, Mapping
+from contextlib import suppress
+from typing import Any, Dict, Iterable, List, Mapping, Union
 
 import torch
 from torch import Tensor
 
+from ..errors import TrainingError
+from .batches import in_words
+
 Metrics = Dict[str, float]
+
+
+def number(name: str, value: Any) -> Union[float, Tensor]:
+    """What was measured: a number, or a tensor without dimensions and graph.
+
+    Raises
+    ------
+    TrainingError
+        It is neither a number nor a tensor of one element.
+    """
+    with suppress(TypeError, ValueError):
+        if not isinstance(value, Tensor):
+            return float(value)
+        if value.numel() == 1 and not value.is_complex():
+            return value.detach().reshape(())
+    raise TrainingError(f'The metric {name!r} is {in_words(value)}. Expected a number or a tensor of one element.')
 
 
 class Means:
@@ -22,10 +42,11 @@ class Means:
     def add(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             self._counts[name] += 1
+            value = number(name, value)
             if isinstance(value, Tensor):
-                self._unread[name].append(value.detach().reshape(()))
+                self._unread[name].append(value)
             else:
-                self._sums[name] += float(value)
+                self._sums[name] += value
 
     def values(self) -> Metrics:
         self.read()

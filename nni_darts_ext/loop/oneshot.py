@@ -297,13 +297,13 @@ class BilevelSteps:
         weights = all_but(logits, host)
         self._of_step = [*logits, *weights]
         self.guard.begin_step(self.trainer.current_epoch, batch_idx)
+        if self.options.channels_last:
+            batch = layout.channels_last(batch)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             self._watched = batch['val'] if self._watches_curvature() else None
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
                     module.train(module.training)
-        if self.options.channels_last:
-            batch = layout.channels_last(batch)
         if self.search.choices.forget(self.architecture_optimizers()):  # type: ignore[attr-defined]
             give(weights, [None] * len(weights))  # of what was cut: some hosts and versions of PyTorch would leave zeros
         with processes.without_reducer(self.trainer.model):

@@ -3,6 +3,7 @@ step on a training batch."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -22,7 +23,8 @@ from ..core.gradients import check_holdings, frozen, give, norm_of
 from ..core.logits import Logits
 from ..core.mutator import MutatorInterface
 from ..errors import TrainingError
-from . import processes
+from . import batches, processes
+from .batches import ForwardBatch, Loss, MetricsFunction
 from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import of_search
 from .following import Follower, after_epoch, followed
@@ -46,20 +48,22 @@ class SearchTrainer(Resumable):
     model
         The search space.
     loss
-        Any callable of the model's output and the labels, giving a scalar tensor.
+        Any callable of the model's output and the labels, giving a scalar tensor; None with ``forward_batch``.
     metrics
         A callable of the same two, giving a dict of numbers or of tensors with one element. Tensors, like the loss, are
-        read at the end of the epoch and for the log alone: no batch waits for the one before.
+        read at the end of the epoch and for the log alone: no batch waits for the one before. None for no metrics.
     optimizer
         The optimiser of the model's weights.
     num_epochs
         How many epochs to search.
     dataset_train
-        What to search on: a data set, which is split, or a pair for weights and logits, each a data set or an iterable of
-        batches. A batch is a pair of inputs and labels. Several ranks share data sets; batches are those of the rank that gives
-        them.
+        What to search on: a data set or a list of samples, which is split, or a pair for weights and logits, that is a tuple or
+        list of exactly two, each a data set or an iterable of batches (a loader or a list of batches, say). Data sets are
+        shuffled in each epoch, but for an ``IterableDataset``, which keeps its order. An epoch ends with the shorter of the two.
+        Several ranks share data sets; what an ``IterableDataset`` or a loader gives a rank is that rank's.
     dataset_valid
-        What to validate the supernet on after each epoch. Default: the part of the logits.
+        What to validate the supernet on after each epoch: a data set or an iterable of batches, which must end. Default: the part
+        of the logits; where that is a stream of unknown length, as many of its batches as the epoch has had steps.
     mutator
         A mutator of the model. Default: a ``DartsMutator``.
     batch_size, workers
@@ -117,6 +121,14 @@ class SearchTrainer(Resumable):
     early_stopping
         Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
         :class:`nni_darts_ext.loop.early_stopping.EarlyStopping`. Default False.
+    forward_batch
+        A function ``forward_batch(model, batch) -> (output, loss)``, for batches that are no pair of inputs and labels, models
+        that take several inputs and models that return their loss. It is called wherever a batch, on the device, goes through
+        the model. ``metrics`` gets ``(output, batch)`` then, unless the output is None; in validation (``not model.training``)
+        the loss may be None. Default None: a batch is a pair ``(inputs, labels)``, the output ``model(inputs)`` and the loss
+        ``loss(output, labels)``.
+    collate_fn
+        For the loaders made here, how a list of samples becomes a batch. Default: PyTorch's ``default_collate``.
 
     Attributes
     ----------
@@ -129,16 +141,17 @@ class SearchTrainer(Resumable):
     Raises
     ------
     TrainingError
-        No data, or too little for one batch of either part; a split or ``unrolled`` out of range; ``recompute`` with an
-        argument that needs second derivatives before PyTorch 2.1, ``compile`` with one at all; ``shrink`` is no schedule, or by
-        :meth:`train` one that goes beyond the last epoch. Several processes without a process group; a model in
-        ``DistributedDataParallel``.
+        No data, or too little for one batch of either part; data that is neither samples nor batches; a batch that is no pair,
+        without ``forward_batch``; a loss that is no scalar; metrics that are no numbers; a split or ``unrolled`` out of range;
+        ``recompute`` with an argument that needs second derivatives before PyTorch 2.1, ``compile`` with one at all; ``shrink``
+        is no schedule, or by :meth:`train` one that goes beyond the last epoch. Several processes without a process group; a
+        model in ``DistributedDataParallel``.
     CheckpointError
         ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
         checkpoints there can be read and is one of this search.
     """
 
-    def __init__(self, model: nn.Module, loss: Callable[..., Tensor], metrics: Callable[..., Mapping[str, float]],
+    def __init__(self, model: nn.Module, loss: Optional[Loss], metrics: Optional[MetricsFunction],
                  optimizer: torch.optim.Optimizer, num_epochs: int, dataset_train: Optional[Data] = None,
                  dataset_valid: Optional[Dataset] = None, mutator: Optional[Any] = None, batch_size: int = 64,
                  workers: int = 4, device: Union[torch.device, str, None] = None, log_frequency: Optional[int] = None,
@@ -147,7 +160,8 @@ class SearchTrainer(Resumable):
                  learning_rate: Optional[float] = None, split: float = 0.5, channels_last: bool = False,
                  recompute: bool = False, compile: Compile = False, checkpoint_dir: Optional[files.Path] = None,
                  shrink: Optional[Mapping[int, int]] = None, run_dir: Optional[files.Path] = None,
-                 progress: Optional[bool] = None, eigenvalue: bool = False, early_stopping: bool = False) -> None:
+                 progress: Optional[bool] = None, eigenvalue: bool = False, early_stopping: bool = False,
+                 forward_batch: Optional[ForwardBatch] = None, collate_fn: Optional[Callable[[Any], Any]] = None) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
             raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
@@ -159,6 +173,7 @@ class SearchTrainer(Resumable):
         compilation.check(compile, needs)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
+        batches.check(loss, forward_batch)
         data = dataset if dataset_train is None else dataset_train
         if data is None:
             raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
@@ -171,7 +186,7 @@ class SearchTrainer(Resumable):
         if recompute or compile:
             self.mutator.execute(recompute, compile)
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
-        self.metrics = metrics
+        self.metrics, self.forward_batch = metrics, forward_batch
         self.optimizer = optimizer
         self.num_epochs = num_epochs
         self.batch_size, self.workers = batch_size, workers
@@ -181,7 +196,7 @@ class SearchTrainer(Resumable):
         if learning_rate is not None:
             for group in optimizer.param_groups:
                 group['lr'] = learning_rate
-        loading = Loading(batch_size, workers, self.device)
+        loading = Loading(batch_size, workers, self.device, collate_fn, takes_pairs=forward_batch is None)
         self.train_loader, self.valid_loader = loading.halves(data, split)
         self.test_loader = self.valid_loader if dataset_valid is None else loading.validation(dataset_valid)
         self.ctrl_optim = torch.optim.Adam(self.mutator.parameters(), arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
@@ -195,6 +210,7 @@ class SearchTrainer(Resumable):
         self.followers: List[Follower] = of_search(shrink, early_stopping, run_dir, {
             **settings, 'optimizer': type(optimizer).__name__, 'learning_rate': optimizer.param_groups[0]['lr']})
         self.stopped: Optional[str] = None
+        self._steps = 0  # of the last epoch
         self.progress = progress
         if checkpoint_dir is None and run_dir is not None:
             checkpoint_dir = Path(run_dir) / 'checkpoints'
@@ -255,9 +271,9 @@ class SearchTrainer(Resumable):
         for loader in loaders:
             begin_epoch(loader, epoch)
         n = length(*loaders)
-        batches = bar(processes.together(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
-                      self.progress if processes.is_first() else False)
-        for step, (training, validation) in enumerate(batches):
+        pairs = bar(processes.together(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
+                    self.progress if processes.is_first() else False)
+        for step, (training, validation) in enumerate(pairs):
             self._guard.begin_step(epoch, step)
             training, validation = self._placed(training), self._placed(validation)
             if step == 0 and self.watches_curvature:
@@ -268,7 +284,9 @@ class SearchTrainer(Resumable):
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
         self._guard.read()
         if step < 0:
-            raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data.')
+            raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data, and '
+                                'no iterator that gives its batches only once.')
+        self._steps = step + 1
         processes.share(self.model)  # for the sake of running statistics: one network is validated
         return self._record(epoch, 'train', means)
 
@@ -276,13 +294,24 @@ class SearchTrainer(Resumable):
         """One pass over the validation data, without a step."""
         self.model.eval()
         self.mutator.eval()
-        means = Means()
+        means, n = Means(), 0
         with torch.no_grad():
-            for batch in self.test_loader:
-                inputs, labels = self._placed(batch)
-                output, loss = self._forward(inputs, labels)
-                means.add({**self.metrics(output, labels), 'loss': loss})
+            for batch in self._held_out():
+                means.add(self._judged(batch, *self._forward(batch)))
+                n += 1
+        if not any(processes.gathered(n)):
+            raise TrainingError('The data to validate on gave no batch. Give dataset_valid, or more data in it, and no iterator '
+                                'that gives its batches only once.')
         return self._record(epoch, 'valid', means)
+
+    def _held_out(self) -> Iterator[Any]:
+        """The batches of one validation. The part of the logits may be a stream without an end."""
+        is_stream = self.test_loader is self.valid_loader and length(self.test_loader) is None
+        n = (self._steps or length(self.train_loader)) if is_stream else None
+        if is_stream and n is None:
+            raise TrainingError('The data of the logits is a stream, of which a validation takes as many batches as an epoch '
+                                'had, and there was no epoch yet. Give dataset_valid.')
+        return map(self._placed, itertools.islice(self.test_loader, n))
 
     def _placed(self, batch: Any) -> Any:
         batch = to_device(batch, self.device)
@@ -292,7 +321,7 @@ class SearchTrainer(Resumable):
         logits = [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
 
         def loss_on(batch: Any, name: str) -> Callable[[], Tensor]:
-            return lambda: self._guard.see(f'{name} loss', self._forward(*batch)[1])
+            return lambda: self._guard.see(f'{name} loss', self._forward(batch)[1])
         validation_loss, training_loss = loss_on(validation, 'validation'), loss_on(training, 'training')
         if isinstance(self.mutator, MutatorInterface):
             self.mutator.choices.forget(self.ctrl_optim)
@@ -308,29 +337,31 @@ class SearchTrainer(Resumable):
 
     def _eigenvalue(self) -> float:
         """On the first validation batch of the epoch, as the architecture steps see it."""
-        return dominant_eigenvalue(lambda: self._forward(*self._watched)[1], list(self.mutator.parameters()), self.model,
+        return dominant_eigenvalue(lambda: self._forward(self._watched)[1], list(self.mutator.parameters()), self.model,
                                    processes.average)
 
     def _weight_step(self, batch: Any) -> Mapping[str, Any]:
         self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
         with frozen(self.mutator.parameters()):
-            output, loss = self._forward(*batch)
+            output, loss = self._forward(batch)
             self._guard.see('training loss', loss).backward()
             processes.average_gradients(self._weights())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip or math.inf)
         self._guard.see('norm of the gradient of the weights', norm, shared=True)
         self.optimizer.step()
-        return {**self.metrics(output, batch[1]), 'loss': loss}
+        return self._judged(batch, output, loss)
 
     def _weights(self) -> Iterator[nn.Parameter]:
         """All that the weight step computes gradients for, in the model or, for the loss, in the optimiser alone."""
         stepped = (parameter for group in self.optimizer.param_groups for parameter in group['params'])
         return (parameter for parameter in dict.fromkeys([*self.model.parameters(), *stepped]) if parameter.requires_grad)
 
-    def _forward(self, inputs: Any, labels: Any) -> Tuple[Any, Tensor]:
+    def _forward(self, batch: Any) -> Tuple[Any, Any]:
         self.mutator.reset()
-        output = self.model(inputs)
-        return output, self.loss(output, labels)
+        return batches.forward(self.model, batch, self.loss, self.forward_batch)
+
+    def _judged(self, batch: Any, output: Any, loss: Optional[Tensor]) -> Mapping[str, Any]:
+        return batches.judged(self.metrics, output, batch, loss, self.forward_batch)
 
     def _record(self, epoch: int, part: str, means: Means) -> Metrics:
         means = Means.joined(processes.gathered(means.read()))
