@@ -27,6 +27,8 @@ NEEDS = {  # one of these families each
     'hosts/test_lightning.py': ['lightning'],
     'hosts/test_nas.py': ['nas'],
     'hosts/test_retiarii.py': ['retiarii'],
+    'loop/test_batches.py': hosts.FAMILIES,
+    'loop/test_data.py': hosts.FAMILIES,
     'run/test_recorder.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,

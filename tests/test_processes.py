@@ -9,7 +9,7 @@ import two_processes
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
@@ -139,6 +139,37 @@ def test_ranks_step_together_whatever_data_each_has():
     assert first['dealt'] == second['dealt'] == [2, 2]  # batches of 3, of 4 and 5 samples
     assert first['validated'] == [1] and second['validated'] == []
     assert first['valid'] == second['valid']
+
+
+class Shard(IterableDataset):
+    """What this rank has of some samples, whose number nobody knows."""
+
+    def __iter__(self):
+        x, y = dataset().tensors
+        yield from list(zip(x, y))[processes.rank()::2]
+
+
+def pairs_of_streams_and_of_sets():
+    found = []
+    for data in ((Shard(), Shard()), (Shard(), dataset(18)), (dataset(18), Shard())):
+        torch.manual_seed(SEED + processes.rank())
+        search = trainer(data, dataset_valid=Shard())
+        orders, loss = [], search.loss
+        search.loss = lambda output, labels, orders=orders, loss=loss: orders.append(len(labels)) or loss(output, labels)
+        search.train()
+        found.append([sum(orders), two_processes.flat([*search.mutator.parameters(), *search.model.parameters()]), search.history])
+    search = trainer((dataset(18), dataset(18)))
+    return found, [[row for x, _ in loader for row in x[:, 0].tolist()] for loader in (search.train_loader, search.valid_loader)]
+
+
+def test_streams_are_each_ranks_own_and_pairs_of_data_sets_are_shuffled_and_dealt_out():
+    (first, first_rows), (second, others_rows) = two_processes.results(pairs_of_streams_and_of_sets)
+    assert first == second  # the same weights and logits, and the same means
+    assert [n for n, *_ in first] == [2 * (12 + 12 + 12)] + [2 * (9 + 9 + 12)] * 2  # in two epochs, and in their validation
+    rows = dataset(18).tensors[0][:, 0].tolist()
+    for own, others in zip(first_rows, others_rows):
+        assert sorted(own + others) == sorted(rows)
+        assert (own, others) != (rows[::2], rows[1::2])
 
 
 def killed_and_gone_on():

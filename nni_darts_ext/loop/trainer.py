@@ -173,7 +173,6 @@ class SearchTrainer(Resumable):
         compilation.check(compile, needs)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
-        batches.check(loss, forward_batch)
         data = dataset if dataset_train is None else dataset_train
         if data is None:
             raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
@@ -185,6 +184,7 @@ class SearchTrainer(Resumable):
         self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
         if recompute or compile:
             self.mutator.execute(recompute, compile)
+        batches.check(loss, forward_batch)
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics, self.forward_batch = metrics, forward_batch
         self.optimizer = optimizer
