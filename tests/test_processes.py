@@ -157,7 +157,8 @@ def pairs_of_streams_and_of_sets():
         orders, loss = [], search.loss
         search.loss = lambda output, labels, orders=orders, loss=loss: orders.append(len(labels)) or loss(output, labels)
         search.train()
-        found.append([sum(orders), two_processes.flat([*search.mutator.parameters(), *search.model.parameters()]), search.history])
+        found.append([sum(orders), search.history,
+                      two_processes.flat([*search.mutator.parameters(), *search.model.parameters()])])
     search = trainer((dataset(18), dataset(18)))
     return found, [[row for x, _ in loader for row in x[:, 0].tolist()] for loader in (search.train_loader, search.valid_loader)]
 

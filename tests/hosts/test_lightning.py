@@ -1,9 +1,11 @@
 """NNI 2.8 - 2.10: the strategy in real RetiariiExperiments."""
 
 import copy
+import dataclasses
 import inspect
 import math
 import warnings
+from collections import UserDict, namedtuple
 
 import nni.retiarii.nn.pytorch as nn_retiarii
 import numpy
@@ -305,6 +307,26 @@ def test_choices_that_no_strategy_searches_are_not_passed_over(add, message):
             return self.edge(x) * (self.value() if hasattr(self, 'value') else 1)
     with pytest.raises(SearchSpaceError, match=message):
         search(Model().double(), lightning.DARTS(), batches(2))
+
+
+Named = namedtuple('Named', 'images labels')
+Record = dataclasses.make_dataclass('Record', Named._fields)  # Lightning moves no frozen one
+
+
+@pytest.mark.parametrize('form', [Named, Record, lambda *parts: dict(zip(Named._fields, parts)),
+                                  lambda *parts: UserDict(zip(Named._fields, parts))])
+def test_batches_of_any_form_reach_the_module_with_their_channels_last(form):
+    seen = []
+
+    class Watching(Module):
+        def training_step(self, batch, batch_idx):
+            x, y = (getattr(batch, name) if hasattr(batch, name) else batch[name] for name in Named._fields)
+            seen.append((type(batch), x.stride()))
+            return super().training_step((x, y), batch_idx)
+    data = [tuple(form(*batch) for batch in pair) for pair in images(2)]
+    search(Everything(), lightning.DARTS(channels_last=True, eigenvalue=True), data, module=Watching(torch.optim.Adam))
+    strides = torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()
+    assert len(seen) > 4 and set(seen) == {(type(form(0, 0)), strides)}
 
 
 def test_channels_last_reaches_batches_and_weights():

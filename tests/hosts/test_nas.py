@@ -1,13 +1,14 @@
 """NNI 3.0: the mutator on its choices, and the strategy in real experiments of NNI's."""
 
 import copy
+import dataclasses
 import json
 import logging
 import math
 import pickle
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, UserDict, namedtuple
 
 import nas_experiment
 import nni
@@ -371,6 +372,26 @@ def test_the_second_order_under_scaled_losses_is_refused():
             module._architecture_step({}, 0, [], [])
     finally:
         type(module).trainer = property_of_nni
+
+
+Named = namedtuple('Named', 'images labels')
+Record = dataclasses.make_dataclass('Record', Named._fields)  # Lightning moves no frozen one
+
+
+@pytest.mark.parametrize('form', [Named, Record, lambda *parts: dict(zip(Named._fields, parts)),
+                                  lambda *parts: UserDict(zip(Named._fields, parts))])
+def test_batches_of_any_form_reach_the_module_with_their_channels_last(form):
+    seen = []
+
+    class Watching(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            x, y = (getattr(batch, name) if hasattr(batch, name) else batch[name] for name in Named._fields)
+            seen.append((type(batch), x.stride()))
+            return super().training_step((x, y), batch_idx)
+    data = [tuple(form(*batch) for batch in pair) for pair in images(2, 6, 1, 2)]
+    nas_experiment.search(Everything(), DARTS(channels_last=True, eigenvalue=True), Watching(), data)
+    strides = torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()
+    assert len(seen) > 4 and set(seen) == {(type(form(0, 0)), strides)}
 
 
 def test_channels_last_reaches_batches_and_weights():

@@ -78,6 +78,51 @@ def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
     assert told.final[0]['default'] == 0.0 and told.intermediate[0]['default'] > 0
 
 
+RECORDS = ['--data', 'tiny:records', '--forward-batch', 'tiny:forward', '--collate-fn', 'tiny:collate', '--metric', 'tiny:share']
+ARCHITECTURE = {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}
+
+
+@pytest.mark.parametrize('phase', ['search', 'evaluate', 'final'])
+def test_batches_of_any_form_do_as_pairs_do(phase, told, monkeypatch):
+    import tiny
+    training, _ = tiny.data()
+    monkeypatch.setattr(tiny, 'data', lambda: (training, torch.utils.data.Subset(training, range(10))))
+    for options in ([], RECORDS):
+        told.parameters = {'phase': phase, 'seed': 0, **({} if phase == 'search' else {'architecture': ARCHITECTURE})}
+        trial.main([*TINY, *options])
+    n = len(told.intermediate) // 2
+    assert n and told.intermediate[:n] == told.intermediate[n:] and told.final[0] == told.final[1]
+    if phase != 'search':  # of ten samples, in a batch of eight and one of two
+        assert told.final[0]['default'] * 10 == pytest.approx(round(told.final[0]['default'] * 10), abs=1e-5)
+
+
+@pytest.mark.parametrize('phase', ['search', 'evaluate'])
+@pytest.mark.parametrize('options, message', [
+    (['--metric', 'tiny:hits'], r"metric 'metric' is a tensor of shape \(8,\).*Expected a number"),
+    (['--forward-batch', 'tiny:forward_without_output'], 'None as output in validation.*--metric has nothing to measure')])
+def test_a_result_must_be_one_number(phase, options, message, told):
+    told.parameters = {'phase': phase, 'seed': 0, **({} if phase == 'search' else {'architecture': ARCHITECTURE})}
+    with pytest.raises(TrainingError, match=message):
+        trial.main([*TINY, *RECORDS, *options])
+
+
+@pytest.mark.parametrize('options', [['--forward-batch', 'tiny:forward'], [*RECORDS, '--loss', 'tiny:share']])
+def test_forward_batch_takes_the_place_of_the_loss_and_needs_a_metric(options):
+    with pytest.raises(TrainingError, match='--forward-batch .*place of --loss. It needs --metric'):
+        trial.main([*TINY, *options])
+
+
+@pytest.mark.parametrize('phase', ['search', 'evaluate'])
+def test_the_parts_of_the_data_are_data_sets(phase, told, monkeypatch):
+    import tiny
+    told.parameters = {'phase': phase, 'seed': 0, **({} if phase == 'search' else {'architecture': ARCHITECTURE})}
+    training, validation = tiny.data()
+    for data in ((training, torch.utils.data.DataLoader(validation)), ((training, training), validation)):
+        monkeypatch.setattr(tiny, 'data', lambda data=data: data)
+        with pytest.raises(TrainingError, match='Give data sets: the trial makes loaders'):
+            trial.main(TINY)
+
+
 def test_what_a_search_space_varies_must_be_an_option(told):
     told.parameters = {'phase': 'search', 'seed': 0, 'channels': 16}
     with pytest.raises(TrainingError, match=r"varies \['channels'\].*arc_learning_rate"):

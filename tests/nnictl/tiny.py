@@ -30,6 +30,35 @@ def failing_once():
     return Space()
 
 
+def records():
+    """The data as samples that are dicts, in a list."""
+    x, y = data()[0].tensors
+    samples = [{'inputs': inputs, 'label': int(label)} for inputs, label in zip(x, y)]
+    return samples, samples[:10]
+
+
+def collate(samples):
+    return {'inputs': torch.stack([sample['inputs'] for sample in samples]), 'labels': [sample['label'] for sample in samples]}
+
+
+def forward(model, batch):
+    output = model(batch['inputs'])
+    return output, nn.functional.cross_entropy(output, torch.tensor(batch['labels'], device=output.device))
+
+
+def forward_without_output(model, batch):
+    return None, forward(model, batch)[1]
+
+
+def share(output, batch):
+    """Of correct answers."""
+    return (output.argmax(dim=1) == torch.tensor(batch['labels'], device=output.device)).float().mean()
+
+
+def hits(output, batch):
+    return output.argmax(dim=1) == torch.tensor(batch['labels'], device=output.device)
+
+
 def data():
     x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
     dataset = TensorDataset(x, x.argmax(dim=1))
