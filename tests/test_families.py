@@ -4,6 +4,7 @@ import itertools
 import sys
 
 import pytest
+import repeated_batch
 import ten_steps
 import torch
 from conftest import OFFERED
@@ -45,6 +46,25 @@ def test_mutator_and_trainer_take_the_recorded_ten_steps(family, monkeypatch):
     trainer.fit()
     ten_steps.assert_same({'logits': {key: logits.tolist() for key, logits in trainer.mutator.choices.items()}},
                           ten_steps.recorded(), 1e-9)
+
+
+@pytest.mark.parametrize('family', WITH_CHOICES)
+def test_under_autocast_a_loop_of_ones_own_learns_as_it_does_in_32_bits(family, monkeypatch):
+    monkeypatch.setenv(hosts.PREFERENCE, family)
+
+    def losses():
+        model = repeated_batch.model()
+        mutator = hosts.of_model(model).DartsMutator(model)
+        optimizer, found = repeated_batch.optimizer(model.parameters()), []
+        for (x, y), _ in repeated_batch.data():
+            mutator.reset()
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+    repeated_batch.check(losses)
 
 
 @pytest.mark.parametrize('unrolled', [True, 'exact', 'finite_difference'])

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import reads
+import repeated_batch
 import ten_steps
 import torch
 from spaces import TWO_NODES, Cells, batches, write_weights
@@ -455,23 +456,41 @@ def test_checkpoints_hold_the_logits():
     assert other.export() == search.export()
 
 
-@pytest.mark.parametrize('unrolled', [False, 'finite_difference'])
-def test_bfloat16_is_a_switch_of_torchs(unrolled):
-    def search():
+@pytest.mark.parametrize('recompute', [False, True])
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_under_autocast_a_search_learns_as_it_does_in_32_bits(unrolled, recompute):
+    if recompute and unrolled == 'exact' and not hasattr(torch.utils.checkpoint, 'set_checkpoint_early_stop'):
+        pytest.skip('This PyTorch recomputes nothing with second derivatives.')
+
+    def losses():
+        model, data = repeated_batch.model(), repeated_batch.data()
         torch.manual_seed(0)
-        found = DartsTrainer(Cells(TWO_NODES, cells=2, named=True), nn.functional.cross_entropy, accuracy,
-                             torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1), 3, TensorDataset(*floats), batch_size=6,
-                             workers=0, device='cpu', unrolled=unrolled, arc_learning_rate=1e-2)
-        found.optimizer = torch.optim.SGD(found.model.parameters(), 0.05)
-        return found
-    floats = dataset(24).tensors[0].float(), dataset(24).tensors[1]
-    full = search()
-    full.train()
-    half, seen = search(), set()
-    half.model.classifier.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        half.train()
-    assert seen == {torch.bfloat16}
-    assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in half.mutator.parameters())
-    for one, other in zip(full.history, half.history):
-        assert other['train']['loss'] == pytest.approx(one['train']['loss'], rel=0.02)
+        search = DartsTrainer(model, nn.functional.cross_entropy, accuracy, repeated_batch.optimizer(model.parameters()), len(data),
+                              tuple([batch] for batch in data[0]), device='cpu', unrolled=unrolled, recompute=recompute,
+                              arc_learning_rate=repeated_batch.ARC_RATE, callbacks=[Reading(seen)])
+        search.train()
+        assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in search.mutator.parameters())
+        return [epoch['train']['loss'] for epoch in search.history]
+    seen = []
+    repeated_batch.check(losses)
+    assert seen == [torch.float32] * repeated_batch.STEPS + [torch.bfloat16] * repeated_batch.STEPS
+
+
+class Reading:
+    """Computes a gradient of its own after each epoch, in the same context."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def build(self, model, mutator, trainer):
+        self.model = model
+
+    def on_epoch_begin(self, epoch):
+        pass
+
+    def on_epoch_end(self, epoch):
+        weight, bias = self.model.classifier.parameters()
+        output = self.model.classifier(torch.ones(1, 3))
+        torch.testing.assert_close(output[0].float(), weight.sum(1) + bias, rtol=0.02, atol=0.02)
+        assert torch.autograd.grad(output.sum(), weight)[0].tolist() == [[1.0] * 3] * 2
+        self.seen.append(output.dtype)

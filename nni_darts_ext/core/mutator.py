@@ -53,7 +53,11 @@ class MutatorInterface(Search):
         return self.choices.device
 
     def reset(self) -> None:
-        """Take the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do."""
+        """Take the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do.
+
+        Under ``torch.autocast`` the pass casts the model's own weights anew, too: PyTorch keeps casts until the context ends.
+        """
+        torch.clear_autocast_cache()
         self._cache = self.sample_search()
 
     def sample_search(self) -> Dict[str, Tensor]:

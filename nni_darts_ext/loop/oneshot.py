@@ -312,6 +312,7 @@ class BilevelSteps:
             with frozen(logits):
                 outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
                 self._advance_weights(self._seen('training loss', _loss(outputs)), batch_idx)
+        torch.clear_autocast_cache()  # for those who run the model next, in a validation say
         return outputs
 
     def on_after_backward(self) -> Any:
@@ -372,6 +373,7 @@ class BilevelSteps:
         return getattr(getattr(self.trainer, 'precision_plugin', None), 'scaler', None) is not None
 
     def _outputs(self, batch: Any, batch_idx: int) -> Any:
+        torch.clear_autocast_cache()  # of casts of weights that have moved since, or that were made without a graph
         self.resample()  # type: ignore[attr-defined]
         return self._inner().training_step(batch, batch_idx)
 

@@ -357,6 +357,7 @@ class SearchTrainer(Resumable):
         return (parameter for parameter in dict.fromkeys([*self.model.parameters(), *stepped]) if parameter.requires_grad)
 
     def _forward(self, batch: Any) -> Tuple[Any, Any]:
+        torch.clear_autocast_cache()  # of casts of weights that have moved since, or that were made without a graph
         self.mutator.reset()
         return batches.forward(self.model, batch, self.loss, self.forward_batch)
 
@@ -364,6 +365,7 @@ class SearchTrainer(Resumable):
         return batches.judged(self.metrics, output, batch, loss, self.forward_batch)
 
     def _record(self, epoch: int, part: str, means: Means) -> Metrics:
+        torch.clear_autocast_cache()  # for those who run the model next
         means = Means.joined(processes.gathered(means.read()))
         if epoch >= 0:
             self.history[-1][part] = means.values()

@@ -11,6 +11,7 @@ import nni.retiarii.nn.pytorch as nn_retiarii
 import numpy
 import pytest
 import reads
+import repeated_batch
 import strategy_cuts
 import strategy_ranks
 import ten_steps
@@ -575,3 +576,13 @@ def test_bad_input():
     model = nn.ModuleDict({'a': layer_choice([nn.Sequential(layer_choice([nn.Identity()], 'in'))], 'out')})
     with pytest.raises(SearchSpaceError, match='lies inside'):
         search(model, lightning.DARTS(), batches(1))
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_under_autocast_a_search_learns_as_it_does_in_32_bits(unrolled):
+    def losses():
+        torch.manual_seed(0)
+        module, _ = search(repeated_batch.model(), lightning.DARTS(arc_learning_rate=repeated_batch.ARC_RATE, unrolled=unrolled),
+                           repeated_batch.data(), repeated_batch.optimizer)
+        return module.losses[len(module.losses) // repeated_batch.STEPS - 1::len(module.losses) // repeated_batch.STEPS]
+    repeated_batch.check(losses)

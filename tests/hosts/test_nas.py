@@ -14,6 +14,7 @@ import nas_experiment
 import nni
 import pytest
 import reads
+import repeated_batch
 import strategy_cuts
 import strategy_ranks
 import torch
@@ -431,6 +432,18 @@ def test_an_error_that_ends_the_experiment_is_in_the_runs_folder(tmp_path):
 
 def batches_of_floats(n):
     return [tuple((x.float(), y) for x, y in step) for step in batches(n)]
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_under_autocast_a_search_learns_as_it_does_in_32_bits(unrolled):
+    def losses():
+        torch.manual_seed(0)
+        module = nas_experiment.Module(repeated_batch.optimizer)
+        nas_experiment.search(repeated_batch.model(), DARTS(arc_learning_rate=repeated_batch.ARC_RATE, unrolled=unrolled), module,
+                              repeated_batch.data())
+        each = len(module.losses) // repeated_batch.STEPS
+        return module.losses[each - 1::each]
+    repeated_batch.check(losses)
 
 
 def test_bfloat16_is_a_switch_of_lightnings():
