@@ -30,10 +30,10 @@ def dataset(n=24, phase=0):
     return TensorDataset(x, y)
 
 
-def trainer(data, **options):
+def trainer(data, loss=nn.functional.cross_entropy, **options):
     model = write_weights(Cells(two_processes.NODES, cells=2, named=True))
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=3e-4)
-    return DartsTrainer(model, nn.functional.cross_entropy, accuracy, optimizer, 2, data, mutator=DartsMutator(model).double(),
+    return DartsTrainer(model, loss, accuracy, optimizer, 2, data, mutator=DartsMutator(model).double(),
                         **{**dict(batch_size=3, workers=0, device='cpu', arc_learning_rate=0.02, grad_clip=1.0), **options})
 
 
@@ -192,6 +192,34 @@ def test_ranks_that_were_killed_go_on_together_from_what_one_has_written():
     (again, through), others = two_processes.results(killed_and_gone_on)
     assert again == through  # with the noise of each rank
     assert others == [again, through]
+
+
+class Learning(nn.Module):
+    """A loss with a weight and a running mean of what its process sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.full((), 1.0 + processes.rank(), dtype=torch.float64))
+        self.register_buffer('mean', torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, output, labels):
+        with torch.no_grad():
+            self.mean += 0.1 * (output.mean(0) - self.mean)
+        return nn.functional.cross_entropy((output - self.mean) * self.temperature, labels)
+
+
+def with_a_loss_that_learns():
+    torch.manual_seed(SEED)
+    loss = Learning()
+    search = trainer(dataset(), dataset_valid=dataset(12, 1), loss=loss)
+    search.optimizer.add_param_group({'params': loss.parameters()})
+    search.train()
+    return two_processes.flat(loss.state_dict().values())
+
+
+def test_a_loss_that_learns_is_the_same_on_every_rank():
+    one, other = two_processes.results(with_a_loss_that_learns)
+    assert one == other and one[0] != 1
 
 
 def gradients():

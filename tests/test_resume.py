@@ -68,12 +68,12 @@ class Callback:
 
 
 def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(torch.randn(16, 3), torch.randint(2, (16,))),
-            model=Net, epochs=4, **options):
+            model=Net, epochs=4, loss=nn.functional.cross_entropy, of_loss=(),
+            metrics=lambda output, labels: {'chance': random.random()}, **options):
     torch.manual_seed(seed)
     random.seed(seed)
     model = model()
-    made = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {'chance': random.random()},
-                        torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), epochs, data(),
+    made = DartsTrainer(model, loss, metrics, torch.optim.SGD([*model.parameters(), *of_loss], 0.1, momentum=0.9), epochs, data(),
                         **{**dict(batch_size=4, workers=0, device='cpu', callbacks=[Callback(fails)], checkpoint_dir=folder),
                            **options})
     made.followers.append(Counting(last))
@@ -134,6 +134,78 @@ def test_a_callback_with_a_state_of_its_own_goes_on_with_it(tmp_path):
     counter = Counter()
     trainer(tmp_path, epochs=5, callbacks=[counter, Callback()]).train()
     assert counter.count == 5
+
+
+class Centred(nn.Module):
+    """The cross entropy of outputs from which a running mean is taken, at a temperature that is learned."""
+
+    def __init__(self, size=2):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+        self.register_buffer('mean', torch.zeros(size))
+
+    def forward(self, output, labels):
+        with torch.no_grad():
+            self.mean += 0.1 * (output.mean(0) - self.mean)
+        return nn.functional.cross_entropy((output - self.mean) * self.temperature, labels)
+
+
+def with_centred(folder, size=2, attribute=False, **options):
+    loss = held = Centred(size)
+    if attribute:
+        def loss(output, labels):
+            return held(output, labels)
+        loss.held = held
+    return trainer(folder, loss=loss, of_loss=held.parameters(), **options), held
+
+
+@pytest.mark.parametrize('attribute', [False, True])
+@pytest.mark.parametrize('unrolled', [False, 'exact'])
+def test_a_loss_with_a_state_goes_on_with_it(unrolled, attribute, tmp_path):
+    def ended(folder, **options):
+        search, loss = with_centred(folder, attribute=attribute, unrolled=unrolled, **options)
+        search.train()
+        return outcome(search), {name: value.tolist() for name, value in loss.state_dict().items()}
+    through = ended(None)
+    with pytest.raises(Interrupted):
+        ended(tmp_path, fails=2)
+    assert ended(tmp_path) == through
+    assert through[1]['temperature'] != 1 and through[1]['mean'] != [0, 0]
+
+
+def test_a_checkpoint_of_another_loss_is_refused_and_one_without_is_gone_on_from(tmp_path, caplog):
+    with_centred(tmp_path / 'with', epochs=1)[0].train()
+    with pytest.raises(CheckpointError, match=r'mean was a torch.float32 of shape \(2,\) and is .*\(1,\)'):
+        with_centred(tmp_path / 'with', size=1)[0].train()
+    with pytest.raises(CheckpointError, match=r"what of loss and metrics has a state was \['loss'\] and is \[\]"):
+        trainer(tmp_path / 'with').train()
+    with_centred(tmp_path / 'old', epochs=1)[0].train()
+    state = read(tmp_path / 'old' / 'epoch-1.ckpt')
+    del state['loss'], state['settings']['what of loss and metrics has a state']  # as the first ones were written
+    Checkpoints(tmp_path / 'old').save(1, state)
+    again, _ = with_centred(tmp_path / 'old')
+    again.train()
+    assert len(again.history) == 4
+    assert 'written without the state of loss, which goes on from where it is now' in caplog.text
+
+
+def test_metrics_with_a_state_go_on_with_it(tmp_path):
+    class Counted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer('calls', torch.zeros((), dtype=torch.long))
+
+        def forward(self, output, labels):
+            self.calls += 1
+            return {'calls': float(self.calls)}
+
+    def history(folder, epochs):
+        search = trainer(folder, epochs=epochs, metrics=Counted())
+        search.train()
+        return search.history
+    through = history(None, 4)
+    history(tmp_path, 2)
+    assert history(tmp_path, 4) == through
 
 
 def test_more_epochs_go_on_from_where_a_search_ended(tmp_path):

@@ -369,6 +369,81 @@ def test_where_reading_means_waiting_everything_goes_back_to_the_last_reading(ca
     search.train(validate=False)
 
 
+class Learning(nn.Module):
+    """A loss with a weight and a running mean; from some call on it is no number."""
+
+    def __init__(self, fails=math.inf):
+        super().__init__()
+        self.fails, self.states = fails, []
+        self.temperature = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.register_buffer('mean', torch.zeros(2, dtype=torch.float64))
+
+    def forward(self, output, labels):
+        self.states.append(copy.deepcopy(self.state_dict()))
+        with torch.no_grad():
+            self.mean += 0.1 * (output.mean(0) - self.mean)
+        loss = nn.functional.cross_entropy((output - self.mean) * self.temperature, labels)
+        return loss * math.nan if len(self.states) > self.fails else loss
+
+
+def with_learning(loss, **options):
+    torch.manual_seed(0)
+    search = trainer(loss=loss, **options)
+    search.optimizer.add_param_group({'params': loss.parameters()})
+    return search
+
+
+def test_what_goes_back_is_what_the_steps_move(monkeypatch):
+    monkeypatch.setattr(guard, 'AT_ONCE', ())
+    monkeypatch.setattr(guard, 'EVERY', 4)
+    copied = []
+
+    class Teacher(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise AssertionError
+
+        def state_dict(self, *args, **kwargs):
+            copied.append(self)
+            return super().state_dict(*args, **kwargs)
+
+    class Callback:
+        """Has a teacher, and a schedule of the rate that goes on with each step."""
+
+        def build(self, model, mutator, trainer):
+            self.teacher = Teacher(2, 2)
+            self.schedule = schedule = torch.optim.lr_scheduler.StepLR(trainer.optimizer, 1)
+            model.register_forward_pre_hook(lambda *_: schedule.step())
+
+        def on_epoch_begin(self, epoch):
+            copied.clear()
+
+        def on_epoch_end(self, epoch):
+            pass
+    loss = Learning(fails=2 * 6)
+    search = with_learning(loss, data=tuple(zip(*batches(12))), callbacks=[Callback()])
+    with pytest.raises(TrainingError, match='step 6 of epoch 0'):
+        search.train(validate=False)
+    assert not copied
+    assert_same(list(loss.state_dict().values()), list(loss.states[2 * 4].values()))
+    assert search.callbacks[0].schedule.last_epoch == 2 * 4
+    assert search.optimizer.param_groups[0]['lr'] == pytest.approx(0.05 * 0.1 ** 8)
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_a_loss_that_learns_is_stepped_once_a_batch_and_not_moved_by_what_is_only_looked_at(unrolled):
+    loss = Learning()
+    search = with_learning(loss, data=tuple(zip(*batches(3))), unrolled=unrolled, eigenvalue=True, arc_learning_rate=0.0)
+    search.train(validate=False)
+    moved = copy.deepcopy(loss.state_dict())
+    search.validate()
+    assert_same(list(loss.state_dict().values()), list(moved.values()))
+    plain = Learning()
+    again = with_learning(plain, data=tuple(zip(*batches(3))), unrolled=False if unrolled is False else 'exact', arc_learning_rate=0.0)
+    again.train(validate=False)
+    assert_same(list(plain.state_dict().values()), list(moved.values()))
+    assert moved['temperature'] != 1
+
+
 def test_where_reading_means_waiting_the_host_reads_every_so_often(monkeypatch):
     monkeypatch.setattr(guard, 'AT_ONCE', ())
 

@@ -34,7 +34,8 @@ class Guard:
 
     **On other devices** the host would have to wait for each value. There those of 50 steps, or of what an epoch has left, are
     read together; if one is not finite, everything goes back to how it was at the reading before: weights, running statistics,
-    logits with their cuts, and the optimisers. For that a copy of these is kept on their device.
+    logits with their cuts, a loss that has a state, the optimisers and their schedulers. For that a copy of these is kept on their
+    device.
 
     **Of several processes** each looks at its own losses and at the gradients that all step by. One that meets such a loss waits
     for the gradient, which it spoils for all of them, so that they end together.
@@ -44,7 +45,7 @@ class Guard:
     device
         Where the search runs.
     parts
-        Gives what has a state: modules and optimisers.
+        Gives what the steps move and has a state: modules and optimisers.
     choices
         The logits. If they are no numbers themselves, that is what is reported.
     """

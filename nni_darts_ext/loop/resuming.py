@@ -26,6 +26,8 @@ class Resumable:
 
     model: nn.Module
     mutator: Any
+    loss: Any
+    metrics: Any
     optimizer: torch.optim.Optimizer
     ctrl_optim: torch.optim.Optimizer
     train_loader: Any
@@ -92,16 +94,23 @@ class Resumable:
             if None in (were['seed'], self._settings['seed']):
                 were = {**were, 'seed': self._settings['seed']}
             different = differences(were, self._settings)
-            for name in ('model', 'mutator'):
-                different += differences(state[name], self._parts()[name].state_dict())
+            parts = self._parts()
+            for name in ('model', 'mutator', 'loss'):
+                if name in parts and name in state:
+                    different += differences(state[name], parts[name].state_dict())
             if different:
                 raise CheckpointError(f'It is of another search: {"; ".join(different)}.')
             history, stopped, epochs = state['history'], state['stopped'], state['epochs']
             if type(epochs) is not int or epochs < 0 or not (stopped is None or isinstance(stopped, str)) \
                     or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
                 raise CheckpointError('Its epochs, history or reason to end are none.')
-            for name, part in self._parts().items():
-                part.load_state_dict(fitted(state[name], part) if isinstance(part, nn.Module) else state[name])
+            missing = [name for name in self._beside() if name not in state]
+            if missing:
+                _logger.warning('The checkpoint was written without the state of %s, which goes on from where it is now.',
+                                ', '.join(missing))
+            for name, part in parts.items():
+                if name not in missing:
+                    part.load_state_dict(fitted(state[name], part) if isinstance(part, nn.Module) else state[name])
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
                 self.mutator.name_readers(state.get('readers'))
@@ -115,8 +124,25 @@ class Resumable:
 
     def _parts(self) -> Dict[str, Any]:
         """What has a state of its own."""
-        parts = {'model': self.model, 'mutator': self.mutator, 'optimizer': self.optimizer, 'ctrl_optim': self.ctrl_optim}
-        return {**parts, **stateful(self.callbacks, [self, *parts.values()])}
+        return {**self._stepped(), **self._beside(), **self._of_callbacks()}
+
+    def _stepped(self) -> Dict[str, Any]:
+        return {'model': self.model, 'mutator': self.mutator, 'optimizer': self.optimizer, 'ctrl_optim': self.ctrl_optim}
+
+    def _beside(self) -> Dict[str, Any]:
+        """The loss and the metrics, where they have a state, which the first checkpoints were written without."""
+        found = stateful({'loss': self.loss, 'metrics': self.metrics}, [self, *self._stepped().values()])
+        return {name: part for name, part in found.items() if part.state_dict()}
+
+    def _of_callbacks(self) -> Dict[str, Any]:
+        return stateful({f'callbacks[{i}]': callback for i, callback in enumerate(self.callbacks)},
+                        [self, *self._stepped().values(), *self._beside().values()])
+
+    def _moving(self) -> List[Any]:
+        """What the steps move: all but what callbacks hold for themselves, a teacher say. Their schedulers belong to it."""
+        optimizers = {id(self.optimizer), id(self.ctrl_optim)}
+        return [*self._stepped().values(), *self._beside().values(),
+                *(part for part in self._of_callbacks().values() if id(getattr(part, 'optimizer', None)) in optimizers)]
 
     def _loaders(self) -> List[Any]:
         return [self.train_loader, self.valid_loader, self.test_loader]
@@ -127,7 +153,8 @@ class Resumable:
         found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # one that nobody gave has 64 bits
                                  'the number of processes': processes.size(),
                                  'the optimizer': type(self.optimizer).__name__,
-                                 'what has a state': sorted(self._parts())}
+                                 'what has a state': sorted([*self._stepped(), *self._of_callbacks()]),
+                                 'what of loss and metrics has a state': sorted(self._beside())}
         for i, group in enumerate(self.optimizer.param_groups):
             found.update((f'{name} of group {i} of the optimizer', value) for name, value in group.items()
                          if isinstance(value, (bool, int, float, tuple)))
@@ -213,8 +240,8 @@ def _generators(loaders: Sequence[Any]) -> List[torch.Generator]:
     return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
 
 
-def stateful(callbacks: Iterable[Any], known: Iterable[Any]) -> Dict[str, Any]:
-    """What has a state among callbacks, by name: those with ``state_dict`` and ``load_state_dict``, and of the others each
+def stateful(holders: Mapping[str, Any], known: Iterable[Any]) -> Dict[str, Any]:
+    """What has a state among callbacks, say, by name: those with ``state_dict`` and ``load_state_dict``, and of the others each
     attribute that has both, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
 
     Parameters
@@ -224,11 +251,11 @@ def stateful(callbacks: Iterable[Any], known: Iterable[Any]) -> Dict[str, Any]:
     """
     others = {id(one) for one in known}
     found: Dict[str, Any] = {}
-    for i, callback in enumerate(callbacks):
-        if _has_state(callback):
-            found[f'callbacks[{i}]'] = callback
-        else:
-            found.update((f'callbacks[{i}].{name}', value) for name, value in getattr(callback, '__dict__', {}).items()
+    for holder, held in holders.items():
+        if _has_state(held) and id(held) not in others:
+            found[holder] = held
+        elif not _has_state(held):
+            found.update((f'{holder}.{name}', value) for name, value in getattr(held, '__dict__', {}).items()
                          if _has_state(value) and id(value) not in others)
     return found
 

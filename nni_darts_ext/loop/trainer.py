@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from ..core import compilation, files, layout, recomputation
+from ..core.aside import buffers_aside
 from ..core.bilevel import choose, first_order
 from ..core.compilation import Compile
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
@@ -101,8 +102,8 @@ class SearchTrainer(Resumable):
         A folder for checkpoints: the state after each epoch, of which the last two stay. Where it has some, :meth:`train` goes on
         from the last one that is whole, and the search ends as one that ran through would have: on a CPU bit for bit, and at most
         one epoch is done twice. That takes the same model, data, settings and seed; ``num_epochs`` may grow. What has
-        ``state_dict`` and ``load_state_dict`` among ``callbacks``, or among their attributes (a scheduler), goes on, too. Data
-        sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
+        ``state_dict`` and ``load_state_dict`` among ``loss``, ``metrics`` and ``callbacks``, or among their attributes (a
+        scheduler), goes on, too. Data sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
     run_dir
         A folder for the run: settings, metrics and weights of each epoch, the architecture, and checkpoints
         (``checkpoint_dir``, unless another is given), which ``nni-darts-ext show``,
@@ -214,7 +215,7 @@ class SearchTrainer(Resumable):
         self.progress = progress
         if checkpoint_dir is None and run_dir is not None:
             checkpoint_dir = Path(run_dir) / 'checkpoints'
-        self._guard = Guard(self.device, lambda: list(self._parts().values()),
+        self._guard = Guard(self.device, self._moving,
                             self.mutator.choices if isinstance(self.mutator, MutatorInterface) else Logits())
         self._open(checkpoint_dir, settings)
 
@@ -230,9 +231,8 @@ class SearchTrainer(Resumable):
 
     def train(self, validate: bool = True) -> None:
         """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
-        for module in () if self.history else (self.model, self.mutator, self.loss):
-            if isinstance(module, nn.Module):
-                processes.share(module)
+        for module in () if self.history else (self._network, self.mutator):
+            processes.share(module)
         with followed(self.followers):
             self._train(validate)
 
@@ -287,7 +287,7 @@ class SearchTrainer(Resumable):
             raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data, and '
                                 'no iterator that gives its batches only once.')
         self._steps = step + 1
-        processes.share(self.model)  # for the sake of running statistics: one network is validated
+        processes.share(self._network)  # for the sake of running statistics: one network is validated
         return self._record(epoch, 'train', means)
 
     def validate_one_epoch(self, epoch: int) -> Metrics:
@@ -295,7 +295,7 @@ class SearchTrainer(Resumable):
         self.model.eval()
         self.mutator.eval()
         means, n = Means(), 0
-        with torch.no_grad():
+        with torch.no_grad(), buffers_aside(self._network.modules()):
             for batch in self._held_out():
                 means.add(self._judged(batch, *self._forward(batch)))
                 n += 1
@@ -317,6 +317,11 @@ class SearchTrainer(Resumable):
         batch = to_device(batch, self.device)
         return layout.channels_last(batch) if self.channels_last else batch
 
+    @property
+    def _network(self) -> nn.Module:
+        """All that a loss runs."""
+        return nn.ModuleList([self.model, self.loss]) if isinstance(self.loss, nn.Module) else self.model
+
     def _architecture_step(self, validation: Any, training: Any) -> None:
         logits = [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
 
@@ -326,9 +331,9 @@ class SearchTrainer(Resumable):
         if isinstance(self.mutator, MutatorInterface):
             self.mutator.choices.forget(self.ctrl_optim)
         if self._unrolled_gradients is None:
-            gradients = first_order(validation_loss, logits, self.model, processes.average)
+            gradients = first_order(validation_loss, logits, self._network, processes.average)
         else:
-            gradients = self._unrolled_gradients(training_loss, validation_loss, logits, [self.optimizer], self.model,
+            gradients = self._unrolled_gradients(training_loss, validation_loss, logits, [self.optimizer], self._network,
                                                  processes.average)
         norm = norm_of([gradient for gradient in gradients if gradient is not None])
         self._guard.see('norm of the gradient of the logits', norm, shared=True)
@@ -337,7 +342,7 @@ class SearchTrainer(Resumable):
 
     def _eigenvalue(self) -> float:
         """On the first validation batch of the epoch, as the architecture steps see it."""
-        return dominant_eigenvalue(lambda: self._forward(self._watched)[1], list(self.mutator.parameters()), self.model,
+        return dominant_eigenvalue(lambda: self._forward(self._watched)[1], list(self.mutator.parameters()), self._network,
                                    processes.average)
 
     def _weight_step(self, batch: Any) -> Mapping[str, Any]:
@@ -345,8 +350,9 @@ class SearchTrainer(Resumable):
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(batch)
             self._guard.see('training loss', loss).backward()
-            processes.average_gradients(self._weights())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.grad_clip or math.inf)
+            weights = list(self._weights())
+            processes.average_gradients(weights)
+        norm = nn.utils.clip_grad_norm_(weights, self.grad_clip or math.inf)
         self._guard.see('norm of the gradient of the weights', norm, shared=True)
         self.optimizer.step()
         return self._judged(batch, output, loss)
