@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from .guard import Guard
 from .means import Means
 from .resuming import described, differences, fitted, go_on_at_random, random_states
 from .shrinking import stages
+from .unlogged import Unlogged
 
 ZERO_OP = 'zero_op'
 """The zero op's name among the logged probabilities."""
@@ -212,6 +212,13 @@ class BilevelSteps:
                                          self.search.choices)
         return vars(self)['_guard']
 
+    @property
+    def unlogged(self) -> Unlogged:
+        """What keeps the architecture steps out of what the user's module logs."""
+        if '_unlogged' not in vars(self):
+            vars(self)['_unlogged'] = Unlogged(self._inner())
+        return vars(self)['_unlogged']
+
     def on_train_start(self) -> Any:
         self._go_on_at_random()
         epochs = self.trainer.max_epochs
@@ -301,6 +308,7 @@ class BilevelSteps:
             batch = layout.channels_last(batch)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             self._watched = batch['val'] if self._watches_curvature() else None
+            self.unlogged.look()
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
                     module.train(module.training)
@@ -324,11 +332,13 @@ class BilevelSteps:
         host: Any = self
 
         def training() -> Tensor:
-            with _unlogged(self._inner()):
+            with self.unlogged():
                 return self._seen('training loss', _loss(self._outputs(batch['train'], 2 * batch_idx + 1)))
 
         def validation() -> Tensor:
-            return self._seen('validation loss', self._penalized(_loss(self._outputs(batch['val'], 2 * batch_idx))))
+            with self.unlogged():
+                loss = _loss(self._outputs(batch['val'], 2 * batch_idx))
+            return self._seen('validation loss', self._penalized(loss))
 
         optimizer = host.architecture_optimizers()
         optimizer.zero_grad()
@@ -350,7 +360,7 @@ class BilevelSteps:
     def _eigenvalue(self) -> float:
         """On the first validation batch of the epoch, as the architecture steps see it."""
         def validation() -> Tensor:
-            with _unlogged(self._inner()):
+            with self.unlogged():
                 return self._penalized(_loss(self._outputs(self._watched, 0)))
         host: Any = self
         host.train()
@@ -388,18 +398,3 @@ class BilevelSteps:
 
 def _loss(outputs: Any) -> Tensor:
     return outputs['loss'] if isinstance(outputs, dict) else outputs
-
-
-@contextmanager
-def _unlogged(module: Any) -> Iterator[None]:
-    """Calls of ``log`` and ``log_dict`` go nowhere: a batch is logged once, when the weights learn from it."""
-    attributes = vars(module)
-    log = attributes.get('log')
-    attributes['log'] = lambda *args, **kwargs: None
-    try:
-        yield
-    finally:
-        if log is None:
-            del attributes['log']
-        else:
-            attributes['log'] = log

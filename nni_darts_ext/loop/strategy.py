@@ -17,6 +17,9 @@ DOCUMENTATION = """{host}
     feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
     An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
 
+    The evaluator's ``training_step`` gives the losses of both steps. What it logs, and what metrics of ``torchmetrics`` in it add up,
+    is of the training batches alone.
+
     Lightning's own checkpoints, say those of a ``ModelCheckpoint(save_top_k=-1, every_n_epochs=1)`` among the callbacks of the
     evaluator's ``Trainer``, hold all that a search goes on from: weights, logits, cuts, both optimisers, schedulers, the epoch
     and the random states. A new experiment with the same model, evaluator and strategy goes on from one with
@@ -33,7 +36,7 @@ DOCUMENTATION = """{host}
         The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one virtual
         step of the evaluator's optimiser, ``'finite_difference'`` for the paper's approximation of it. Default False, first
         order (source: NNI). The evaluator's ``training_step`` runs for it more than once a batch, on the validation batch at
-        the virtual weights; what it logs on the training batch beforehand is not passed on.
+        the virtual weights.
     channels_last
         Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
         faster for convolutions and poolings on most devices. Default False.

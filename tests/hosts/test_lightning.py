@@ -7,6 +7,7 @@ import math
 import warnings
 from collections import UserDict, namedtuple
 
+import logged
 import nni.retiarii.nn.pytorch as nn_retiarii
 import numpy
 import pytest
@@ -158,22 +159,10 @@ def test_a_loss_that_is_no_number_ends_the_search_and_spoils_nothing(call, what,
 
 
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
-def test_what_the_second_order_computes_on_the_side_is_not_logged(unrolled):
-    logged = []
-
-    class Logging(Module):
-        def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            self.log('loss', loss)
-            self.log_dict({'twice': 2 * loss})
-            return loss
-
-        def on_fit_start(self):
-            log = self.log
-            self.log = lambda name, *args, **kwargs: (logged.append(name), log(name, *args, **kwargs))
-    module = Logging(lambda weights: torch.optim.SGD(weights, 0.05))
-    search(small(), strategy(unrolled=unrolled), batches(2), module=module)
-    assert logged == ['loss', 'twice'] * 4
+def test_what_is_logged_and_recorded_is_of_the_training_batches(unrolled, tmp_path):
+    module = logged.logging(Module)(lambda weights: torch.optim.SGD(weights, 0.05))
+    search(small(), strategy(unrolled=unrolled, run_dir=tmp_path), batches(3), module=module, epochs=2)
+    logged.check(module, tmp_path, 3, 2)
 
 
 def small():

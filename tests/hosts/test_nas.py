@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import OrderedDict, UserDict, namedtuple
 
+import logged
 import nas_experiment
 import nni
 import pytest
@@ -323,21 +324,11 @@ def test_a_loss_that_is_no_number_ends_the_search_and_spoils_nothing(call, what,
 
 
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
-def test_what_the_second_order_computes_on_the_side_is_not_logged(unrolled):
-    logged = []
-
-    class Logging(nas_experiment.Module):
-        def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            self.log('loss', loss)
-            self.log_dict({'twice': 2 * loss})
-            return loss
-
-        def on_fit_start(self):
-            log = self.log
-            self.log = lambda name, *args, **kwargs: (logged.append(name), log(name, *args, **kwargs))
-    nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), Recording(unrolled=unrolled), Logging(), batches(2))
-    assert logged == ['loss', 'twice'] * 4
+def test_what_is_logged_and_recorded_is_of_the_training_batches(unrolled, tmp_path):
+    module = logged.logging(nas_experiment.Module)()
+    nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), Recording(unrolled=unrolled, run_dir=tmp_path), module,
+                          batches(3), max_epochs=2)
+    logged.check(module, tmp_path, 3, 2)
 
 
 def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():

@@ -1,0 +1,59 @@
+"""What a LightningModule logs of the batches that the weights learn from, and of no others."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Tuple
+
+from torch import nn
+
+
+class Unlogged:
+    """Batches that leave no trace in what a LightningModule logs: calls of ``log`` and ``log_dict`` go nowhere, and metrics of
+    ``torchmetrics`` among its submodules, which add up what they see until the end of the epoch, are replaced by copies.
+
+    Parameters
+    ----------
+    module
+        The user's LightningModule.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._copies: Dict[nn.Module, nn.Module] = {}
+        self._places: List[Tuple[nn.Module, str]] = []
+
+    def look(self) -> None:
+        """Look for the metrics, which takes too long for each step."""
+        torchmetrics = sys.modules.get('torchmetrics')
+        kinds = (torchmetrics.Metric, torchmetrics.MetricCollection) if torchmetrics else ()
+        self._places = [(parent, name) for parent in self._module.modules() if not isinstance(parent, kinds)
+                        for name, child in parent._modules.items() if isinstance(child, kinds)]
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        attributes = vars(self._module)
+        log = attributes.get('log')
+        attributes['log'] = lambda *args, **kwargs: None
+        kept = [(parent._modules, name, parent._modules[name]) for parent, name in self._places]
+        try:
+            for modules, name, metric in kept:
+                modules[name] = self._copy(metric)
+            yield
+        finally:
+            for modules, name, metric in kept:
+                modules[name] = metric
+            if log is None:
+                del attributes['log']
+            else:
+                attributes['log'] = log
+
+    def _copy(self, metric: Any) -> Any:
+        """The same one each time, for a metric may hold all that it has seen in the epoch."""
+        if metric not in self._copies:
+            self._copies[metric] = copy.deepcopy(metric)
+        found: Any = self._copies[metric]
+        found.reset()
+        return found
