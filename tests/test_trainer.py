@@ -17,6 +17,7 @@ import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 from nni_darts_ext.loop import guard
 from nni_darts_ext.loop import trainer as loop_trainer
+from nni_darts_ext.loop.checkpoint import read
 from nni_darts_ext.run import Run
 
 
@@ -242,7 +243,8 @@ def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, capl
             kept.append(logits(search))
 
         def on_epoch_end(self, epoch):
-            pass
+            saved.append(logits(search))
+    saved = []
     search = trainer(num_epochs=30, early_stopping=True, arc_learning_rate=0.1, run_dir=tmp_path, callbacks=[Keeping()])
     with caplog.at_level('WARNING'):
         search.train()
@@ -250,8 +252,25 @@ def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, capl
     assert 'The search ends after epoch 9: the dominant eigenvalue' in caplog.text
     assert all(torch.equal(one, other) for one, other in zip(logits(search), kept[5]))  # after epoch 4
     assert not all(torch.equal(one, other) for one, other in zip(logits(search), kept[9]))
+    assert all(torch.equal(one, other) for one, other in zip(logits(search), saved[-1]))
     assert Run.read(tmp_path).epochs[-1].weights == {
         key: search.mutator.choices.probabilities(key).tolist() for key in search.mutator.choices}
+
+
+def test_what_a_callback_does_at_the_end_of_an_epoch_is_in_its_record_and_in_its_checkpoint(tmp_path):
+    class Cutting:
+        def build(self, model, mutator, trainer):
+            self.mutator = mutator
+
+        def on_epoch_begin(self, epoch):
+            pass
+
+        def on_epoch_end(self, epoch):
+            self.mutator.cut('node0_edge0', 0)
+    search = trainer(run_dir=tmp_path, callbacks=[Cutting()])
+    search.train()
+    assert Run.read(tmp_path).epochs[0].weights['node0_edge0'][0] == 0
+    assert read(tmp_path / 'checkpoints' / 'epoch-1.ckpt')['mutator']['choices.node0_edge0'][0] == -math.inf
 
 
 def test_edges_shrink_on_the_way_and_what_went_stays_away():

@@ -15,6 +15,7 @@ from ..loop.data import check_batches
 from ..loop.oneshot import BilevelSteps, FedInputs, OneShotSearch
 from ..loop.strategy import DOCUMENTATION, Options, StrategyInterface
 from . import refuse_foreign
+from .callbacks import end_of_epoch
 from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
@@ -42,13 +43,6 @@ assert callable(traverse_and_mutate_submodules)  # what tells this family from N
 
 class MixedInput(FedInputs, DifferentiableMixedInput):
     """An InputChoice that names no sources."""
-
-
-class EndOfEpoch(Callback):
-    """Lightning calls callbacks before the module, and writes checkpoints between the two."""
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        pl_module.end_epoch()
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
@@ -115,7 +109,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return list(dict.fromkeys([*self.search.choices.parameters(), *nnis]))
 
     def configure_callbacks(self) -> List[Callback]:
-        return [EndOfEpoch()]
+        return end_of_epoch()
 
     def architecture_optimizers(self) -> Any:
         """The optimiser as Lightning wraps it. Lightning counts the steps of these alone, and where it counts none it believes

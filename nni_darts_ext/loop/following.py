@@ -22,7 +22,7 @@ class Follower:
         """Epochs count from 0."""
 
     def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
-        """Returns why the search shall end here, None for it to go on.
+        """Called before the callbacks of the user. Returns why the search shall end here, None for it to go on.
 
         Parameters
         ----------
@@ -33,6 +33,9 @@ class Follower:
             matter of the logits alone. Any of them may be missing.
         """
         return None
+
+    def record(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Called after them, when nothing moves any more, before a checkpoint is written."""
 
     def end(self, error: Optional[BaseException] = None) -> None:
         """The search has ended, by itself or by an error."""

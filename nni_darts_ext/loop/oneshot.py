@@ -178,6 +178,8 @@ class BilevelSteps:
     """The states of the followers in a checkpoint that the search is about to go on from."""
     _random: Optional[Sequence[Mapping[str, Any]]] = None
     """The random states in it, of every process."""
+    _collapse: Mapping[str, Any] = {}
+    """The indicators of the epoch that are no matter of the logits alone."""
     _of_step: Sequence[nn.Parameter] = ()
     """All parameters. To look for them takes as long as many a candidate, and so they are looked for once in each step."""
 
@@ -225,6 +227,8 @@ class BilevelSteps:
         logits = self.arch_parameters()  # type: ignore[attr-defined]
         steps = self.architecture_optimizers()  # type: ignore[attr-defined]
         check_holdings([steps], [], logits, self._inner())
+        # Lightning appends the callbacks of a module to those of the user.
+        self.trainer.callbacks = sorted(self.trainer.callbacks, key=lambda one: not getattr(one, 'comes_first', False))
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
         load_states(self.followers(), self._states)
@@ -243,17 +247,24 @@ class BilevelSteps:
         return super().on_train_epoch_start()  # type: ignore[misc]
 
     def end_epoch(self) -> None:
-        """To be called at the end of each epoch, before a checkpoint is written."""
+        """To be called at the end of each epoch, before the callbacks of the user."""
         self.guard.read()
+        self._collapse = {'collapse': {'eigenvalue': self._eigenvalue()}} if self._watches_curvature() else {}
+        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, self._of_epoch())
+        self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
+
+    def record_epoch(self) -> None:
+        """To be called after them, before a checkpoint is written."""
+        of_epoch = self._of_epoch()
+        for follower in self.followers():
+            follower.record(self.trainer.current_epoch, of_epoch)
+
+    def _of_epoch(self) -> Dict[str, Any]:
         metrics = Means()
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if not name.startswith('prob/')}
         for of_rank in processes.gathered(logged):
             metrics.add(of_rank)
-        of_epoch: Dict[str, Any] = {'train': metrics.values()}
-        if self._watches_curvature():
-            of_epoch['collapse'] = {'eigenvalue': self._eigenvalue()}
-        self.stopped = after_epoch(self.followers(), self.trainer.current_epoch, of_epoch)
-        self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
+        return {'train': metrics.values(), **self._collapse}
 
     # Lightning's checkpoints hold weights, logits, cuts, optimisers, schedulers and the epoch. They get the rest here.
 

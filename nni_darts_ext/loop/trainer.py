@@ -253,9 +253,11 @@ class SearchTrainer(Resumable):
                 self.history[-1]['collapse'] = {'eigenvalue': self._eigenvalue()}
             if validate:
                 self.validate_one_epoch(epoch)
+            self.stopped = after_epoch(self.followers, epoch, self.history[-1])
             for callback in self.callbacks:
                 callback.on_epoch_end(epoch)
-            self.stopped = after_epoch(self.followers, epoch, self.history[-1])
+            for follower in self.followers:
+                follower.record(epoch, self.history[-1])
             self._save(epoch + 1)
 
     def validate(self) -> Metrics:

@@ -46,14 +46,13 @@ class Recording(Follower):
         except Exception:  # the recorder says what is wrong
             return False
 
-    def after_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> Optional[str]:
+    def record(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         assert self._recorder is not None
         recorded = self._recorder.epoch(epoch, metrics.get('train', {}), metrics.get('valid'), **metrics.get('collapse', {}))
         if self._board is not None:
             for name, value in _scalars(recorded).items():
                 self._board.add_scalar(name, value, epoch)
             self._board.flush()
-        return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
         if self._recorder is not None:

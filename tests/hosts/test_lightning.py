@@ -24,6 +24,7 @@ from nni.retiarii.evaluator import FunctionalEvaluator
 from nni.retiarii.evaluator.pytorch import DataLoader, Lightning, LightningModule, Trainer
 from nni.retiarii.experiment.pytorch import RetiariiExeConfig, RetiariiExperiment
 from nni.retiarii.strategy import DARTS as NniDARTS
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.types import LRSchedulerTypeTuple
 from resumed import Counting, Interrupted, Net
@@ -493,9 +494,14 @@ def test_the_eigenvalue_is_recorded_and_ends_a_search_early(mocker, tmp_path):
     search(small(), strategy(eigenvalue=True, run_dir=tmp_path), batches(2), epochs=2)
     recorded = [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs]
     assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
+
+    class Keeping(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            kept.append(module.search.choices['node0_edge0'].tolist())
     mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
-    darts = strategy(early_stopping=True)
-    search(small(), darts, batches(1), epochs=30)
+    darts, kept = strategy(early_stopping=True), []
+    search(small(), darts, batches(1), epochs=30, callbacks=[Keeping()])
+    assert len(kept) == 10 and kept[9] == kept[4] == darts.choices['node0_edge0'].tolist() and kept[8] not in kept[:8]
     assert 'grown from 1 to 1.8' in darts.model.stopped
 
 

@@ -31,6 +31,7 @@ from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 from nni.nas.oneshot.pytorch.strategy import is_supernet
 from nni.nas.profiler.pytorch.flops import NumParamsProfiler
 from nni.nas.space import model_context
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from resumed import Counting, Interrupted
 from resumed import Net as Resumed
@@ -635,9 +636,14 @@ def test_the_eigenvalue_is_recorded_and_changes_nothing(tmp_path):
 
 
 def test_a_search_whose_eigenvalue_grows_ends_early(mocker, caplog):
+    class Keeping(Callback):
+        def on_train_epoch_end(self, trainer, module):
+            kept.append(module.search.choices['node0_edge0'].tolist())
     mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    kept = []
     with caplog.at_level('WARNING'):
-        search(steps=1, early_stopping=True, trainer={'max_epochs': 30})
+        strategy, _, _ = search(steps=1, early_stopping=True, trainer={'max_epochs': 30, 'callbacks': [Keeping()]})
+    assert len(kept) == 10 and kept[9] == kept[4] == strategy.choices['node0_edge0'].tolist() and kept[8] not in kept[:8]
     assert 'The search ends after epoch 9: the dominant eigenvalue of the validation loss has grown from 1 to 1.8' in caplog.text
     with pytest.raises(TrainingError, match="compile=True has no second derivatives, and early_stopping=True needs them"):
         DARTS(early_stopping=True, compile=True)

@@ -10,15 +10,9 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ...loop.oneshot import ZERO_OP, BilevelSteps
+from ..callbacks import end_of_epoch
 from .penalty import penalize
 from .supernet import Supernet
-
-
-class EndOfEpoch(Callback):
-    """Lightning calls callbacks before the module, and writes checkpoints between the two."""
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        pl_module.end_epoch()
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
@@ -45,7 +39,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return outputs
 
     def configure_callbacks(self) -> List[Callback]:
-        return [EndOfEpoch()]
+        return end_of_epoch()
 
     def _inner(self) -> Any:
         return self.training_module
