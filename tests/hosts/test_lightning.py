@@ -500,7 +500,7 @@ def test_the_eigenvalue_is_recorded_and_ends_a_search_early(mocker, tmp_path):
             kept.append(module.search.choices['node0_edge0'].tolist())
     mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
     darts, kept = strategy(early_stopping=True), []
-    search(small(), darts, batches(1), epochs=30, callbacks=[Keeping()])
+    search(small(), darts, batches(1), epochs=30, callbacks=[Keeping()], enable_checkpointing=False)
     assert len(kept) == 10 and kept[9] == kept[4] == darts.choices['node0_edge0'].tolist() and kept[8] not in kept[:8]
     assert 'grown from 1 to 1.8' in darts.model.stopped
 
