@@ -6,6 +6,8 @@ import json
 import math
 import os
 import reprlib
+import secrets
+import time
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Dict, Iterator, List, Tuple, Union
 
@@ -13,6 +15,11 @@ Path = Union[str, 'os.PathLike[str]']
 
 MAX_DIGITS = 40
 """Of an integer. Longer ones take Python a time that grows with their square."""
+MAX_NAME = 48
+"""Characters of a file's name that its temporary file has in its own, which must not get too long for the file system."""
+READERS_HOLD_FILES = os.name == 'nt'
+PATIENCE = 2.0
+"""Seconds that a file waits for its readers there."""
 
 
 def read(file: Path, limit: int) -> bytes:
@@ -72,20 +79,38 @@ def _number(digits: str) -> float:
 @contextmanager
 def replacing(file: Path) -> Iterator[IO[bytes]]:
     """Opens a file that takes the place of ``file`` at the end, in one go: whoever reads, and whatever dies when, finds the old
-    one or the new one."""
+    one or the new one.
+
+    The new file has the permissions that ``open`` gives. If ``file`` is a symbolic link, the new file takes the place of the link,
+    and what that points to stays as it is. What a kill leaves behind is named ``.<name>.<hexadecimal digits>.tmp``.
+    """
     folder, name = os.path.split(os.fspath(file))
-    temporary = os.path.join(folder, f'.{name}.{os.getpid()}.tmp')
-    try:
-        with open(temporary, 'wb') as opened:
+    temporary = os.path.join(folder, f'.{name[:MAX_NAME]}.{secrets.token_hex(8)}.tmp')
+    with open(temporary, 'xb') as opened:  # refused if there is anything of that name, links included
+        try:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+            opened.close()
+            _replace(temporary, file)
+        except BaseException:
+            opened.close()
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
     _sync(folder or os.curdir)
+
+
+def _replace(temporary: str, file: Path) -> None:
+    """``os.replace``, which Windows refuses as long as somebody reads the file."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.replace(temporary, file)
+        except PermissionError:
+            if not READERS_HOLD_FILES or time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
 
 
 def _sync(folder: str) -> None:
