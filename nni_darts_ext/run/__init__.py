@@ -128,8 +128,15 @@ class Run(NamedTuple):
         return self.folder.resolve().name
 
     @classmethod
-    def read(cls, folder: PathLike) -> Run:
+    def read(cls, folder: PathLike, by_writer: bool = False) -> Run:
         """Read the folder of a run, finished or not; one that is being written at this moment, too.
+
+        Parameters
+        ----------
+        folder
+            The run's.
+        by_writer
+            Whether the caller has the lock of the writer, so that nobody else writes the run. Default False.
 
         Raises
         ------
@@ -138,7 +145,7 @@ class Run(NamedTuple):
         """
         folder = Path(folder)
         config = _config(folder)  # before all else: whether this is a run at all
-        state = _state(folder)
+        state = _state(folder, by_writer)
         written = _content(folder / EPOCHS, MAX_EPOCHS)
         config = _config(folder)  # again: what an epoch has found out of the space is written before its line
         try:
@@ -231,13 +238,15 @@ def _space(config: Mapping[str, Any]) -> Space:
     return space
 
 
-def _state(folder: Path) -> State:
-    is_written = files.is_locked(folder / EPOCHS)
+def _state(folder: Path, by_writer: bool) -> State:
+    def is_written() -> bool:
+        return not by_writer and files.is_locked(folder / EPOCHS)
+    was_written = is_written()
     written = _json(folder / STATE)
     try:
         if written['ended']:
             status = FAILED if written['error'] else DONE
-        elif is_written or files.is_locked(folder / EPOCHS):  # a run that started in between is locked now
+        elif was_written or is_written():  # a run that started in between is locked now
             status = RUNNING
         else:
             status = DEAD if files.LOCKS and written['host'] == socket.gethostname() else UNKNOWN

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Mapping, Optional, Type
+from weakref import WeakSet
 
 from ..errors import RunError
 from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, PathLike, Run, Space, now
@@ -17,7 +18,8 @@ from .files import cut_torn_line, dumps, lock, write_json
 class Writer:
     """Writes a run's folder. Every file is whole at every moment, but for a last line of ``epochs.jsonl`` that a kill tears.
 
-    A context manager: a run that leaves it by an exception has failed, with what the exception says.
+    A context manager: a run that leaves it by an exception has failed, with what the exception says. It writes in the process that
+    made it alone; in one that is forked off it is closed.
 
     Parameters
     ----------
@@ -52,9 +54,13 @@ class Writer:
                 raise RunError(f'Another process is writing the run in {self.folder}. Give another folder, or wait for its end.')
             before = self._taken_up(space, resume)
             cut_torn_line(self._lines)
+            for name in (CONFIG, STATE, ARCHITECTURE):  # by a process that was killed while it wrote
+                for left in self.folder.glob(f'.{name}.*.tmp'):
+                    left.unlink()
         except BaseException:
             self._lines.close()
             raise
+        _open.add(self)
         self._state = {'started': before.state.started if before else now(),
                        'resumed': [*before.state.resumed, now()] if before else [],
                        'pid': os.getpid(), 'host': socket.gethostname(), 'ended': None, 'error': None}
@@ -68,7 +74,7 @@ class Writer:
                 raise RunError(f'{self.folder} has an {EPOCHS} without a {CONFIG}: it is no run to write into. Give another '
                                'folder.')
             return None
-        before = Run.read(self.folder)
+        before = Run.read(self.folder, by_writer=True)
         if not resume:
             raise RunError(f'{self.folder} holds a run already, of {len(before.epochs)} epochs ({before.state.status}). '
                            'Give another folder, or resume that run.')
@@ -111,6 +117,19 @@ class Writer:
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  traceback: Optional[TracebackType]) -> None:
         self.end(error)
+
+
+_open: WeakSet[Writer] = WeakSet()
+
+
+def _close_in_child() -> None:
+    """A loader's worker, say, which outlives a search that was killed, must not hold the lock of its run."""
+    for writer in list(_open):
+        writer._lines.close()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_close_in_child)
 
 
 def _shape(space: Space) -> Dict[str, Any]:

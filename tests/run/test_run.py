@@ -256,6 +256,47 @@ def test_a_killed_run_is_dead_and_a_running_one_has_one_writer(tmp_path, monkeyp
     assert Run.read(tmp_path).state.status == 'unknown'
 
 
+FORKS = WRITES.replace('time.sleep(60)', """
+import os
+print(os.fork(), flush=True)
+time.sleep(60)
+""")
+
+
+@pytest.mark.skipif(not files.LOCKS, reason='this system does not tell who holds a lock')
+def test_a_killed_run_is_dead_although_a_worker_of_it_lives_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, 'PATIENCE', 0.1)
+    process = subprocess.Popen([sys.executable, '-c', FORKS, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
+                               env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), *sys.path])})
+    assert process.stdout.readline() == 'written\n'
+    worker = max(int(process.stdout.readline()) for _ in range(2))
+    try:
+        assert Run.read(tmp_path).state.status == 'running'
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # it is there
+        assert Run.read(tmp_path).state.status == 'dead'
+        Writer(tmp_path, SPACE, resume=True).end()
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_who_would_write_over_a_dead_run_does_not_take_itself_for_its_writer(tmp_path):
+    runs.write(tmp_path, SPACE, 2)
+    state = json.loads((tmp_path / STATE).read_text())
+    (tmp_path / STATE).write_text(json.dumps({**state, 'ended': None}))
+    with pytest.raises(RunError, match=r'of 2 epochs \(dead\)' if files.LOCKS else r'of 2 epochs \(unknown\)'):
+        Writer(tmp_path, SPACE)
+
+
+def test_what_a_kill_has_left_of_a_file_is_taken_away_by_the_next_writer(tmp_path):
+    runs.write(tmp_path, SPACE, 2)
+    (tmp_path / f'.{STATE}.0123456789abcdef.tmp').write_text('{')
+    Writer(tmp_path, SPACE, resume=True).end()
+    assert not list(tmp_path.glob('.*'))
+
+
 def test_a_run_can_be_read_while_it_is_written(tmp_path):
     space = runs.SPACES['fourteen edges of eight']
     Writer(tmp_path, space).end()
