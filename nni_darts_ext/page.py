@@ -107,7 +107,7 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], nu
 
 
 def _e(tag: str, *contents: Content, **attributes: str) -> Element:
-    made = Element(tag, attributes)
+    made = Element(tag, {name: _shown(value) for name, value in attributes.items()})
     for content in contents:
         if isinstance(content, str):
             made.text = _shown(content)

@@ -40,7 +40,7 @@ def epoch(space, number, seed=0, n=12, seconds=2.5):
     """What an epoch would leave behind."""
     weights, architecture = {}, {}
     for key, names in space.edges.items():
-        drift = random.Random(f'{seed} {key}')
+        drift = random.Random(f'{seed} {key}'.encode('utf-8', 'surrogatepass'))
         logits = [drift.gauss(0, 0.4) + drift.gauss(0, 2.5) * (number + 1) / n for _ in (*names, 'zero op')]
         masses = [math.exp(logit) for logit in logits]
         weights[key] = [mass / sum(masses) for mass in masses]

@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from nni_darts_ext import page
-from nni_darts_ext.run import Run, Space, words
+from nni_darts_ext.run import Input, Run, Space, words
 from nni_darts_ext.run.writer import Writer
 
 pytestmark = pytest.mark.ends
@@ -82,6 +82,16 @@ def test_names_are_no_markup(tmp_path):
     parsed = Parsed(page.render(Run.read(runs.write(tmp_path / '<i>', space, 1))))
     assert 'script' not in {tag for tag, _ in parsed.elements}
     assert {'Search <i>', '<script>"&', '<b>, a'} <= set(parsed.words)
+
+
+def test_names_that_are_no_text_have_a_page(tmp_path):
+    space = Space({'a\ud800': ('x\udfff', 'y\x00'), 'b\x1b': ('x', 'y')}, {'in\udc00': Input(('a\ud800', 'b\x1b'), 1)})
+    runs.write(tmp_path / 'run', space, 1)
+    command(tmp_path / 'run')
+    parsed = Parsed((tmp_path / 'run' / 'report.html').read_text(encoding='utf-8'))
+    said = [*parsed.words, *(attributes.get('alt', '') for _, attributes in parsed.elements)]
+    assert any('through x' in one or 'through y' in one for one in said)
+    assert all(character.isprintable() or character == '\n' for one in said for character in one)
 
 
 def test_a_run_without_an_epoch_has_a_page(tmp_path):

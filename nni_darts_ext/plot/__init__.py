@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence
 
@@ -107,7 +108,7 @@ def comparison(runs: Sequence[Run]) -> Picture:
 
 
 def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path]:
-    """Write pictures into a folder, which is made if there is none. Returns their files.
+    """Write pictures into a folder, which is made if there is none. Returns their files, whose names differ in more than case.
 
     Raises
     ------
@@ -118,9 +119,15 @@ def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path
     for picture in drawn:
         stem = re.sub(r'[^\w.-]+', '_', picture.name)[:LENGTH]
         names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
-        files.append(next(file for file in names if file not in files))
+        taken = {_folded(file) for file in files}
+        files.append(next(file for file in names if _folded(file) not in taken))
         write_out(files[-1], picture.content(form))
     return files
+
+
+def _folded(file: Path) -> str:
+    """The name of a file as macOS and Windows compare it."""
+    return unicodedata.normalize('NFC', unicodedata.normalize('NFD', file.name).casefold())
 
 
 def _check_installed() -> None:
