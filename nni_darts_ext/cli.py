@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
@@ -13,14 +14,26 @@ from . import __version__, page, plot
 from .errors import DartsExtError
 from .nnictl import doctor, experiments, registration, results
 from .run import show
+from .run.files import write_out
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a command. Returns its exit status: 0 if it did what was asked, 1 if it could not, 2 if it was not understood."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):  # whatever is in a name, any terminal shows it somehow
+            stream.reconfigure(errors='backslashreplace')
     args = parser().parse_args(argv)
     try:
-        return args.run(args)
-    except DartsExtError as error:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads has gone, as head does; Python would say so once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print('nni-darts-ext: interrupted', file=sys.stderr)
+        return 1
+    except (DartsExtError, OSError) as error:
         print(f'nni-darts-ext: {error}', file=sys.stderr)
         return 1
 
@@ -101,7 +114,7 @@ def _unregister(args: argparse.Namespace) -> int:
 
 def _best(args: argparse.Namespace) -> int:
     ranked = results.ranking(experiments.folder_of(args.experiment))
-    Path(args.output).write_text(json.dumps(ranked[0].architecture, indent=2, sort_keys=True), encoding='utf-8')
+    write_out(Path(args.output), json.dumps(ranked[0].architecture, indent=2, sort_keys=True))
     if args.json:
         print(json.dumps(results.as_json(ranked), indent=2))
     else:
