@@ -15,7 +15,7 @@ from nni_darts_ext.core import bilevel
 
 pytestmark = pytest.mark.skipif(nni.__version__ not in ('2.8', '3.0'), reason='the benchmark measures with NNI 2.8 and 3.0')
 BENCH = Path(__file__).parent / 'bench'
-TINY = ['--channels', '2', '--cells', '3', '--nodes', '1', '--candidates', '2', '--batch-size', '2']
+TINY = ['--channels', '8', '--cells', '3', '--nodes', '1', '--candidates', '2', '--batch-size', '2']
 
 
 @pytest.fixture(autouse=True)

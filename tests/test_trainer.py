@@ -206,6 +206,35 @@ def test_channels_last_gives_the_same_search_in_another_layout():
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
 
 
+class Reduction(dnn.ModelSpace):
+    """A stride and few channels: in the model, in a candidate with a forward pass of its own and in a plain Sequential."""
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 1, 2)
+
+        def forward(self, x):
+            return self.conv(x)
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1, 2)
+        self.edge = dnn.LayerChoice({'own': self.Own(), 'plain': nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, 2))}, key='edge')
+
+    def forward(self, x):
+        return self.edge(self.stem(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize('options', [{}, {'channels_last': True}, {'compile': True}], ids=str)
+def test_convolutions_that_overrun_memory_on_some_cpus_are_warned_of_where_channels_lie_last(options, caplog):
+    with caplog.at_level('WARNING'):
+        trainer(Reduction(), **options)
+    assert len(caplog.messages) == len(options)
+    for message in caplog.messages:
+        assert "itself: 'stem', 'edge.own.conv' of LayerChoice 'edge'. " in message and f'without {min(options)}.' in message
+
+
 def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the_weight_step_does():
     search = trainer(data=tuple(zip(*batches(3))), unrolled=True)
     counters = [buffer for name, buffer in search.model.named_buffers() if 'num_batches' in name]

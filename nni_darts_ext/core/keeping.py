@@ -15,6 +15,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.parametrize import is_parametrized
 
 from .layers import is_plain
+from .strides import overruns, unstrided
 
 CHEAP = 32
 """The most channels that an output may be made of. The convolution takes 1.5 times as long there as the BatchNorm does forward,
@@ -35,8 +36,10 @@ def way_back(layer: nn.Module, value: Any, output: Any) -> Optional[Callable[[],
             or not output.dtype == value.dtype == weight.dtype):  # they differ under autocast
         return None
     # Detached: what is computed again has its history already, and a weight may be moved for a while.
-    return partial(nn.functional.conv2d, value.detach(), weight.detach(), None if bias is None else bias.detach(),
-                   layer.stride, layer.padding, layer.dilation, layer.groups)
+    kept = value.detach(), weight.detach(), None if bias is None else bias.detach(), layer.stride
+    if overruns(layer):
+        return partial(unstrided, *kept)
+    return partial(nn.functional.conv2d, *kept, layer.padding, layer.dilation, layer.groups)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .dilation import is_sparse, undilated
 from .sharing import POOLINGS, SharedWork
+from .strides import overruns, unstrided
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -53,8 +54,11 @@ def _begins_alike(layers: List[nn.Module]) -> bool:
 
 def run(layer: nn.Module, value: Any) -> Any:
     """``layer(value)``."""
-    if isinstance(layer, nn.Conv2d) and is_sparse(layer) and is_plain(layer, nn.Conv2d):
-        return undilated(layer, value)
+    if isinstance(layer, nn.Conv2d) and is_plain(layer, nn.Conv2d):
+        if overruns(layer):
+            return unstrided(value, layer.weight, layer.bias, layer.stride)
+        if is_sparse(layer):
+            return undilated(layer, value)
     return layer(value)
 
 

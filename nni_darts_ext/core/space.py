@@ -74,6 +74,8 @@ class SearchSpace:
         The InputNodes of which nobody has named a source yet.
     readers
         What reads the output of each edge; None until a forward pass has shown it.
+    layer_choices
+        Every LayerChoice of the model, also those that share a key.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class SearchSpace:
         self.sources: Dict[str, Tuple[str, ...]] = {}
         self.unnamed: Set[str] = set()
         self.readers: Optional[Readers] = None
+        self.layer_choices: List[Edge] = []
         for choice in choices:
             self._add(choice)
         if not self.edges and not may_lack_edges:
@@ -123,6 +126,8 @@ class SearchSpace:
     def _add(self, choice: Choice) -> None:
         same_kind: Dict[str, Choice] = self.edges if isinstance(choice, Edge) else self.inputs  # type: ignore[assignment]
         other_kind = self.inputs if isinstance(choice, Edge) else self.edges
+        if isinstance(choice, Edge):
+            self.layer_choices.append(choice)
         if choice.key in other_kind:
             raise SearchSpaceError(
                 f'Key {choice.key!r} names an InputChoice and a LayerChoice ({other_kind[choice.key].path!r} and '
@@ -195,3 +200,13 @@ def refuse_nested(path: str, outer: Iterable[str]) -> None:
 def candidates_of(module: nn.Module, edge: Edge) -> List[nn.Module]:
     """The candidates of a LayerChoice, which every host registers first, and in their order."""
     return [candidate for candidate in list(module._modules.values())[:len(edge.names)] if candidate is not None]
+
+
+def candidates_in(model: nn.Module, space: SearchSpace) -> Dict[str, List[nn.Module]]:
+    """For each edge of a model's search space its candidates, those of every LayerChoice with its key."""
+    modules = dict(model.named_modules())
+    found: Dict[str, List[nn.Module]] = {}
+    for edge in space.layer_choices:
+        if edge.path in modules:
+            found.setdefault(edge.key, []).extend(candidates_of(modules[edge.path], edge))
+    return found

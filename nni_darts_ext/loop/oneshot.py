@@ -17,7 +17,7 @@ from ..core.gradients import all_but, check_holdings, frozen, give, norm_of
 from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
-from ..core.space import NO_KEY, Choice, Name, SearchSpace
+from ..core.space import NO_KEY, Choice, Name, SearchSpace, candidates_in
 from ..errors import CheckpointError, SearchSpaceError, TrainingError
 from . import processes
 from .followers import of_search
@@ -229,6 +229,10 @@ class BilevelSteps:
         check_holdings([steps], [], logits, self._inner())
         # Lightning appends the callbacks of a module to those of the user.
         self.trainer.callbacks = sorted(self.trainer.callbacks, key=lambda one: not getattr(one, 'comes_first', False))
+        options, model = self.options, self._inner().model
+        if self.device.type == 'cpu' and (options.channels_last or options.compile):  # type: ignore[attr-defined]
+            layout.warn_of_overruns(model, candidates_in(model, self.search.space),
+                                    'channels_last' if options.channels_last else 'compile')
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
         load_states(self.followers(), self._states)

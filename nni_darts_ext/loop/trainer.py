@@ -23,6 +23,7 @@ from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
 from ..core.gradients import check_holdings, frozen, give, norm_of
 from ..core.logits import Logits
 from ..core.mutator import MutatorInterface
+from ..core.space import candidates_in
 from ..errors import TrainingError
 from . import batches, processes
 from .batches import ForwardBatch, Loss, MetricsFunction
@@ -186,6 +187,10 @@ class SearchTrainer(Resumable):
         if recompute or compile:
             self.mutator.execute(recompute, compile)
         batches.check(loss, forward_batch)
+        if self.device.type == 'cpu' and (channels_last or compile):
+            ours = isinstance(self.mutator, MutatorInterface)
+            layout.warn_of_overruns(model, candidates_in(self.mutator.model, self.mutator.space) if ours else {},
+                                    'channels_last' if channels_last else 'compile')
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics, self.forward_batch = metrics, forward_batch
         self.optimizer = optimizer

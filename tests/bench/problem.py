@@ -53,7 +53,7 @@ class Problem(NamedTuple):
         return images.contiguous(memory_format=torch.channels_last) if channels_last else images, labels.to(device)
 
 
-TINY = Problem(channels=2, cells=3, nodes=1, candidates=2, batch_size=2)
+TINY = Problem(cells=3, nodes=1, candidates=2, batch_size=2)
 
 
 def optimizer(weights):

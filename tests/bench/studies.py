@@ -10,8 +10,8 @@ from report import EPOCH, GRADIENT, GROWTH, SECOND_ORDER, STEP
 
 GROWN_FROM = Problem(channels=8, cells=3, nodes=3, candidates=7, batch_size=8)
 SIZES = {'candidates': (2, 4, 7, 11, 16), 'nodes': (2, 3, 5, 7), 'channels': (4, 8, 16, 32), 'batch_size': (4, 8, 16, 32)}
-QUICKLY_GROWN_FROM = Problem(channels=2, cells=3, nodes=2, candidates=2, batch_size=2)
-QUICK_SIZES = {'candidates': (2, 4), 'nodes': (2, 3), 'channels': (2, 4), 'batch_size': (2, 4)}
+QUICKLY_GROWN_FROM = Problem(channels=8, cells=3, nodes=2, candidates=2, batch_size=2)
+QUICK_SIZES = {'candidates': (2, 4), 'nodes': (2, 3), 'channels': (8, 16), 'batch_size': (2, 4)}
 
 
 class Study(NamedTuple):

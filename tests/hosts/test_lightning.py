@@ -334,6 +334,23 @@ def test_channels_last_reaches_batches_and_weights():
     assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
 
 
+def test_convolutions_that_overrun_memory_on_some_cpus_are_warned_of(caplog):
+    class Reduction(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, 1, 2)
+            self.edge = layer_choice([nn.Conv2d(4, 2, 1, 2), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1, 2))], 'edge')
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.linear(self.edge(self.stem(x)).mean((2, 3)))
+
+    with caplog.at_level('WARNING', 'nni_darts_ext'):
+        search(Reduction(), lightning.DARTS(channels_last=True), images(2))
+    message, = [message for message in caplog.messages if 'AVX-512' in message]
+    assert "itself: 'stem'. " in message  # the candidates run otherwise
+
+
 class Failing(Module):
     """Cuts a candidate, and fails in the middle of an epoch."""
 

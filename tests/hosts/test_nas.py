@@ -401,6 +401,23 @@ def test_channels_last_reaches_batches_and_weights():
     assert four and all(parameter.is_contiguous(memory_format=torch.channels_last) for parameter in four)
 
 
+def test_convolutions_that_overrun_memory_on_some_cpus_are_warned_of(caplog):
+    class Reduction(ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, 1, 2)
+            self.edge = LayerChoice([nn.Conv2d(4, 2, 1, 2), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 2, 1, 2))], label='edge')
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return self.linear(self.edge(self.stem(x)).mean((2, 3)))
+
+    with caplog.at_level('WARNING', 'nni_darts_ext'):
+        nas_experiment.search(Reduction(), DARTS(channels_last=True), nas_experiment.Module(), images(2, 6, 1, 2))
+    message, = [message for message in caplog.messages if 'AVX-512' in message]
+    assert "itself: 'stem'. " in message  # the candidates run otherwise
+
+
 def test_the_runs_folder_tells_what_the_strategy_did(tmp_path):
     strategy = DARTS(run_dir=tmp_path / 'run')
     nas_experiment.search(Cells(TWO_NODES, named=True), strategy, nas_experiment.Module(), batches_of_floats(3), max_epochs=2)
