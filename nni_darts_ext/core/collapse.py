@@ -57,7 +57,14 @@ class CollapseWatch:
 
 
 def entropies(choices: Logits) -> Dict[str, float]:
-    """For each edge the entropy of its probabilities, the zero op's included, as a share of its maximum: 0 (decided) to 1."""
+    """For each edge the entropy of its probabilities, the zero op's included, as a share of its maximum: 0 (decided) to 1.
+
+    Raises
+    ------
+    LogitsError
+        Logits have no answer: see :meth:`nni_darts_ext.core.logits.Logits.read`.
+    """
+    choices.check()
     with torch.no_grad():
         found = {key: choices.probabilities(key) for key in choices}
         return {key: float(torch.special.entr(of_edge).sum()) / math.log(len(of_edge)) for key, of_edge in found.items()}

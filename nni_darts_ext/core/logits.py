@@ -118,10 +118,13 @@ class Logits(nn.Module):
             A logit is NaN or ``+inf``, or the candidates and the zero op are all cut. Found out when the edge is read.
         """
         weights = self.probabilities(key)[:-1]
-        if key not in self._live:
+        live = self._live.get(key)
+        if live is None and transforms_are_active():  # where nothing may be read or remembered
+            live = tuple(range(len(weights)))
+        elif live is None:
             self.read(key)
-            self._live[key] = Relaxed.of(weights).live
-        return Relaxed(weights, self._live[key])
+            live = self._live[key] = Relaxed.of(weights).live
+        return Relaxed(weights, live)
 
     def probabilities(self, key: str) -> Tensor:
         """Shape ``(n + 1,)``: the softmax of the logits, zero op last. Cut entries are exactly 0."""
@@ -192,12 +195,26 @@ class Logits(nn.Module):
         Where, the device decides: a mask, new each time, for graphs keep the old one.
         """
         data = self._get(key).data
-        cut = self._cut[key] = self._cut[key].to(data.device) | (data == -math.inf)
-        data.masked_fill_(cut, 0.0)
+        cut = self._cut[key].to(data.device) | (data == -math.inf)
+        if not transforms_are_active():
+            self._cut[key] = cut
+            data.masked_fill_(cut, 0.0)
         return cut
 
+    def check(self) -> None:
+        """Read the logits of all edges, and raise ``LogitsError`` if any have no answer."""
+        for key in () if transforms_are_active() else self:
+            self.read(key)
+
+    def look(self) -> None:
+        """:meth:`check` where the host need not wait for a device, for what is asked for in every step."""
+        if len(self) and self.device.type == 'cpu':
+            values = torch.cat([logits.detach() for logits in self.parameters()])
+            if not transforms_are_active() and not bool((values < math.inf).all()):
+                self.check()
+
     def read(self, key: str) -> None:
-        """Read the logits of an edge, and raise if they have no answer."""
+        """Read the logits of an edge, and raise ``LogitsError`` if they have no answer."""
         cuts = self.cuts(key)
         changed = set(cuts).symmetric_difference(self._seen.get(key, ()))
         self._seen[key] = cuts
@@ -235,6 +252,12 @@ class Logits(nn.Module):
 
     def extra_repr(self) -> str:
         return '\n'.join(f'{key!r}: {len(self._get(key)) - 1} candidates and the zero op' for key in self)
+
+
+def transforms_are_active() -> bool:
+    """Whether a transform of ``torch.func`` (``grad``, ``vmap``, ...) runs. What it computes must not be kept, nor what was there
+    before be written over."""
+    return getattr(torch._C, '_are_functorch_transforms_active', bool)()
 
 
 def _to_name(key: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import LogitsError
 from .compilation import Compile, CompiledMixture
 from .derivation import Derivation
 from .logits import Logits, Relaxed
@@ -68,7 +70,14 @@ class MutatorInterface(Search):
         dict
             For each LayerChoice its weights, a float tensor of shape ``(n,)``, differentiable in the logits;
             for each InputChoice a bool tensor of ones, shape ``(n_candidates,)``.
+
+        Raises
+        ------
+        LogitsError
+            Logits have no answer, see :meth:`probabilities`. On devices for which the host would have to wait that is found out
+            when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
         """
+        self.choices.look()
         self._relaxed = {key: self.choices.relax(key) for key in self.space.edges}
         sampled = {key: relaxed.weights for key, relaxed in self._relaxed.items()}
         sampled.update((node.key, torch.ones(len(node.choose_from), dtype=torch.bool, device=self.device()))
@@ -80,8 +89,14 @@ class MutatorInterface(Search):
         return self.architecture(form)
 
     def status(self) -> Dict[str, List[float]]:
-        """The weights of the last :meth:`reset` as lists of numbers, for logging."""
-        return {key: [float(weight) for weight in weights.tolist()] for key, weights in self._cache.items()}
+        """The weights of the last :meth:`reset` as lists of numbers, for logging.
+
+        Raises
+        ------
+        LogitsError
+            They are no numbers.
+        """
+        return {key: _numbers(key, weights) for key, weights in self._cache.items()}
 
     def _derive(self) -> Derivation:
         for node in self.space.inputs.values():
@@ -94,7 +109,28 @@ class MutatorInterface(Search):
     def _as_relaxed(self, key: str, weights: Tensor) -> Relaxed:
         """The relaxation that the weights of an edge are of. Weights that someone else has sampled must be read."""
         relaxed = self._relaxed.get(key)
-        return relaxed if relaxed is not None and relaxed.weights is weights else Relaxed.of(weights)
+        if relaxed is not None and relaxed.weights is weights:
+            return relaxed
+        return Relaxed(weights, tuple(i for i, weight in enumerate(_numbers(key, weights)) if weight != 0))
+
+    # Copies and pickles sample anew: graphs can be in neither, and those of the original would not reach the copy's logits.
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**vars(self), '_cache': {}, '_relaxed': {}, '_was_reset': bool(self._cache)}
+
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        was_reset = state.pop('_was_reset', False)
+        super().__setstate__(state)  # type: ignore[misc]
+        if was_reset:
+            self.reset()
+
+
+def _numbers(key: str, weights: Tensor) -> List[float]:
+    numbers = [float(weight) for weight in weights.tolist()]
+    if not all(map(math.isfinite, numbers)):
+        raise LogitsError(f'The weights of {key!r} are {numbers}. Expected numbers: look for logits, learning rates or losses that '
+                          'are not finite.')
+    return numbers
 
 
 class InPlaceMutator(MutatorInterface, nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import SearchSpaceError
 from .compilation import CompiledMixture
-from .logits import Logits, Relaxed
+from .logits import Logits, Relaxed, transforms_are_active
 from .mixture import mix, reduce
 from .recomputation import recomputed
 from .shapes import UnlikeCandidates
@@ -54,7 +54,7 @@ class Relaxation:
             mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)
         except UnlikeCandidates as error:
             raise error.of(self._space.edges[key]) from None
-        return self._sources.mark(key, mixed)
+        return mixed if transforms_are_active() else self._sources.mark(key, mixed)
 
     def _mixed(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
                reduction: str) -> Any:
@@ -73,8 +73,9 @@ class Relaxation:
         self._sources.watch(model)
 
     def note(self, key: str, candidates: List[Any]) -> None:
-        """Find out where the candidates come from, unless that is known."""
-        self._sources.note(key, candidates)
+        """Find out where the candidates come from, unless that is known. The graphs of ``torch.func`` do not show it."""
+        if not transforms_are_active():
+            self._sources.note(key, candidates)
 
     def is_fed(self, key: str) -> bool:
         """Whether a LayerChoice is known to feed one of the candidates."""

@@ -42,11 +42,24 @@ class Search:
         return dict(self.space.sources)
 
     def probabilities(self) -> Dict[str, Tensor]:
-        """For each edge the probabilities of its candidates and of the zero op, shape ``(n + 1,)``; differentiable."""
+        """For each edge the probabilities of its candidates and of the zero op, shape ``(n + 1,)``; differentiable.
+
+        Raises
+        ------
+        LogitsError
+            A logit is NaN or ``+inf``, or the candidates and the zero op of an edge are all cut.
+        """
+        self.choices.check()
         return {key: self.choices.probabilities(key) for key in self.space.edges}
 
     def sample_final(self) -> Dict[str, Tensor]:
-        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge."""
+        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge.
+
+        Raises
+        ------
+        LogitsError
+            See :meth:`probabilities`.
+        """
         decisions = self._derive().decisions
         return {choice.key: torch.tensor(decisions[choice.key], dtype=torch.bool, device=self.choices.device)
                 for choice in self.space}
@@ -59,6 +72,11 @@ class Search:
         form
             ``'classic'`` (default, source: NNI 2.0 - 2.8): ``{key: name | index | list}``, ``[]`` for a dropped edge.
             ``'sample'``: ``{label: name, label: [indices]}``, which ``freeze`` and ``model_context`` of NNI 3.0 take.
+
+        Raises
+        ------
+        LogitsError
+            See :meth:`probabilities`.
         """
         forms = {'classic': export.to_classic, 'sample': export.to_sample}
         if form not in forms:

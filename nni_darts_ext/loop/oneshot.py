@@ -121,8 +121,8 @@ class OneShotSearch(Search, nn.Module):
 
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""
-        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), of_edge.unbind()))
-                for key, of_edge in self.probabilities().items()}
+        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), self.choices.probabilities(key).unbind()))
+                for key in self.space.edges}
 
     def numbers(self) -> Dict[str, Dict[Any, float]]:
         """:meth:`named_probabilities` as plain numbers, all read at once."""

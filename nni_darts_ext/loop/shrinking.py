@@ -71,9 +71,11 @@ def stages(schedule: Mapping[int, int]) -> List[Tuple[int, int]]:
 
 
 def shrink(search: Search, n: int) -> Dict[str, List[Name]]:
-    """Leave each edge its ``n`` strongest candidates, of equally strong ones the first. Returns what was cut, by key."""
+    """Leave each edge its ``n`` strongest candidates, of equally strong ones the first. Returns what was cut, by key. Raises
+    ``LogitsError`` where logits are no numbers."""
     dropped: Dict[str, List[Name]] = {}
     for key, edge in search.space.edges.items():
+        search.choices.read(key)
         gone = search.choices.cuts(key)
         logits = search.choices[key].tolist()
         running = [i for i in range(len(edge.names)) if i not in gone]
