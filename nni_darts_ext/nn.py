@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
 from .core.mixture import REDUCTIONS
-from .core.space import NO_KEY, check_n_chosen
+from .core.space import NO_KEY, check_candidates, check_n_chosen
 from .errors import SearchSpaceError
 from .hosts import find
 
@@ -32,9 +32,15 @@ def LayerChoice(candidates: Union[Sequence[Module], Dict[str, Module]], key: Opt
         Default: NNI makes one up where it can.
     **kwargs
         Whatever else the installed NNI's LayerChoice takes.
+
+    Raises
+    ------
+    SearchSpaceError
+        There are no candidates, or one of them is no module.
     """
-    if not candidates:
-        raise SearchSpaceError(f'LayerChoice {key!r} has no candidates. Give it at least one module.')
+    items: Any = getattr(candidates, 'items', None)  # an nn.ModuleDict has them, too, and is no dict
+    candidates = list(candidates) if items is None else dict(items())  # type: ignore[arg-type]
+    check_candidates(dict(enumerate(candidates)) if isinstance(candidates, list) else candidates, repr(key))
     return _host().layer_choice(candidates, key, **kwargs)
 
 

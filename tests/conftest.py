@@ -22,6 +22,7 @@ NEEDS = {  # one of these families each
     'test_bench.py': ['classic', 'nas'],  # what it measures against
     'test_examples.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
+    'core/test_mutator.py': hosts.FAMILIES,
     'core/test_recomputation.py': hosts.FAMILIES,
     'hosts/test_classic.py': ['classic'],
     'hosts/test_lightning.py': ['lightning'],

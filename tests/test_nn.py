@@ -47,6 +47,44 @@ def test_an_input_choice_that_makes_no_sense_is_refused(arguments, message):
         dnn.InputChoice(key='pick', **arguments)
 
 
+@pytest.mark.parametrize('candidates, message', [
+    ([nn.Tanh(), None], "Candidate 1 of LayerChoice 'edge' is None.*nn.Identity.*zero op"),
+    ({'tanh': nn.Tanh(), 'pair': (nn.Tanh(), nn.Tanh())}, r"Candidate 'pair' of LayerChoice 'edge' is \(Tanh\(\).*nn.Sequential"),
+    ([nn.Tanh], "Candidate 0 of LayerChoice 'edge' is <class"),
+])
+def test_a_candidate_that_is_no_module_is_refused(candidates, message):
+    with pytest.raises(SearchSpaceError, match=message):
+        dnn.LayerChoice(candidates, key='edge')
+
+
+def test_a_candidate_of_nnis_own_choices_that_is_no_module_is_refused():
+    class Net(dnn.ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList([dnn.LayerChoice([nn.Identity(), nn.Tanh(), nn.ReLU()], key='edge')])
+            self.layers[0]._modules['1'] = None  # as NNI registers it
+    with pytest.raises(SearchSpaceError, match="Candidate '?1'? of LayerChoice 'edge' at 'layers.0' is None"):
+        DartsMutator(Net())
+
+
+def test_candidates_may_come_in_modules_that_hold_modules():
+    class Net(dnn.ModelSpace):
+        def __init__(self):
+            super().__init__()
+            self.a = dnn.LayerChoice(nn.ModuleDict({'skip': nn.Identity(), 'tanh': nn.Tanh()}), key='a')
+            self.b = dnn.LayerChoice(nn.ModuleList([nn.Identity(), nn.Tanh()]), key='b')
+    edges = DartsMutator(Net()).space.edges
+    assert edges['a'].names == ('skip', 'tanh') and tuple(map(str, edges['b'].names)) == ('0', '1')
+
+
+def test_a_search_says_when_the_network_found_will_have_fewer_channels(caplog):
+    DartsMutator(Sources('edge', NO_KEY, n_chosen=1, reduction='concat'))
+    assert "'pick' at 'pick' has reduction='concat'" in caplog.text
+    caplog.clear()
+    DartsMutator(Sources('edge', NO_KEY, reduction='concat'))
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize('candidates', [[], {}])
 def test_an_edge_needs_candidates(candidates):
     with pytest.raises(SearchSpaceError, match="'edge' has no candidates"):

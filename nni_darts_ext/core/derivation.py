@@ -125,7 +125,7 @@ def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, Abs
 def _can_do_without(space: SearchSpace, key: str, reader: Reader) -> bool:
     """Whether a reader of an edge is a candidate of an InputNode that can be left out of the sum."""
     return isinstance(reader, tuple) and space.sources[reader[0]][reader[1]] == key \
-        and space.inputs[reader[0]].reduction in ('sum', 'mean')
+        and space.inputs[reader[0]].reduction in (None, 'sum', 'mean')
 
 
 def _strongest(values: Sequence[float]) -> List[int]:

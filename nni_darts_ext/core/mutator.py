@@ -36,6 +36,7 @@ class MutatorInterface(Search):
 
     def _open(self, model: nn.Module, space: SearchSpace, zero_op_wins: bool) -> None:
         self.space = space
+        space.warn_of_narrowing()
         self.zero_op_wins = zero_op_wins
         self._cache = {}
         self._relaxed = {}

@@ -5,13 +5,17 @@ Hosts read their models into these descriptions; everything else in the core wor
 
 from __future__ import annotations
 
+import logging
+import reprlib
 from dataclasses import dataclass
-from typing import AbstractSet, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import AbstractSet, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from torch import nn
 
 from ..errors import SearchSpaceError
 from .modules import Kinds, unregistered
+
+_logger = logging.getLogger(__name__)
 
 NO_KEY = ''
 """Stands in ``choose_from`` for an input with no LayerChoice behind it. NNI's own constant has the same value."""
@@ -28,6 +32,8 @@ class Edge:
     """The candidates' names as the host spells them: int for list candidates on NNI 3.0, else str."""
     path: str = ''
     """Where the module sits in the model, for messages."""
+    reduction: Optional[str] = None
+    """Of the outputs; None where the host has none."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,12 @@ class InputNode:
     """The key of the source of each candidate as the model spells it, :data:`NO_KEY` where it names none."""
     n_chosen: Optional[int]
     path: str = ''
-    reduction: str = 'sum'
+    reduction: Optional[str] = None
+    """Of what it passes on; None where that is not known."""
+
+    @property
+    def names_sources(self) -> bool:
+        return any(source != NO_KEY for source in self.choose_from)
 
 
 Choice = Union[Edge, InputNode]
@@ -70,6 +81,8 @@ class SearchSpace:
     ----------
     sources
         For each InputNode the key of the source of each candidate, :data:`NO_KEY` where there is none.
+    given
+        The entries of ``sources`` that the model or the user names, as opposed to those that were found out.
     unnamed
         The InputNodes of which nobody has named a source yet.
     readers
@@ -80,8 +93,8 @@ class SearchSpace:
     Raises
     ------
     SearchSpaceError
-        No edge at all; a key shared by choices of different kinds or sizes; an unknown key in ``choose_from``;
-        ``n_chosen`` out of range.
+        No edge at all; a key shared by choices of different kinds, candidates, ``n_chosen`` or sources; an unknown key in
+        ``choose_from``; ``n_chosen`` out of range.
     """
 
     def __init__(self, choices: Iterable[Choice], other_keys: Iterable[str] = (),
@@ -92,17 +105,20 @@ class SearchSpace:
         self.unnamed: Set[str] = set()
         self.readers: Optional[Readers] = None
         self.layer_choices: List[Edge] = []
+        self._narrowing: Dict[str, Choice] = {}
+        choose_from = choose_from or {}
         for choice in choices:
-            self._add(choice)
+            self._add(choice, choice.key in choose_from)
         if not self.edges and not may_lack_edges:
             raise SearchSpaceError('The model has no LayerChoice: there is nothing to search. Build the candidates of each edge with '
                                    'nni_darts_ext.nn.LayerChoice.')
         for node in self.inputs.values():
             self.sources[node.key] = node.choose_from
-            if all(source == NO_KEY for source in node.choose_from):
+            if not node.names_sources:
                 self.unnamed.add(node.key)
-        for key, sources in (choose_from or {}).items():
+        for key, sources in choose_from.items():
             self.name_sources(key, tuple(sources))
+        self.given = {key: sources for key, sources in self.sources.items() if key not in self.unnamed}
         self._check_sources(set(self.edges) | set(self.inputs) | set(other_keys) | {NO_KEY})
 
     def name_sources(self, key: str, sources: Tuple[str, ...]) -> None:
@@ -123,7 +139,8 @@ class SearchSpace:
         """Whether an edge is known to feed one of the candidates of the InputNode ``key``."""
         return any(source in self.edges for source in self.sources[key])
 
-    def _add(self, choice: Choice) -> None:
+    def _add(self, choice: Choice, is_named: bool) -> None:
+        """``is_named``: the user names its sources."""
         same_kind: Dict[str, Choice] = self.edges if isinstance(choice, Edge) else self.inputs  # type: ignore[assignment]
         other_kind = self.inputs if isinstance(choice, Edge) else self.edges
         if isinstance(choice, Edge):
@@ -134,12 +151,27 @@ class SearchSpace:
                 f'{choice.path!r}). A key stands for one decision: give one of the two another key.')
         if isinstance(choice, InputNode):
             check_n_chosen(choice.n_chosen, len(choice.choose_from), choice.key)
+        if choice.reduction == 'concat' and _kept(choice) < _offered(choice):
+            self._narrowing.setdefault(choice.key, choice)
         known = same_kind.setdefault(choice.key, choice)
-        if _size(known) != _size(choice):
-            raise SearchSpaceError(
-                f'Key {choice.key!r} is shared by choices of different sizes: {_size(known)} candidates at '
-                f'{known.path!r}, {_size(choice)} at {choice.path!r}. Choices that share a key share one decision '
-                'and must have the same candidates: make them equal, or give one of them another key.')
+        one, other = _meaning(known), _meaning(choice)
+        for what in one:
+            if one[what] != other[what] and None not in (one[what], other[what]) and not (what == 'sources' and is_named):
+                raise SearchSpaceError(
+                    f'Key {choice.key!r} is shared by choices with different {what}: {one[what]} at {known.path!r}, {other[what]} '
+                    f'at {choice.path!r}. Choices that share a key share one decision, which must mean the same for all of them: '
+                    'make them equal, in the same order, or give one of them another key.')
+        if one.get('sources', ()) is None:
+            same_kind[choice.key] = choice  # which may name them
+
+    def warn_of_narrowing(self) -> None:
+        """Say in the log which choices give less in the network that is found than in the search."""
+        for key, choice in self._narrowing.items():
+            _logger.warning(
+                "The choice %r at %r has reduction='concat': the search gives the channels of all %d candidates to what lies behind "
+                'it, the network that is found those of %d. Build the layers behind it anew for that network, or use '
+                "reduction='sum' or 'mean'%s.", key, choice.path, _offered(choice), _kept(choice),
+                '' if isinstance(choice, Edge) else ' or n_chosen=None')
 
     def _check_sources(self, known: set) -> None:
         for key, sources in self.sources.items():
@@ -151,8 +183,22 @@ class SearchSpace:
                     'stands behind a candidate.')
 
 
-def _size(choice: Choice) -> int:
+def _meaning(choice: Choice) -> Dict[str, Any]:
+    """What a decision about a choice is about, None where that is not known. Reductions do not touch it, and NNI lets them differ."""
+    if isinstance(choice, Edge):
+        return {'candidates': list(choice.names)}
+    return {'numbers of candidates': _offered(choice), 'n_chosen': _kept(choice),
+            'sources': list(choice.choose_from) if choice.names_sources else None}
+
+
+def _offered(choice: Choice) -> int:
     return len(choice.names if isinstance(choice, Edge) else choice.choose_from)
+
+
+def _kept(choice: Choice) -> int:
+    if isinstance(choice, Edge):
+        return 1
+    return _offered(choice) if choice.n_chosen is None else choice.n_chosen
 
 
 def check_n_chosen(n_chosen: Optional[int], n_candidates: int, key: Optional[str]) -> None:
@@ -197,9 +243,33 @@ def refuse_nested(path: str, outer: Iterable[str]) -> None:
                 'alternatives into candidates of the outer choice.')
 
 
+def edge_of(module: nn.Module, key: str, names: Iterable[Name], path: str) -> Edge:
+    """What a LayerChoice is, whose candidates have these names.
+
+    Raises
+    ------
+    SearchSpaceError
+        It has none, or one that is no module.
+    """
+    edge = Edge(key, tuple(names), path, getattr(module, 'reduction', None))
+    check_candidates({name: module._modules.get(str(name)) for name in edge.names}, f'{key!r} at {path!r}')
+    return edge
+
+
+def check_candidates(candidates: Mapping[Name, Any], which: str) -> None:
+    """Raise ``SearchSpaceError`` unless there are candidates, and all of them modules. ``which`` LayerChoice has them?"""
+    if not candidates:
+        raise SearchSpaceError(f'LayerChoice {which} has no candidates. Give it at least one module.')
+    for name, candidate in candidates.items():
+        if not isinstance(candidate, nn.Module):
+            raise SearchSpaceError(f'Candidate {name!r} of LayerChoice {which} is {reprlib.repr(candidate)}. Expected a module: put '
+                                   'several layers into an nn.Sequential; nn.Identity() passes the input on, and nothing at all is '
+                                   'the zero op, which every edge has.')
+
+
 def candidates_of(module: nn.Module, edge: Edge) -> List[nn.Module]:
-    """The candidates of a LayerChoice, which every host registers first, and in their order."""
-    return [candidate for candidate in list(module._modules.values())[:len(edge.names)] if candidate is not None]
+    """The candidates of a LayerChoice, which every host registers under their names."""
+    return [module._modules[str(name)] for name in edge.names]  # type: ignore[misc]
 
 
 def candidates_in(model: nn.Module, space: SearchSpace) -> Dict[str, List[nn.Module]]:

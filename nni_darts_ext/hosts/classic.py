@@ -12,7 +12,7 @@ from nni.nas.pytorch.trainer import Trainer
 from torch import Tensor, nn
 
 from ..core.mutator import MutatorInterface
-from ..core.space import Choice, Edge, InputNode, SearchSpace, find_modules
+from ..core.space import Choice, InputNode, SearchSpace, edge_of, find_modules
 from . import refuse_foreign
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'Trainer', 'input_choice', 'layer_choice', 'read_space']
@@ -82,7 +82,7 @@ def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str
     choices: Dict[nn.Module, Choice] = {}
     for path, module in found:
         if isinstance(module, LayerChoice):
-            choices[module] = Edge(module.key, tuple(module.names), path)
+            choices[module] = edge_of(module, module.key, module.names, path)
         elif isinstance(module, mutables.InputChoice):
             choices[module] = InputNode(module.key, tuple(module.choose_from), module.n_chosen, path, module.reduction)
     return SearchSpace(choices.values(), other_keys, choose_from), choices

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..core.mutator import InPlaceMutator
 from ..core.nested import parts_of
-from ..core.space import NO_KEY, Choice, Edge, InputNode, SearchSpace, find_modules
+from ..core.space import NO_KEY, Choice, InputNode, SearchSpace, edge_of, find_modules
 from ..errors import SearchSpaceError
 from . import refuse_foreign
 
@@ -111,7 +111,7 @@ def _holds_choice(value: Any) -> bool:
 
 def describe(path: str, module: Any) -> Choice:
     if isinstance(module, LayerChoice):
-        return Edge(module.label, tuple(getattr(module, 'names', module._modules)), path)
+        return edge_of(module, module.label, getattr(module, 'names', module._modules), path)
     sources = getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)
     return InputNode(module.label, tuple(sources), module.n_chosen, path, module.reduction)
 

@@ -95,6 +95,7 @@ class OneShotSearch(Search, nn.Module):
         """
         self.is_taken = True
         self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
+        self.space.warn_of_narrowing()
         for edge in self.space.edges.values():
             if ZERO_OP in edge.names:
                 raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
@@ -148,7 +149,10 @@ class FedInputs:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of n_chosen, which is put right below
-            mixed = cls.mutate(module, name, memo, mutate_kwargs)  # type: ignore[attr-defined]
+            try:
+                mixed = cls.mutate(module, name, memo, mutate_kwargs)  # type: ignore[attr-defined]
+            except ValueError:  # it is not like another one of its label: the search space will say in what
+                return None
         if mixed is not None:
             mixed.n_chosen, mixed.how = module.n_chosen, module.reduction
         return mixed

@@ -170,6 +170,8 @@ def described(search: Search) -> Dict[str, Any]:
         found[f'LayerChoice {key!r}'] = [str(name) for name in edge.names]
     for key, node in search.space.inputs.items():
         found[f'InputChoice {key!r}'] = [len(node.choose_from), node.n_chosen]
+        if key in search.space.given:
+            found[f'choose_from of InputChoice {key!r}'] = [str(source) for source in search.space.given[key]]
     return found
 
 

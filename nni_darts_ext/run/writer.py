@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Type
 from weakref import WeakSet
 
 from ..errors import RunError
-from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, PathLike, Run, Space, now
+from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, Input, PathLike, Run, Space, now
 from .files import cut_torn_line, dumps, lock, write_json
 
 
@@ -78,8 +78,8 @@ class Writer:
         if not resume:
             raise RunError(f'{self.folder} holds a run already, of {len(before.epochs)} epochs ({before.state.status}). '
                            'Give another folder, or resume that run.')
-        if _shape(before.space) != _shape(space):
-            old, new = _shape(before.space), _shape(space)
+        old, new = _shape(_with_sources(before.space, space)), _shape(_with_sources(space, before.space))
+        if old != new:
             differ = sorted(key for key in {**old, **new} if old.get(key) != new.get(key))
             raise RunError(f'The run in {self.folder} searches another space: {differ} differ. Resume it with the model that it '
                            'was started with, or give another folder.')
@@ -133,12 +133,14 @@ if hasattr(os, 'register_at_fork'):
 
 
 def _shape(space: Space) -> Dict[str, Any]:
-    """What stays the same while a space is searched. The sources of inputs become known in the first forward pass."""
+    """What stays the same while a space is searched, once the sources of inputs are known."""
     return {**{key: tuple(map(str, names)) for key, names in space.edges.items()},
-            **{key: (len(node.choose_from), node.n_chosen) for key, node in space.inputs.items()}}
+            **{key: (tuple(map(str, node.choose_from)), node.n_chosen) for key, node in space.inputs.items()}}
 
 
-def _with_sources(space: Space, before: Space) -> Space:
-    """A space with the sources that were known before, where it names none itself yet."""
-    return space._replace(inputs={key: node if any(node.choose_from) else before.inputs[key]
-                                  for key, node in space.inputs.items()})
+def _with_sources(space: Space, other: Space) -> Space:
+    """A space with the sources that another one like it knows, where it names none itself yet."""
+    def known(key: str, node: Input) -> Input:
+        sources = other.inputs.get(key, node).choose_from
+        return node if any(node.choose_from) or len(sources) != len(node.choose_from) else node._replace(choose_from=sources)
+    return space._replace(inputs={key: known(key, node) for key, node in space.inputs.items()})

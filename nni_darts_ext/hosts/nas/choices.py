@@ -10,7 +10,7 @@ from nni.nas.space import current_model
 from torch import nn
 
 from ...core.mutator import InPlaceMutator
-from ...core.space import NO_KEY, Choice, Edge, InputNode, SearchSpace, find_modules
+from ...core.space import NO_KEY, Choice, InputNode, SearchSpace, edge_of, find_modules
 from ...errors import SearchSpaceError
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'describe', 'input_choice', 'layer_choice', 'read_space']
@@ -31,9 +31,10 @@ def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str
 
 def describe(path: str, module: Any) -> Choice:
     if isinstance(module, LayerChoice):
-        return Edge(module.label, tuple(module.names), path)
+        return edge_of(module, module.label, module.names, path)
     sources = getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)
-    return InputNode(module.label, tuple(sources), module.n_chosen, path, getattr(module, 'how', module.reduction))
+    reduction = module.how if hasattr(module, 'how') else module.reduction
+    return InputNode(module.label, tuple(sources), module.n_chosen, path, reduction)
 
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \

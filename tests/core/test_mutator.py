@@ -1,0 +1,145 @@
+"""The mutator of the family that comes first in the installed NNI."""
+
+import copy
+import math
+import pickle
+
+import pytest
+import reads
+import torch
+from spaces import TWO_NODES, Cells
+from torch import nn
+
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import DartsMutator, LogitsError
+from nni_darts_ext.core.collapse import CollapseWatch, entropies
+from nni_darts_ext.loop.shrinking import shrink
+from nni_darts_ext.run.recorder import Recorder
+
+pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
+
+
+class Fed(dnn.ModelSpace):
+    """An InputChoice that names no sources."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = dnn.LayerChoice([nn.Sequential(nn.ReLU(), nn.Linear(3, 3)), nn.Identity()], key='a')
+        self.b = dnn.LayerChoice([nn.Linear(3, 3), nn.Tanh()], key='b')
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        return self.pick([self.a(x), self.b(x)])
+
+
+# Logits that are no numbers --------------------------------------------------------------------------------------------------
+
+ANSWERS = {
+    'export': lambda mutator: mutator.export(), 'export as a sample': lambda mutator: mutator.export('sample'),
+    'sample_final': lambda mutator: mutator.sample_final(), 'sample_search': lambda mutator: mutator.sample_search(),
+    'reset': lambda mutator: mutator.reset(), 'probabilities': lambda mutator: mutator.probabilities(),
+    'entropies': lambda mutator: entropies(mutator.choices), 'collapse': lambda mutator: CollapseWatch(mutator).read(),
+    'shrink': lambda mutator: shrink(mutator, 1),
+}
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+@pytest.mark.parametrize('answer', ANSWERS)
+def test_logits_that_are_no_numbers_have_no_answer(answer, value):
+    mutator = DartsMutator(Cells(TWO_NODES))
+    parameters = list(mutator.choices.parameters())  # as an optimiser keeps them
+    mutator.reset()
+    parameters[3].data[1] = value
+    with pytest.raises(LogitsError, match=f"Logit 1 of 'node1_edge1' is {value}"):
+        ANSWERS[answer](mutator)
+
+
+def test_weights_of_a_reset_that_are_no_numbers_are_reported_by_their_key():
+    mutator = DartsMutator(Fed())
+    mutator.reset()
+    mutator._cache['b'] = torch.tensor([math.nan, 0.5])  # as one's own sample_search may give them
+    with pytest.raises(LogitsError, match=r"weights of 'b' are \[nan, 0.5\]"):
+        mutator.status()
+
+
+def test_a_run_records_no_architecture_of_such_logits(tmp_path):
+    mutator = DartsMutator(Cells(TWO_NODES))
+    with pytest.raises(LogitsError, match="'node0_edge0'"), Recorder(tmp_path / 'run', mutator) as recorder:
+        recorder.epoch(0, {})
+        mutator.choices['node0_edge0'].data[0] = math.nan
+        recorder.epoch(1, {})
+    assert len((tmp_path / 'run' / 'epochs.jsonl').read_text().splitlines()) == 1
+
+
+def test_to_look_for_them_in_each_step_reads_once(monkeypatch):
+    mutator = DartsMutator(Cells(TWO_NODES))
+    mutator.reset()
+    assert reads.count(monkeypatch, mutator.reset) == 1
+
+
+# Copies and transforms -------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('copies', [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=['deepcopy', 'pickle'])
+def test_a_search_that_was_reset_can_be_copied_and_its_copy_learns_by_itself(copies):
+    model = Fed()
+    mutator = DartsMutator(model)
+    try:
+        copies(Fed())
+    except (NotImplementedError, TypeError):  # classic NNI's choices refuse deepcopy, Retiarii's before 2.6 both
+        return
+    mutator.reset()
+    x = torch.randn(4, 3)
+    expected = model(x)
+    again, copied = copies((model, mutator))
+    assert copied.status() == mutator.status()
+    output = again(x)
+    assert torch.equal(output, expected)
+    output.sum().backward()
+    assert all(logits.grad is not None for logits in copied.choices.values())
+    assert all(logits.grad is None for logits in mutator.choices.values())
+
+
+@pytest.mark.skipif(not hasattr(torch, 'func'), reason='PyTorch 2.0 brought torch.func')
+def test_transforms_of_torch_func_go_through_a_supernet_and_leave_nothing_in_it():
+    model, x = Fed(), torch.randn(4, 3)
+    mutator = DartsMutator(model)
+    mutator.choices['b'].data[1] = -math.inf
+    weights = {name: value.detach() for name, value in model.named_parameters() if name.split('.')[0] in ('a', 'b')}
+
+    def loss(weights):
+        mutator.reset()
+        return torch.func.functional_call(model, weights, (x,)).square().sum()
+    found = torch.func.grad(loss)(weights)
+    assert mutator.choose_from == {'pick': ('', '')}  # the graphs of torch.func do not show it
+    copy.deepcopy(mutator.choices)
+    mutator.reset()
+    model(x).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            torch.testing.assert_close(found[name], expected)
+    each = torch.func.vmap(model)(x[:, None])[:, 0]
+    torch.testing.assert_close(each, model(x))
+    assert mutator.choose_from == {'pick': ('a', 'b')} and mutator.choices.cuts('b') == (1,)
+
+
+@pytest.mark.skipif(not hasattr(torch, 'func'), reason='PyTorch 2.0 brought torch.func')
+def test_so_do_those_of_the_logits():
+    model, x = Fed(), torch.randn(4, 3)
+    mutator = DartsMutator(model)
+
+    def loss(logits):
+        class Both(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.choices = mutator.choices
+
+            def forward(self, x):
+                mutator.reset()
+                return model(x).square().sum()
+        return torch.func.functional_call(Both(), {f'choices.{key}': value for key, value in logits.items()}, (x,))
+    found = torch.func.grad(loss)({key: logits.detach().clone() for key, logits in mutator.choices.items()})
+    mutator.reset()
+    model(x).square().sum().backward()
+    for key, logits in mutator.choices.items():
+        torch.testing.assert_close(found[key], logits.grad)
