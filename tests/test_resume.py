@@ -14,6 +14,7 @@ from spaces import TWO_NODES, Cells
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
 from nni_darts_ext.loop.checkpoint import Checkpoints, read
 
@@ -299,6 +300,26 @@ def test_a_checkpoint_of_another_search_is_refused_and_what_differs_is_named(oth
     options, message = OTHERS[other]
     with pytest.raises(CheckpointError, match=f'of another search: .*{message}'):
         trainer(tmp_path, **options).train()
+
+
+class Named(Net):
+    """Whose InputChoice names its sources."""
+
+    def __init__(self, *sources):
+        super().__init__()
+        self.pick = dnn.InputChoice(choose_from=list(sources), n_chosen=1, key='pick')
+
+
+def test_sources_that_the_model_names_must_stay_and_those_that_were_found_may_be_put_right(tmp_path):
+    trainer(tmp_path / 'named', epochs=1, model=lambda: Named('b', 'a')).train()
+    message = r"choose_from of InputChoice 'pick' was \['b', 'a'\] and is \['a', 'b'\]"
+    with pytest.raises(CheckpointError, match=f'of another search: .*{message}'):
+        trainer(tmp_path / 'named', model=lambda: Named('a', 'b')).train()
+    trainer(tmp_path / 'named', epochs=2, model=lambda: Named('b', 'a')).train()
+    trainer(tmp_path / 'found', epochs=1).train()
+    again = trainer(tmp_path / 'found', epochs=2, model=lambda: Named('b', ''))
+    again.train()
+    assert again.mutator.choose_from == {'pick': ('b', '')}
 
 
 def test_what_no_checkpoint_can_hold_is_refused_at_construction(tmp_path):

@@ -401,7 +401,7 @@ def test_nor_from_a_gradient_that_is_none_where_the_loss_is_one(call, message, g
 @pytest.mark.parametrize('call, message, back_at', [(21, 'training loss in step 10 of epoch 0', 8), (4, 'step 2 of epoch 0', 0),
                                                     (24 + 2 * 8, 'validation loss in step 8 of epoch 1', 12 + 8)])
 def test_where_reading_means_waiting_everything_goes_back_to_the_last_reading(call, message, back_at, monkeypatch):
-    monkeypatch.setattr(guard, 'AT_ONCE', ())
+    monkeypatch.setattr('nni_darts_ext.core.logits.AT_ONCE', ())
     monkeypatch.setattr(guard, 'EVERY', 4)
     loss = FailingLoss(call, math.nan)
     search = loss.search = trainer(data=tuple(zip(*batches(12))), loss=loss, num_epochs=2)
@@ -493,7 +493,7 @@ def test_a_loss_that_learns_is_stepped_once_a_batch_and_not_moved_by_what_is_onl
 
 
 def test_where_reading_means_waiting_the_host_reads_every_so_often(monkeypatch):
-    monkeypatch.setattr(guard, 'AT_ONCE', ())
+    monkeypatch.setattr('nni_darts_ext.core.logits.AT_ONCE', ())
 
     def reads_of(n):
         search = trainer(data=tuple(zip(*batches(n))), dataset_valid=batches(1)[0])

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from ..errors import LogitsError
 
+AT_ONCE = ('cpu',)
+"""The types of devices on which nothing has to be waited for."""
+
 INITIAL_SCALE = 1e-3
 """Standard deviation of new logits. Source: NNI's ``DartsMutator`` and the authors' code."""
 
@@ -208,9 +211,9 @@ class Logits(nn.Module):
 
     def look(self) -> None:
         """:meth:`check` where the host need not wait for a device, for what is asked for in every step."""
-        if len(self) and self.device.type == 'cpu':
+        if len(self) and self.device.type in AT_ONCE and not transforms_are_active():
             values = torch.cat([logits.detach() for logits in self.parameters()])
-            if not transforms_are_active() and not bool((values < math.inf).all()):
+            if not torch.equal(values.clamp(max=torch.finfo(values.dtype).max), values):  # NaN equals nothing
                 self.check()
 
     def read(self, key: str) -> None:

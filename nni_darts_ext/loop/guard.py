@@ -8,15 +8,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..core.logits import Logits
+from ..core import logits
 from ..errors import TrainingError
 from . import processes
 
 EVERY = 50
 """How many steps lie between two readings on devices on which reading means waiting."""
-
-AT_ONCE = ('cpu',)
-"""The types of devices on which nothing has to be waited for."""
 
 
 class _Seen(NamedTuple):
@@ -50,8 +47,8 @@ class Guard:
         The logits. If they are no numbers themselves, that is what is reported.
     """
 
-    def __init__(self, device: torch.device, parts: Callable[[], Sequence[Any]], choices: Logits) -> None:
-        self._at_once = device.type in AT_ONCE
+    def __init__(self, device: torch.device, parts: Callable[[], Sequence[Any]], choices: logits.Logits) -> None:
+        self._at_once = device.type in logits.AT_ONCE
         self._parts, self._choices = parts, choices
         self._epoch, self._step = 0, 0
         self._unread: List[_Seen] = []

@@ -35,7 +35,7 @@ import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
-from nni_darts_ext.loop import guard, oneshot
+from nni_darts_ext.loop import oneshot
 from nni_darts_ext.loop.oneshot import Options
 from nni_darts_ext.run import Run
 
@@ -146,7 +146,7 @@ def test_the_host_reads_no_numbers_in_a_step(unrolled, monkeypatch):
 @pytest.mark.parametrize('at_once', [True, False])
 def test_a_loss_that_is_no_number_ends_the_search_and_spoils_nothing(call, what, at_once, monkeypatch):
     if not at_once:  # as on a device on which reading means waiting
-        monkeypatch.setattr(guard, 'AT_ONCE', ())
+        monkeypatch.setattr('nni_darts_ext.core.logits.AT_ONCE', ())
     class Failing(Module):
         def training_step(self, batch, batch_idx):
             loss = super().training_step(batch, batch_idx)
@@ -587,6 +587,10 @@ def test_bad_input():
         RetiariiExperiment(small(), FunctionalEvaluator(print), [], lightning.DARTS()).run(config)
     model = nn.ModuleDict({'a': layer_choice([nn.Sequential(layer_choice([nn.Identity()], 'in'))], 'out')})
     with pytest.raises(SearchSpaceError, match='lies inside'):
+        search(model, lightning.DARTS(), batches(1))
+    model = nn.ModuleDict({'a': layer_choice([nn.Identity()], 'edge'), 'b': nn_retiarii.InputChoice(2, label='pick'),
+                           'c': nn_retiarii.InputChoice(3, label='pick')})
+    with pytest.raises(SearchSpaceError, match="'pick'.*different numbers of candidates: 2 at 'b', 3 at 'c'"):
         search(model, lightning.DARTS(), batches(1))
 
 

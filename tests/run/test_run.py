@@ -197,6 +197,16 @@ def test_a_run_is_not_overwritten_and_goes_on_only_with_its_own_space(tmp_path):
         Writer(tmp_path, SPACE)
 
 
+def test_so_it_does_where_the_same_inputs_come_from_elsewhere(tmp_path):
+    runs.write(tmp_path, SPACE, 1)
+    named = SPACE.inputs['inputs'].choose_from
+    other = SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input((named[1], named[0], named[2]), 1)})
+    with pytest.raises(RunError, match=r"searches another space: \['inputs'\] differ"):
+        Writer(tmp_path, other, resume=True)
+    with pytest.raises(RunError, match=r"searches another space: \['inputs'\] differ"):
+        Writer(tmp_path, SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input(('', ''), 1)}), resume=True)
+
+
 def test_sources_become_known_and_stay_so(tmp_path):
     unknown = SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input(('', '', ''), 1)})
     with Writer(tmp_path, unknown) as writer:
