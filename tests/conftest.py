@@ -21,6 +21,7 @@ ENDS = ('2.0', '2.8', '2.10.1', '3.0')
 NEEDS = {  # one of these families each
     'test_bench.py': ['classic', 'nas'],  # what it measures against
     'test_examples.py': hosts.FAMILIES,
+    'test_exported.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
     'core/test_mutator.py': hosts.FAMILIES,
     'core/test_recomputation.py': hosts.FAMILIES,
