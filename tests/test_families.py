@@ -243,8 +243,8 @@ def test_a_model_of_two_families_is_searched_by_none_of_them(of_two_families):
                                  lambda: hosts.every('Trainer'), lambda: apply_fixed_architecture(nn.Identity(), {})])
 def test_a_preference_for_no_family_is_refused(use, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, 'retiari')
-    with pytest.raises(HostNotSupported, match="NNI_DARTS_EXT_FAMILY='retiari' names no family of hosts. Expected one of classic, "
-                                               'retiarii, lightning, nas'):
+    with pytest.raises(HostNotSupported, match="NNI_DARTS_EXT_FAMILY='retiari' names no family of hosts. Expected one of "
+                                               'classic, retiarii, lightning, nas'):
         use()
 
 

@@ -81,8 +81,8 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
     """Opens a file that takes the place of ``file`` at the end, in one go: whoever reads, and whatever dies when, finds the old
     one or the new one.
 
-    The new file has the permissions that ``open`` gives. If ``file`` is a symbolic link, the new file takes the place of the link,
-    and what that points to stays as it is. What a kill leaves behind is named ``.<name>.<hexadecimal digits>.tmp``.
+    The new file has the permissions that ``open`` gives. If ``file`` is a symbolic link, the new file takes the place of the
+    link, and what that points to stays as it is. What a kill leaves behind is named ``.<name>.<hexadecimal digits>.tmp``.
     """
     folder, name = os.path.split(os.fspath(file))
     temporary = os.path.join(folder, f'.{name[:MAX_NAME]}.{secrets.token_hex(8)}.tmp')

@@ -110,8 +110,8 @@ class SearchSpace:
         for choice in choices:
             self._add(choice, choice.key in choose_from)
         if not self.edges and not may_lack_edges:
-            raise SearchSpaceError('The model has no LayerChoice: there is nothing to search. Build the candidates of each edge with '
-                                   'nni_darts_ext.nn.LayerChoice.')
+            raise SearchSpaceError('The model has no LayerChoice: there is nothing to search. Build the candidates of each edge '
+                                   'with nni_darts_ext.nn.LayerChoice.')
         for node in self.inputs.values():
             self.sources[node.key] = node.choose_from
             if not node.names_sources:

@@ -76,9 +76,9 @@ def refuse_foreign(model: nn.Module, own: Tuple[Type[nn.Module], ...], family: s
         if kind is not None and not isinstance(module, own):
             theirs = 'retiarii' if family == 'classic' else 'classic'  # no NNI has choices of others beside each other
             raise SearchSpaceError(
-                f'{kind.__name__} at {path!r} is of {kind.__module__}, the {theirs} family of NNI: here the choices of the {family} '
-                f'family alone are searched. Build the whole model under the environment variable {PREFERENCE}={family}, where '
-                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or the whole model of the other one and search it '
+                f'{kind.__name__} at {path!r} is of {kind.__module__}, the {theirs} family of NNI: here choices of the {family} '
+                f'family alone are searched. Build the whole model with the environment variable {PREFERENCE}={family} set, where '
+                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or search a model that is of the other one alone '
                 f'with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.{theirs}.DartsMutator.')
 
 
@@ -99,7 +99,8 @@ def installed() -> str:
 def _in_order() -> List[str]:
     first = os.environ.get(PREFERENCE, '')
     if first and first not in FAMILIES:
-        raise HostNotSupported(f'{PREFERENCE}={first!r} names no family of hosts. Expected one of {", ".join(FAMILIES)}, or none.')
+        raise HostNotSupported(f'{PREFERENCE}={first!r} names no family of hosts. Expected one of {", ".join(FAMILIES)}, or '
+                               'no such variable.')
     return sorted(FAMILIES, key=lambda family: family not in (first, CHOICES.get(first)))
 
 

@@ -18,8 +18,8 @@ from .files import cut_torn_line, dumps, lock, write_json
 class Writer:
     """Writes a run's folder. Every file is whole at every moment, but for a last line of ``epochs.jsonl`` that a kill tears.
 
-    A context manager: a run that leaves it by an exception has failed, with what the exception says. It writes in the process that
-    made it alone; in one that is forked off it is closed.
+    A context manager: a run that leaves it by an exception has failed, with what the exception says. It writes in the process
+    that made it alone; in one that is forked off it is closed.
 
     Parameters
     ----------

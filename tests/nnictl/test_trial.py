@@ -60,7 +60,8 @@ def test_an_architecture_is_trained_from_scratch(phase, epochs, told):
 
 
 def test_a_gradient_that_is_clipped_to_0_is_not_clipped(told):
-    told.parameters = {'phase': 'evaluate', 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
+    architecture = {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}
+    told.parameters = {'phase': 'evaluate', 'seed': 0, 'architecture': architecture}
     for grad_clip in ('0', '1e9', '1e-9'):
         trial.main([*TINY, '--learning-rate', '0.5', '--loss', 'torch.nn.functional:cross_entropy', '--grad-clip', grad_clip,
                     '--metric', 'tiny:loss'])

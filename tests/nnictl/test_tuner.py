@@ -144,7 +144,7 @@ def test_a_resumed_experiment_does_nothing_twice():
 
 def through_the_manager(*values):
     """What is left of values when NNI's server, a Node, has read and written them as JSON."""
-    node = os.path.join(list(nni_node.__path__)[0], 'node')
+    node = os.path.join(next(iter(nni_node.__path__)), 'node')
     ran = subprocess.run([node, '-e', 'console.log(JSON.stringify(JSON.parse(process.argv[1])))', json.dumps(values)],
                          stdout=subprocess.PIPE, universal_newlines=True, check=True)
     return json.loads(ran.stdout)

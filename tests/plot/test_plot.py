@@ -81,7 +81,8 @@ def test_no_text_lies_over_another_or_outside(read, name, tmp_path):
 
 
 def test_names_of_files_differ_in_more_than_case(tmp_path):
-    drawn = [plot.Picture(name, '', matplotlib.figure.Figure((1, 1))) for name in ('cell-a', 'cell-A', 'cell-ä', 'cell-a\u0308', 'CELL-Ä')]
+    drawn = [plot.Picture(name, '', matplotlib.figure.Figure((1, 1)))
+             for name in ('cell-a', 'cell-A', 'cell-ä', 'cell-a\u0308', 'CELL-Ä')]
     names = [file.name for file in plot.save(drawn, tmp_path)]
     folded = {unicodedata.normalize('NFC', name).casefold() for name in names}
     assert len(folded) == len(names) == len(list(tmp_path.iterdir())) and names[:2] == ['cell-a.png', 'cell-A-2.png']

@@ -80,7 +80,7 @@ def _examine() -> Report:
         return Report(platform.python_version(), sys.executable, None, torch, absent, families, {}, [], {}, None, None)
     uses = probes.uses(nni, asked.families)
     failures: Dict[str, str] = {check: said for check, said in uses.items() if said}
-    if nnictl.reason not in (None, probes.REDIRECTED):  # that is no rot
+    if nnictl.reason and nnictl.reason != probes.REDIRECTED:  # that is no rot
         failures[rot.NNICTL] = nnictl.reason
     if torch:  # without it there are no families, and that is no rot
         failures.update({name: family.reason for name, family in families.items() if family.expected and family.reason})

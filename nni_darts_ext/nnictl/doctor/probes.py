@@ -121,8 +121,8 @@ print(None if answer is None else answer.text)
 """
 """As nnictl asks its server."""
 
-REDIRECTED = "nnictl's requests to its own server on localhost do not arrive there. Where http_proxy is set, no_proxy=localhost " \
-             'must be set too'
+REDIRECTED = "nnictl's requests to its own server on localhost do not arrive there. Where http_proxy is set, " \
+             'no_proxy=localhost must be set too'
 
 NODE = """\
 import os, subprocess, nni_node
