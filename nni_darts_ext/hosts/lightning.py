@@ -157,8 +157,8 @@ def _refuse_what_is_left(model: nn.Module) -> None:
 
 
 def _refuse_called(module: nn.Module, args: Any) -> None:
-    raise SearchSpaceError(f'The forward pass calls {module!r}, a choice of values that no one-shot strategy searches. Give it to '
-                           "one of NNI's modules as an argument, or fix its value.")
+    raise SearchSpaceError(f'The forward pass calls {module!r}, a choice of values that no one-shot strategy searches. Give it '
+                           "to one of NNI's modules as an argument, or fix its value.")
 
 
 def _flat(probabilities: Mapping[str, Mapping[Any, Any]]) -> Dict[str, Any]:

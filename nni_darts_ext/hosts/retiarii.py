@@ -56,10 +56,10 @@ def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str
     """The search space of a model, and what each of its modules is in it. Every choice of it must be one of the two kinds."""
     refuse_foreign(model, (LayerChoice, InputChoice), 'retiarii')
     for what, of_kind in other_choices(model):
-        way_out = 'Fix its value' + (', or use the strategy nni_darts_ext.DARTS of NNI 2.8 - 2.10 to search and NNI\'s fixed_arch to '
-                                     'apply what was found.' if of_kind in SEARCHED_BY_STRATEGIES else '.')
-        raise SearchSpaceError(f'{what} is a choice that DARTS does not search here: a model may have LayerChoice and InputChoice '
-                               f'alone. {way_out}')
+        other_way = (", or use the strategy nni_darts_ext.DARTS of NNI 2.8 - 2.10 to search and NNI's fixed_arch to apply what "
+                     'was found') if of_kind in SEARCHED_BY_STRATEGIES else ''
+        raise SearchSpaceError(f'{what} is a choice that DARTS does not search here: a model may have LayerChoice and '
+                               f'InputChoice alone. Fix its value{other_way}.')
     choices = {module: describe(path, module) for path, module in find_modules(model, (LayerChoice, InputChoice))}
     return SearchSpace(choices.values(), choose_from=choose_from), choices
 
