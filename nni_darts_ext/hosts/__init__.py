@@ -78,7 +78,7 @@ def refuse_foreign(model: nn.Module, own: Tuple[Type[nn.Module], ...], family: s
             raise SearchSpaceError(
                 f'{kind.__name__} at {path!r} is of {kind.__module__}, the {theirs} family of NNI: here choices of the {family} '
                 f'family alone are searched. Build the whole model with {PREFERENCE}={family} in the environment, where '
-                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or search one that is of the other family alone '
+                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or search one of the other family alone '
                 f'with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.{theirs}.DartsMutator.')
 
 
