@@ -114,6 +114,21 @@ def test_forward_batch_takes_the_place_of_the_loss_and_needs_a_metric(options):
 
 
 @pytest.mark.parametrize('phase', ['search', 'evaluate'])
+def test_what_is_validated_on_may_be_a_stream(phase, told, monkeypatch):
+    import tiny
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(torch.utils.data.Subset(validation, range(10)))
+    training, validation = tiny.data()
+    for held_out in (torch.utils.data.Subset(validation, range(10)), Stream()):
+        told.parameters = {'phase': phase, 'seed': 0, **({} if phase == 'search' else {'architecture': ARCHITECTURE})}
+        monkeypatch.setattr(tiny, 'data', lambda held_out=held_out: (training, held_out))
+        trial.main(TINY)
+    assert told.final[0] == told.final[1]
+
+
+@pytest.mark.parametrize('phase', ['search', 'evaluate'])
 def test_the_parts_of_the_data_are_data_sets(phase, told, monkeypatch):
     import tiny
     told.parameters = {'phase': phase, 'seed': 0, **({} if phase == 'search' else {'architecture': ARCHITECTURE})}
