@@ -39,8 +39,8 @@ def LayerChoice(candidates: Union[Sequence[Module], Dict[str, Module]], key: Opt
         There are no candidates, or one of them is no module.
     """
     items: Any = getattr(candidates, 'items', None)  # an nn.ModuleDict has them, too, and is no dict
-    candidates = list(candidates) if items is None else dict(items())  # type: ignore[arg-type]
-    check_candidates(dict(enumerate(candidates)) if isinstance(candidates, list) else candidates, repr(key))
+    candidates = [*candidates] if items is None else dict(items())
+    check_candidates(candidates.items() if isinstance(candidates, dict) else enumerate(candidates), repr(key))
     return _host().layer_choice(candidates, key, **kwargs)
 
 

@@ -33,3 +33,16 @@ def buffers_aside(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for buffers, originals in kept:
             buffers.update(originals)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A pass in evaluation mode. Each module has its own mode again afterwards, those that other modules share included."""
+    modes = {part: part.training for part in module.modules()}
+    try:
+        for part in modes:
+            part.training = False
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

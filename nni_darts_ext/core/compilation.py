@@ -14,6 +14,8 @@ from ..errors import TrainingError
 from .layers import begun, run_all
 from .logits import Relaxed
 from .mixture import mix
+from .overwriting import Overwritten, Watch
+from .shapes import is_weighed
 from .sharing import SharedWork
 
 _logger = logging.getLogger(__name__)
@@ -59,15 +61,18 @@ class CompiledMixture:
         weights = relaxed.weights
         if len(relaxed.live) < len(candidates):
             weights = torch.stack([weights[i] for i in relaxed.live])
+        watch = Watch(args)
         try:
             shared = SharedWork() if shared is None else shared
-            return self._run([begun(candidates[i], args[0], shared) for i in relaxed.live], weights)
+            mixed = self._run([begun(candidates[i], args[0], shared) for i in relaxed.live], weights)
         except Exception as error:  # the compiler's are of many kinds
             mixed = plainly()  # raises what is not the compiler's
             self._failed = True
             _logger.warning('torch.compile cannot compile the edges, and the search goes on without it: %s: %s',
                             type(error).__name__, error)
-            return mixed
+        if watch.is_broken():
+            raise Overwritten(None)
+        return mixed
 
     def _run(self, chains: Sequence[Tuple[Any, Sequence[nn.Module]]], weights: Tensor) -> Any:
         if self._compiled is None:
@@ -104,7 +109,10 @@ def _how(mode: Optional[str], device: torch.device) -> Dict[str, Any]:
 def _plain_sum(chains: Sequence[Tuple[Any, Sequence[nn.Module]]], weights: Tensor) -> Any:
     total: Optional[Tensor] = None
     for (value, layers), weight in zip(chains, weights.unbind()):
-        weighed = run_all(layers, value) * weight
+        output = run_all(layers, value)
+        if not (isinstance(output, Tensor) and is_weighed(output)):
+            raise TypeError('The candidates return more than a tensor of floating numbers.')  # which runs without compilation
+        weighed = output * weight
         if total is not None and total.shape != weighed.shape:
             raise ValueError('The candidates return different shapes.')  # without compilation it is said which
         total = weighed if total is None else total + weighed

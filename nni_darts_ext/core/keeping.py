@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..errors import SearchSpaceError
 from .layers import is_plain
+from .overwriting import Watch
 from .strides import overruns, unstrided
 
 CHEAP = 32
@@ -36,10 +38,17 @@ def way_back(layer: nn.Module, value: Any, output: Any) -> Optional[Callable[[],
             or not output.dtype == value.dtype == weight.dtype):  # they differ under autocast
         return None
     # Detached: what is computed again has its history already, and a weight may be moved for a while.
-    kept = value.detach(), weight.detach(), None if bias is None else bias.detach(), layer.stride
-    if overruns(layer):
-        return partial(unstrided, *kept)
-    return partial(nn.functional.conv2d, *kept, layer.padding, layer.dilation, layer.groups)
+    tensors = value.detach(), weight.detach(), None if bias is None else bias.detach()
+    compute = partial(unstrided, *tensors, layer.stride) if overruns(layer) else partial(
+        nn.functional.conv2d, *tensors, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return partial(_again, Watch(tensors), compute)
+
+
+def _again(watch: Watch, compute: Callable[[], Tensor]) -> Tensor:
+    if watch.is_broken():  # of tensors that are kept PyTorch says so itself
+        raise SearchSpaceError('The input of a convolution, or its weight, has been written over before the backward pass, which '
+                               'computes the convolution again. Let the model leave it alone until then (no += or inplace=True).')
+    return compute()
 
 
 @contextmanager

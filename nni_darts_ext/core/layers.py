@@ -7,11 +7,14 @@ from typing import Any, Iterable, List, Tuple, Type
 from torch import Tensor, nn
 
 from .dilation import is_sparse, undilated
-from .sharing import POOLINGS, SharedWork
+from .nested import map_tensors
+from .sharing import KINDS, POOLINGS, SharedWork
 from .strides import overruns, unstrided
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+MAKERS = (*CONVOLUTIONS, *NORMS, *KINDS, nn.Linear)
+"""What they give is a tensor of its own."""
 
 
 def layers_of(candidate: nn.Module) -> List[nn.Module]:
@@ -36,11 +39,33 @@ def is_one_of(module: nn.Module, kinds: Tuple[Type[nn.Module], ...]) -> bool:
 
 
 def begun(candidate: nn.Module, value: Any, shared: SharedWork) -> Tuple[Any, List[nn.Module]]:
-    """The layers of a candidate that are left, and what they are given, when what others may have done already is done."""
+    """The layers of a candidate that are left, and what they are given, when what others may have done already is done.
+
+    What others read, too, is copied for layers that would write over it, and so are the lists and dicts that it is in.
+    """
     layers = layers_of(candidate)
+    if not isinstance(value, Tensor):
+        return own(value), layers
+    if _begins_in_place(layers):
+        return value.clone(), layers
     if type(value) is Tensor and layers and _begins_alike(layers):
         return shared.run(layers[0], value), layers[1:]
     return value, layers
+
+
+def own(structure: Any) -> Any:
+    """The same tensors in a structure of its own, into which one may put others."""
+    return map_tensors(lambda tensor: tensor, structure)
+
+
+def _begins_in_place(layers: List[nn.Module]) -> bool:
+    """Whether a layer would write over the input, be it behind others that may pass it on as it is."""
+    for layer in layers:
+        if vars(layer).get('inplace'):
+            return True
+        if isinstance(layer, MAKERS):
+            return False
+    return False
 
 
 def _begins_alike(layers: List[nn.Module]) -> bool:

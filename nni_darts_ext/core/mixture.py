@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import nullcontext
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence
+from functools import partial
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
+from .aside import aside, evaluating
 from .keeping import not_kept, way_back
-from .layers import NORMS, begun, is_one_of, run
+from .layers import NORMS, begun, is_one_of, own, run
 from .logits import Relaxed
 from .nested import map_tensors
-from .shapes import alike
+from .overwriting import Overwritten, Watch
+from .shapes import alike, form_of, is_weighed, map_shapes
 from .sharing import SharedWork
 
 REDUCTIONS = ('sum', 'mean', 'concat', 'none')
@@ -24,21 +26,30 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
         reduction: str = 'sum', shared: Optional[SharedWork] = None, keep_all: bool = False) -> Any:
     """Run the live candidates, weigh their outputs and reduce them.
 
-    Outputs are tensors, or lists, tuples and dicts of them, of the same form for every candidate. With nothing live the
-    zero op is left alone and the result is zeros of the shape that the candidates have (no channels for ``concat``,
-    an empty list for ``none``). What candidates have in common is looked up in ``shared``, default: in this edge alone.
-    With ``keep_all``, default False, the graph keeps all that it is offered.
+    Outputs are tensors, or lists, tuples, mappings and dataclasses of them, of the same form for every candidate. What is no
+    tensor of floating or complex numbers is not weighed and must be the same for all of them. With nothing live the zero op is
+    left alone and the result is zeros of the shape that the candidates have (no channels for ``concat``, an empty list for
+    ``none``). What candidates have in common is looked up in ``shared``, default: in this edge alone. With ``keep_all``, default
+    False, the graph keeps all that it is offered.
+
+    Raises
+    ------
+    CandidateError
+        Two candidates return different forms, or one writes over what it is given.
     """
     edge = _Edge(args, kwargs, SharedWork() if shared is None else shared, keep_all)
     weights = relaxed.weights.unbind()
-    weighed = alike((edge.weighed(candidates[i], weights[i]) for i in relaxed.live), relaxed.live, reduction)
-    if reduction == 'sum' and relaxed.live:
-        return _add_up_fresh(weighed)
+    weighed = alike((edge.weighed(i, candidates[i], weights[i]) for i in relaxed.live), relaxed.live, reduction)
+    if reduction in ('sum', 'mean') and relaxed.live:
+        total = _add_up_fresh(weighed)
+        return total if reduction == 'sum' else _map_weighed(lambda value: value / len(relaxed.live), total)
     outputs = list(weighed)
-    if outputs or reduction == 'none':
+    if reduction == 'none':
+        return outputs
+    if outputs:
         return reduce(outputs, reduction)
     zeros = _zeros(candidates[0], args, kwargs)
-    return map_tensors(lambda value: value[:, :0], zeros) if reduction == 'concat' else zeros
+    return _map_weighed(lambda value: value[:, :0], zeros) if reduction == 'concat' else zeros
 
 
 class _Edge:
@@ -52,13 +63,21 @@ class _Edge:
     def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork, keep_all: bool) -> None:
         self._args, self._kwargs = args, kwargs
         self._shared, self._keep_all = shared, keep_all
+        self._watch = Watch((args, kwargs))
         self._used: List[Tensor] = []
         """What is shared, kept until the edge is done, for without a graph nobody else does."""
 
-    def weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
-        """A tensor of its own, which nobody else holds."""
+    def weighed(self, i: int, candidate: nn.Module, weight: Tensor) -> Any:
+        """The output of a candidate times its weight: tensors of its own, which nobody else holds."""
+        output = self._weighed(candidate, weight)
+        if self._watch.is_broken():
+            raise Overwritten(i)
+        return output
+
+    def _weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
         if len(self._args) != 1 or self._kwargs:
-            return map_tensors(lambda value: value * weight, candidate(*self._args, **self._kwargs))
+            args, kwargs = own((self._args, self._kwargs))
+            return _map_weighed(lambda value: value * weight, candidate(*args, **kwargs))
         value, layers = begun(candidate, self._args[0], self._shared)
         self._used.append(value)
         again: Optional[Callable[[], Tensor]] = None
@@ -71,7 +90,7 @@ class _Edge:
             needless = not self._keep_all and not is_last and is_one_of(layers[i + 1], NORMS)
             again = way_back(layer, value, output) if needless else None
             value = output
-        return map_tensors(lambda part: part * weight, value)
+        return _map_weighed(lambda part: part * weight, value)
 
 
 def _scales(module: nn.Module, value: Any, weight: Tensor) -> bool:
@@ -88,25 +107,47 @@ def _scaled(norm: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
 
 
 def reduce(values: List[Any], reduction: str) -> Any:
-    """Reduce a list as NNI does: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for the list itself."""
+    """Reduce a list as NNI does: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for the list itself.
+
+    Raises
+    ------
+    SearchSpaceError
+        There is no such reduction, or structures are not of the same form.
+    """
     if reduction == 'none':
         return values
     if len(values) == 1:
         return values[0]
-    if reduction == 'sum':
-        return map_tensors(lambda *parts: _add_up(parts), *values)
-    if reduction == 'mean':
-        return map_tensors(lambda *parts: _add_up(parts) / len(parts), *values)
-    if reduction == 'concat':
-        return map_tensors(lambda *parts: torch.cat(parts, dim=1), *values)
-    raise SearchSpaceError(f'Unknown reduction {reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')
+    reductions: Dict[str, Callable[..., Tensor]] = {
+        'sum': lambda *parts: _add_up(parts), 'mean': lambda *parts: _add_up(parts) / len(parts),
+        'concat': lambda *parts: torch.cat(parts, dim=1)}
+    if reduction not in reductions:
+        raise SearchSpaceError(f'Unknown reduction {reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')
+    if all(isinstance(value, Tensor) for value in values):
+        return reductions[reduction](*values)
+    forms = [form_of(value) for value in values]  # whose shapes may differ, for they may be broadcast
+    if any(map_shapes(_any_shape, form) != map_shapes(_any_shape, forms[0]) for form in forms):
+        raise SearchSpaceError(f'The forms {", ".join(map(str, forms))} cannot be reduced by {reduction!r}. Expected tensors, or '
+                               'structures that differ in tensors of floating numbers alone.')
+    return _map_weighed(reductions[reduction], *values)
+
+
+def _any_shape(shape: Any) -> str:
+    return 'a tensor'
+
+
+def _map_weighed(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:
+    """Apply a function to what is weighed. The rest is that of ``first``."""
+    if isinstance(first, Tensor):
+        return function(first, *others) if is_weighed(first) else first
+    return map_tensors(partial(_map_weighed, function), first, *others)
 
 
 def _add_up_fresh(parts: Iterable[Any]) -> Any:
     """The sum of structures of tensors that nobody else holds: the first one takes up the others."""
     total: Any = None
-    for part in parts:
-        total = part if total is None else map_tensors(_taking_up, total, part)
+    for i, part in enumerate(parts):
+        total = _map_weighed(_taking_up, total, part) if i else part
     return total
 
 
@@ -123,7 +164,8 @@ def _add_up(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _zeros(candidate: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Zeros like the output of a candidate that must not run: a copy in evaluation mode tells the shape, so that
-    neither its running statistics nor the random state move."""
-    with torch.no_grad():
-        return map_tensors(torch.zeros_like, copy.deepcopy(candidate).eval()(*args, **kwargs))
+    """Zeros like the output of a candidate that must not run: a pass in evaluation mode, of which neither its running statistics
+    nor the random state keep a trace, tells the shape."""
+    with torch.no_grad(), aside(candidate), evaluating(candidate):
+        args, kwargs = map_tensors(torch.clone, (tuple(args), dict(kwargs)))  # for it may write over them
+        return _map_weighed(torch.zeros_like, candidate(*args, **kwargs))

@@ -129,8 +129,8 @@ class MutatorInterface(Search):
 def _numbers(key: str, weights: Tensor) -> List[float]:
     numbers = [float(weight) for weight in weights.tolist()]
     if not all(map(math.isfinite, numbers)):
-        raise LogitsError(f'The weights of {key!r} are {numbers}. Expected numbers: look for logits, learning rates or losses that '
-                          'are not finite.')
+        raise LogitsError(f'The weights of {key!r} are {numbers}. Expected numbers: look for a learning rate that is too high or '
+                          'a loss that is not finite.')
     return numbers
 
 

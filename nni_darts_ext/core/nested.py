@@ -23,9 +23,11 @@ def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     Any
         A structure of the type of ``first``. Leaves that are not tensors are those of ``first``.
     """
+    if isinstance(first, Tensor):  # at once, for most are
+        return function(first, *others)
     parts = parts_of(first)
     if parts is None:
-        return function(first, *others) if isinstance(first, Tensor) else first
+        return first
     others_parts = [parts_of(other) or {} for other in others]
     return with_parts(first, {name: map_tensors(function, part, *(other[name] for other in others_parts))
                               for name, part in parts.items()})
@@ -35,6 +37,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
     """The tensors of a structure, in their order."""
     if isinstance(value, Tensor):
         yield value
+        return
     for part in (parts_of(value) or {}).values():
         yield from tensors_of(part)
 

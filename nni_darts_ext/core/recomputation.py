@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import TrainingError
+from ..errors import SearchSpaceError, TrainingError
 from .aside import buffers_aside
 from .logits import Relaxed
+from .overwriting import Watch
 
 
 def check(recompute: bool, needs: Optional[str]) -> None:
@@ -23,7 +24,8 @@ def check(recompute: bool, needs: Optional[str]) -> None:
                             'needs none.')
 
 
-def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: Iterable[nn.Module]) -> Any:
+def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: Iterable[nn.Module],
+               inputs: Any) -> Any:
     """``compute(relaxed)``, of which the graph keeps the inputs alone.
 
     Parameters
@@ -35,13 +37,24 @@ def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: 
         The relaxation of the edge.
     candidates
         The modules that run.
+    inputs
+        What they read: tensors in any structure.
+
+    Raises
+    ------
+    SearchSpaceError
+        In the backward pass: the inputs have been written over.
     """
+    watch = Watch(inputs)
     modules = [module for candidate in candidates for module in candidate.modules()]
     calls = 0
 
     def run(weights: Tensor) -> Any:
         nonlocal calls
         calls += 1
+        if watch.is_broken():
+            raise SearchSpaceError('The input of a LayerChoice has been written over before the backward pass, which computes it '
+                                   'again. Let the model leave the input alone (no += or inplace=True), or use recompute=False.')
         again: ContextManager[None] = buffers_aside(modules) if calls > 1 else nullcontext()
         with again:
             return compute(Relaxed(weights, relaxed.live))

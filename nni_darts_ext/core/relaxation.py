@@ -13,7 +13,7 @@ from .compilation import CompiledMixture
 from .logits import Logits, Relaxed, transforms_are_active
 from .mixture import mix, reduce
 from .recomputation import recomputed
-from .shapes import UnlikeCandidates
+from .shapes import CandidateError
 from .sharing import SharedWork
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
@@ -46,13 +46,13 @@ class Relaxation:
         Raises
         ------
         SearchSpaceError
-            Two candidates return different shapes.
+            Two candidates return different forms, or one writes over what it is given.
         """
         relaxed = relaxed or self._choices.relax(key)
         self._sources.note_edge(key, (args, kwargs))
         try:
             mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)
-        except UnlikeCandidates as error:
+        except CandidateError as error:
             raise error.of(self._space.edges[key]) from None
         return mixed if transforms_are_active() else self._sources.mark(key, mixed)
 
@@ -60,13 +60,23 @@ class Relaxation:
                reduction: str) -> Any:
         compute = partial(self.compiled or mix, candidates, args=args, kwargs=kwargs, reduction=reduction)
         if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
-            return recomputed(partial(compute, keep_all=True), relaxed, [candidates[i] for i in relaxed.live])
+            return recomputed(partial(compute, keep_all=True), relaxed, [candidates[i] for i in relaxed.live], (args, kwargs))
         return compute(relaxed, shared=self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
-        """All candidates, reduced."""
+        """All candidates, reduced.
+
+        Raises
+        ------
+        SearchSpaceError
+            They are structures of different forms.
+        """
         self.note(key, candidates)
-        return self._sources.mark(key, reduce(candidates, reduction), is_edge=False)
+        try:
+            reduced = reduce(candidates, reduction)
+        except SearchSpaceError as error:
+            raise SearchSpaceError(f'InputChoice {key!r}: {error}') from None
+        return self._sources.mark(key, reduced, is_edge=False)
 
     def watch(self, model: nn.Module) -> None:
         """Find out in the first forward pass of the model what reads the outputs of its edges."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 POOLINGS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+KINDS = (nn.ReLU, *POOLINGS)
 
 
 class SharedWork:
@@ -23,34 +24,37 @@ class SharedWork:
     """
 
     def __init__(self) -> None:
-        self._kept: Dict[Hashable, Tuple[Any, Any]] = {}
+        self._kept: Dict[Hashable, Tuple[Any, Any, int]] = {}
 
     def run(self, layer: nn.Module, value: Tensor) -> Tensor:
-        """``layer(value)``, or what it gave when a layer like it was last given this very tensor."""
+        """``layer(value)``, or what it gave when a layer like it was last given this very tensor. ``layer`` is plainly one of
+        :data:`KINDS`."""
         key = self._key(layer, value)
         if key is None:
             return layer(value)
-        kept_value, kept_output = self._kept.get(key, (_gone, _gone))
+        kept_value, kept_output, version = self._kept.get(key, (_gone, _gone, 0))
         output: Optional[Tensor] = kept_output()
-        if output is None or kept_value() is not value:
+        if output is None or kept_value() is not value or output._version != version:  # somebody has written over it
             output = layer(value)
             forget = self._forgetter(key)
-            self._kept[key] = weakref.ref(value), weakref.ref(output, forget)
+            self._kept[key] = weakref.ref(value), weakref.ref(output, forget), output._version
         return output
 
     def _key(self, layer: nn.Module, value: Tensor) -> Optional[Hashable]:
         """None where an output must not be used twice: two passes over a leaf have graphs of their own, each freed alone."""
         if (value.is_leaf and value.requires_grad) or value.is_inference():
             return None
-        settings = tuple((name, setting) for name, setting in vars(layer).items() if name[0] != '_' and name != 'training')
-        return (id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), type(layer), settings)
+        kind = next(kind for kind in KINDS if isinstance(layer, kind))
+        settings = [getattr(layer, name) for name in kind.__constants__]  # what hosts add to them does not matter
+        return (id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), kind,
+                *(tuple(setting) if isinstance(setting, list) else setting for setting in settings))
 
     def _forgetter(self, key: Hashable) -> Any:
         kept = weakref.ref(self)
 
         def forget(output: Any) -> None:
             shared = kept()
-            if shared is not None and shared._kept.get(key, (None, None))[1] is output:
+            if shared is not None and shared._kept.get(key, (None, None, 0))[1] is output:
                 del shared._kept[key]
         return forget
 

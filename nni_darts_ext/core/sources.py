@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set
 import torch
 from torch import Tensor, nn
 
+from .logits import transforms_are_active
 from .nested import map_tensors, tensors_of
 from .space import NO_KEY, Reader, SearchSpace
 
@@ -41,7 +42,8 @@ class SourceFinder:
         self._hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
 
     def _begin(self, model: nn.Module, args: Any) -> None:
-        self._readers = {key: set() for key in self._space.edges} if torch.is_grad_enabled() else None
+        shows = torch.is_grad_enabled() and not transforms_are_active()
+        self._readers = {key: set() for key in self._space.edges} if shows else None
 
     def _end(self, model: nn.Module, args: Any, output: Any) -> None:
         if self._readers is None:

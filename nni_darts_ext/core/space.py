@@ -158,9 +158,9 @@ class SearchSpace:
         for what in one:
             if one[what] != other[what] and None not in (one[what], other[what]) and not (what == 'sources' and is_named):
                 raise SearchSpaceError(
-                    f'Key {choice.key!r} is shared by choices with different {what}: {one[what]} at {known.path!r}, {other[what]} '
-                    f'at {choice.path!r}. Choices that share a key share one decision, which must mean the same for all of them: '
-                    'make them equal, in the same order, or give one of them another key.')
+                    f'Key {choice.key!r} is shared by choices with different {what}: {one[what]} at {known.path!r}, '
+                    f'{other[what]} at {choice.path!r}. Choices that share a key share one decision, which must mean the same '
+                    'for all of them: make them equal, in the same order, or give one of them another key.')
         if one.get('sources', ()) is None:
             same_kind[choice.key] = choice  # which may name them
 
@@ -168,8 +168,8 @@ class SearchSpace:
         """Say in the log which choices give less in the network that is found than in the search."""
         for key, choice in self._narrowing.items():
             _logger.warning(
-                "The choice %r at %r has reduction='concat': the search gives the channels of all %d candidates to what lies behind "
-                'it, the network that is found those of %d. Build the layers behind it anew for that network, or use '
+                "The choice %r at %r has reduction='concat': the search gives the channels of all %d candidates to what lies "
+                'behind it, the network that is found those of %d. Build the layers behind it anew for that network, or use '
                 "reduction='sum' or 'mean'%s.", key, choice.path, _offered(choice), _kept(choice),
                 '' if isinstance(choice, Edge) else ' or n_chosen=None')
 
@@ -184,7 +184,7 @@ class SearchSpace:
 
 
 def _meaning(choice: Choice) -> Dict[str, Any]:
-    """What a decision about a choice is about, None where that is not known. Reductions do not touch it, and NNI lets them differ."""
+    """What a decision about a choice is about, None where that is not known. Reductions may differ, as NNI lets them."""
     if isinstance(choice, Edge):
         return {'candidates': list(choice.names)}
     return {'numbers of candidates': _offered(choice), 'n_chosen': _kept(choice),
@@ -252,19 +252,20 @@ def edge_of(module: nn.Module, key: str, names: Iterable[Name], path: str) -> Ed
         It has none, or one that is no module.
     """
     edge = Edge(key, tuple(names), path, getattr(module, 'reduction', None))
-    check_candidates({name: module._modules.get(str(name)) for name in edge.names}, f'{key!r} at {path!r}')
+    check_candidates(((name, module._modules.get(str(name))) for name in edge.names), f'{key!r} at {path!r}')
     return edge
 
 
-def check_candidates(candidates: Mapping[Name, Any], which: str) -> None:
-    """Raise ``SearchSpaceError`` unless there are candidates, and all of them modules. ``which`` LayerChoice has them?"""
-    if not candidates:
+def check_candidates(candidates: Iterable[Tuple[Name, Any]], which: str) -> None:
+    """Raise ``SearchSpaceError`` unless there are candidates, by name, and all are modules. ``which`` LayerChoice has them?"""
+    named = list(candidates)
+    if not named:
         raise SearchSpaceError(f'LayerChoice {which} has no candidates. Give it at least one module.')
-    for name, candidate in candidates.items():
+    for name, candidate in named:
         if not isinstance(candidate, nn.Module):
-            raise SearchSpaceError(f'Candidate {name!r} of LayerChoice {which} is {reprlib.repr(candidate)}. Expected a module: put '
-                                   'several layers into an nn.Sequential; nn.Identity() passes the input on, and nothing at all is '
-                                   'the zero op, which every edge has.')
+            raise SearchSpaceError(f'Candidate {name!r} of LayerChoice {which} is {reprlib.repr(candidate)}. Expected a module: '
+                                   'put several layers into an nn.Sequential; nn.Identity() passes the input on, and nothing at '
+                                   'all is the zero op, which every edge has.')
 
 
 def candidates_of(module: nn.Module, edge: Edge) -> List[nn.Module]:

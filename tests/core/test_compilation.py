@@ -9,6 +9,7 @@ from nni_darts_ext import TrainingError
 from nni_darts_ext.core import compilation
 from nni_darts_ext.core.logits import Relaxed
 from nni_darts_ext.core.mixture import mix
+from nni_darts_ext.core.overwriting import Overwritten
 
 pytestmark = pytest.mark.ends
 
@@ -55,6 +56,36 @@ def test_compiled_edges_give_the_same_and_two_of_a_kind_share_the_code(caplog, o
     assert before and dynamo.counters['stats']['unique_graphs'] == before
     assert not [record for record in caplog.records if record.name.startswith('nni_darts_ext')]
     run(copy.deepcopy(compiled), of())
+
+
+class Inside(nn.Module):
+    """Works in place where nobody sees it."""
+
+    def forward(self, x):
+        return x.relu_() * 2
+
+
+@pytest.mark.slow
+def test_compiled_candidates_leave_their_input_to_the_others_or_are_refused(caplog):
+    ops = nn.ModuleList([nn.Sequential(nn.ReLU(inplace=True)), nn.Identity(), nn.Sequential(nn.Identity(), nn.ELU(inplace=True))])
+    x, relaxed = torch.linspace(-1, 1, 12).reshape(4, 3), Relaxed.of(torch.tensor([0.1, 0.2, 0.3]))
+    before = x.clone()
+    compiled = compilation.CompiledMixture(True)
+    torch.testing.assert_close(compiled(list(ops), relaxed, (x,), {}), mix(list(ops), relaxed, (x,), {}))
+    assert torch.equal(x, before)
+    with pytest.raises(Overwritten):
+        compiled([Inside(), nn.Identity(), nn.Tanh()], relaxed, (x.requires_grad_() * 1,), {})
+    assert not [record for record in caplog.records if record.name.startswith('nni_darts_ext')]
+
+
+@pytest.mark.slow
+def test_structures_run_without_being_compiled(caplog):
+    class Gives(nn.Module):
+        def forward(self, x):
+            return x.long()
+    compiled, x = compilation.CompiledMixture(True), torch.ones(2, 3)
+    assert torch.equal(compiled([Gives(), Gives()], Relaxed.of(torch.tensor([0.1, 0.2])), (x,), {}), x.long())
+    assert 'cannot compile the edges' in caplog.text
 
 
 @pytest.mark.slow

@@ -58,6 +58,29 @@ def test_layers_that_differ_in_anything_are_not_taken_for_each_other():
         assert shared.run(copy.deepcopy(layer), x) is output
 
 
+def test_settings_may_be_lists_and_hosts_may_add_to_them(mocker):
+    class Hosts(nn.MaxPool2d):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.arguments = {'kernel_size': args[0]}
+    pooled = mocker.spy(nn.functional, 'max_pool2d')
+    shared, x = SharedWork(), state()
+    ops = [nn.Sequential(nn.MaxPool2d([3, 3], 1, [1, 1])), nn.Sequential(nn.MaxPool2d((3, 3), 1, (1, 1))),
+           nn.Sequential(Hosts([3, 3], 1, (1, 1)), nn.BatchNorm2d(4))]
+    torch.testing.assert_close(mix(ops[:2], Relaxed.of(torch.tensor([0.5, 0.25])), (x,), {}, shared=shared),
+                               0.75 * nn.functional.max_pool2d(x, 3, 1, 1))
+    mix(ops[2:], HALF, (x,), {}, shared=shared)
+    assert pooled.call_count == 2
+
+
+def test_an_output_written_over_is_computed_anew():
+    shared, x = SharedWork(), state()
+    with torch.no_grad():
+        output = shared.run(nn.ReLU(), x)
+        output.add_(1)
+        assert torch.equal(shared.run(nn.ReLU(), x), x.relu()) and not torch.equal(output, x.relu())
+
+
 def test_a_value_written_over_is_pooled_anew():
     shared, x = SharedWork(), state()
     before = shared.run(nn.AvgPool2d(3), x)

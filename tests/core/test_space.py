@@ -22,7 +22,8 @@ def test_choices_that_share_a_key_count_once():
      r"'a'.*different candidates: \['x'\] at 'p', \['x', 'y'\] at 'q'.*another key"),
     ([Edge('a', ('x', 'y'), 'p'), Edge('a', ('y', 'x'), 'q')],
      r"'a'.*different candidates: \['x', 'y'\] at 'p', \['y', 'x'\] at 'q'.*same order"),
-    ([Edge('a', ('x',)), InputNode('i', ('a',), 1), InputNode('i', ('a', 'a'), 1)], "'i'.*different numbers of candidates: 1 .*2 "),
+    ([Edge('a', ('x',)), InputNode('i', ('a',), 1), InputNode('i', ('a', 'a'), 1)],
+     "'i'.*different numbers of candidates: 1 .*2 "),
     ([Edge('a', ('x',)), InputNode('i', ('a', ''), 1, 'p'), InputNode('i', ('a', ''), 2, 'q')],
      "'i'.*different n_chosen: 1 at 'p', 2 at 'q'"),
     ([Edge('a', ('x',)), Edge('b', ('x',)), InputNode('i', ('a', 'b'), 1, 'p'), InputNode('i', ('b', 'a'), 1, 'q')],
@@ -47,7 +48,8 @@ def test_sources_that_the_user_names_go_before_those_that_contradict_each_other(
 
 
 def test_all_may_be_kept_by_number_or_by_none_and_reductions_may_differ():
-    SearchSpace([Edge('a', ('x',)), InputNode('i', ('a', ''), 2, reduction='sum'), InputNode('i', ('a', ''), None, reduction='mean')])
+    SearchSpace([Edge('a', ('x',)), InputNode('i', ('a', ''), 2, reduction='sum'),
+                 InputNode('i', ('a', ''), None, reduction='mean')])
 
 
 @pytest.mark.parametrize('choice, kept', [

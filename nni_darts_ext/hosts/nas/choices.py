@@ -33,7 +33,7 @@ def describe(path: str, module: Any) -> Choice:
     if isinstance(module, LayerChoice):
         return edge_of(module, module.label, module.names, path)
     sources = getattr(module, 'choose_from', [NO_KEY] * module.n_candidates)
-    reduction = module.how if hasattr(module, 'how') else module.reduction
+    reduction = module.reduction if isinstance(module, InputChoice) else module.how
     return InputNode(module.label, tuple(sources), module.n_chosen, path, reduction)
 
 
