@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from nni_darts_ext import ArchitectureError, CheckpointError, DartsMutator, DartsTrainer, apply_fixed_architecture
 from nni_darts_ext.core import export
-from nni_darts_ext.loop.checkpoint import STATE
+from nni_darts_ext.loop.checkpoint import STATE, read, write
 
 IN_NUMBERS = [50, pytest.param(1000, marks=pytest.mark.slow)]
 
@@ -289,3 +289,29 @@ def test_a_checkpoint_of_another_version_is_refused(change, message, tmp_path):
     file.write_bytes(zipped(parts.items()))
     with pytest.raises(CheckpointError, match=message):
         search(tmp_path).train()
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(), None),
+    (dict(shape=[2, 2]), 'beyond the shape'),
+    (dict(shape=[-5, 2]), r'the shape \[-5, 2\] is none'),
+    (dict(shape=[5, 3]), 'size'),
+    (dict(sparse=[1]), 'missing'),
+    (dict(sparse=[None, None]), 'no attribute'),
+])
+def test_a_sparse_tensor_is_read_as_it_was_or_refused(change, message, tmp_path):
+    tensor = torch.sparse_coo_tensor(torch.tensor([[4, 1, 4]]), torch.ones(3, 2), (5, 2))
+    file = tmp_path / 'sparse.ckpt'
+    write(file, {'tensor': tensor})
+    parts = dict(members(file.read_bytes()))
+    head = json.loads(parts[STATE])
+    head['state']['dict'][0][1].update(change)
+    head['sha256'] = hashlib.sha256(json.dumps(head['state']).encode()).hexdigest()
+    parts[STATE] = json.dumps(head)
+    file.write_bytes(zipped(parts.items()))
+    if message is None:
+        found = read(file)['tensor']
+        assert found.is_sparse and torch.equal(found.to_dense(), tensor.to_dense())
+    else:
+        with pytest.raises(CheckpointError, match=message):
+            read(file)

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 import two_processes
+import words
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -220,6 +221,29 @@ def with_a_loss_that_learns():
 def test_a_loss_that_learns_is_the_same_on_every_rank():
     one, other = two_processes.results(with_a_loss_that_learns)
     assert one == other and one[0] != 1
+
+
+def with_sparse_gradients(sparse, data):
+    """On the ranks, of which the first alone has a loss with a gradient by weights in the last step."""
+    model = words.model(sparse)
+    mine = [tuple(two_processes.share_of(batch) for batch in step) for step in data]
+
+    def loss(output, labels):
+        counted.append(1)
+        return nn.functional.cross_entropy(output if len(counted) < 6 or processes.is_first() else output.detach(), labels)
+    counted = []
+    search = DartsTrainer(model, loss, accuracy, torch.optim.SGD(model.parameters(), 0.5), 1, tuple(zip(*mine)), grad_clip=0.05,
+                          mutator=DartsMutator(model).double(), device='cpu')
+    search.train(validate=False)
+    return {'weights': two_processes.flat(model.parameters()), 'sparse': model.embedding.weight.grad.is_sparse}
+
+
+def test_sparse_gradients_are_averaged_and_stay_sparse_on_a_rank_that_has_none_too():
+    one, other = two_processes.results(with_sparse_gradients, True, words.batches(3))
+    assert one == other and one['sparse']
+    dense, _ = two_processes.results(with_sparse_gradients, False, words.batches(3))
+    assert not dense['sparse']
+    torch.testing.assert_close(torch.tensor(one['weights']), torch.tensor(dense['weights']), rtol=0, atol=1e-10)
 
 
 def gradients():

@@ -9,6 +9,7 @@ import reads
 import repeated_batch
 import ten_steps
 import torch
+import words
 from spaces import TWO_NODES, Cells, batches, write_weights
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -577,6 +578,65 @@ def test_checkpoints_hold_the_logits():
     other.mutator.load_state_dict(saved['mutator'])
     other.model.load_state_dict(saved['model'])
     assert other.export() == search.export()
+
+
+def search_of_words(sparse, optimizer, **options):
+    model = words.model(sparse)
+    search = DartsTrainer(model, nn.functional.cross_entropy, accuracy, optimizer(model.parameters()), 2,
+                          tuple(zip(*words.batches(3))), mutator=DartsMutator(model).double(), device='cpu',
+                          arc_learning_rate=1e-2, **options)
+    search.train()
+    return search
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+@pytest.mark.parametrize('momentum', [0, 0.9])
+def test_sparse_gradients_are_gradients(momentum, unrolled, tmp_path):
+    if momentum and torch.__version__ < '2':
+        pytest.skip('SGD of this PyTorch has no momentum for sparse gradients')
+
+    def searched(sparse):
+        found = search_of_words(sparse, lambda weights: torch.optim.SGD(weights, 0.5, momentum=momentum), unrolled=unrolled,
+                                grad_clip=0.05, eigenvalue=True, run_dir=tmp_path / str(sparse))
+        weights = [values for name, values in sorted(found.model.state_dict().items()) if 'edge' not in name]
+        return found, [*weights, *logits(found)]
+    sparse, numbers = searched(True)
+    assert sparse.model.embedding.weight.grad.is_sparse
+    _, expected = searched(False)
+    for one, other in zip(numbers, expected):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    state = read(tmp_path / 'True' / 'checkpoints' / 'epoch-2.ckpt')['optimizer']['state']
+    kept = sparse.optimizer.state_dict()['state']
+    for i in kept if momentum else ():
+        assert torch.equal(state[i]['momentum_buffer'].to_dense(), kept[i]['momentum_buffer'].to_dense())
+
+
+def test_an_optimizer_that_takes_no_sparse_gradients_is_named_with_the_way_out():
+    for optimizer in (lambda weights: torch.optim.SGD(weights, 0.5, weight_decay=1e-3), torch.optim.Adam):
+        with pytest.raises(TrainingError, match='sparse gradients.*SparseAdam.*sparse=False'):
+            search_of_words(True, optimizer)
+
+
+def test_a_loss_that_reaches_nothing_that_learns_moves_nothing_and_is_reported_once(caplog):
+    def state(search):
+        return copy.deepcopy(list(search.model.parameters()))
+    for unrolled in (False, 'exact', 'finite_difference'):
+        caplog.clear()
+        frozen = trainer(num_epochs=2, unrolled=unrolled, arc_learning_rate=0.1)
+        for parameter in frozen.model.parameters():
+            parameter.requires_grad_(False)
+        before, start = state(frozen), logits(frozen)
+        frozen.train()
+        assert_same(state(frozen), before)
+        assert not any(torch.equal(one, other) for one, other in zip(logits(frozen), start))
+        assert 'nothing that learns' not in caplog.text
+    caplog.clear()
+    lost = trainer(num_epochs=2, loss=lambda output, labels: nn.functional.cross_entropy(output.detach(), labels))
+    before = state(lost)
+    lost.train()
+    assert_same(state(lost), before)
+    warning, = [record.getMessage() for record in caplog.records if 'nothing that learns' in record.getMessage()]
+    assert warning.startswith('The training loss in step 0 of epoch 0')
 
 
 @pytest.mark.parametrize('recompute', [False, True])

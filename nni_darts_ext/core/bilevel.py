@@ -175,7 +175,9 @@ def _weights(optimizers: Sequence[torch.optim.Optimizer], logits: Sequence[nn.Pa
             for parameter in group['params']:
                 if parameter.requires_grad and parameter not in own:
                     state = optimizer.state.get(parameter, {})  # indexing would leave an entry behind
-                    found.setdefault(parameter, _Weight(parameter, group, state.get('momentum_buffer')))
+                    buffer = state.get('momentum_buffer')
+                    dense = buffer.to_dense() if isinstance(buffer, Tensor) and buffer.is_sparse else buffer
+                    found.setdefault(parameter, _Weight(parameter, group, dense))
     return list(found.values())
 
 

@@ -26,13 +26,13 @@ def alone(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> Gradients:
-    """Those of the parameters that are not frozen; nothing is accumulated."""
+    """Those of the parameters that are not frozen, none of them sparse; nothing is accumulated."""
     reachable = [i for i, parameter in enumerate(parameters) if parameter.requires_grad]
     found: Gradients = [None] * len(parameters)
     if loss.requires_grad and reachable:
         of_each = torch.autograd.grad(loss, [parameters[i] for i in reachable], create_graph=create_graph, allow_unused=True)
         for i, gradient in zip(reachable, of_each):
-            found[i] = gradient
+            found[i] = gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
     return found
 
 
@@ -69,9 +69,45 @@ def norm_of(parts: Sequence[Tensor]) -> Tensor:
     """The norm of all parts together, on the device of the first."""
     if not parts:
         return torch.zeros(())
+    parts = [part.coalesce().values() if part.is_sparse else part for part in parts]
     if hasattr(nn.utils, 'get_total_norm'):  # since PyTorch 2.6; one call for all of them
         return nn.utils.get_total_norm(parts)
     return torch.stack([part.norm().to(parts[0]) for part in parts]).norm()
+
+
+def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Clip the gradients of parameters to a norm. Returns what the norm was.
+
+    It is that of ``nn.utils.clip_grad_norm_``, which does not take sparse gradients in every PyTorch.
+    """
+    return nn.utils.clip_grad_norm_([_clippable(parameter) for parameter in parameters], limit)
+
+
+def _clippable(parameter: nn.Parameter) -> Tensor:
+    """A tensor whose gradient is the values of a sparse one, in the same memory."""
+    gradient = parameter.grad
+    if gradient is None or not gradient.is_sparse:
+        return parameter
+    parameter.grad = gradient.coalesce()
+    values = parameter.grad.values()
+    stand_in = values.detach()
+    stand_in.grad = values
+    return stand_in
+
+
+@contextmanager
+def stepping(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Raise :class:`TrainingError` where an optimiser, or what it clips by, does not take sparse gradients that parameters have."""
+    try:
+        yield
+    except RuntimeError as error:
+        is_of_them = any(sign in str(error) for sign in ('parse', 'set_indices_and_values'))
+        if not is_of_them or not any(parameter.grad is not None and parameter.grad.is_sparse for parameter in parameters):
+            raise
+        raise TrainingError('The weights cannot be stepped by the sparse gradients that the model has, of an nn.Embedding('
+                            f'sparse=True), say: {str(error).split(". ")[0]}. Use an optimiser that takes them as it is set, such as '
+                            'torch.optim.SparseAdam, or SGD without momentum and weight decay; leave out gradient_clip_val; or use '
+                            'sparse=False.') from error
 
 
 @contextmanager

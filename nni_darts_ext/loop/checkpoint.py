@@ -6,8 +6,9 @@ A checkpoint is a zip archive, uncompressed. Each tensor is a member, its name t
     {"schema": "nni_darts_ext/checkpoint", "version": 1, "sha256": "<of the state as JSON>", "state": <tree>}
 
 A tree is null, a bool, a number, a string, a list of trees, or an object with one key, which says what it stands for:
-``{"dict": [[tree, tree], ...]}``, ``{"tuple": [tree, ...]}``, ``{"float": "nan" | "inf" | "-inf"}`` or
-``{"tensor": "<name of the member>", "dtype": "float32", "shape": [3, 4]}``. No pickle: the same file is read under every PyTorch.
+``{"dict": [[tree, tree], ...]}``, ``{"tuple": [tree, ...]}``, ``{"float": "nan" | "inf" | "-inf"}``,
+``{"tensor": "<name of the member>", "dtype": "float32", "shape": [3, 4]}`` or, for a sparse tensor,
+``{"sparse": [<tree of indices>, <tree of values>], "shape": [3, 4]}``. No pickle: the same file is read under every PyTorch.
 """
 
 from __future__ import annotations
@@ -140,10 +141,14 @@ def _encoded(value: Any, store: Store, path: str) -> Any:
 
 
 def _encoded_tensor(tensor: Tensor, store: Store, path: str) -> Dict[str, Any]:
+    if tensor.is_sparse:  # what an optimiser remembers of sparse gradients
+        whole = tensor.coalesce()
+        return {'sparse': [_encoded_tensor(part, store, path) for part in (whole.indices(), whole.values())],
+                'shape': list(tensor.shape)}
     dtype = str(tensor.dtype).replace('torch.', '')
     if dtype not in DTYPES or tensor.layout != torch.strided:
         raise CheckpointError(f'{path} is a tensor of {tensor.dtype} and {tensor.layout}, which no checkpoint holds. Expected a '
-                              f'strided one of {sorted(DTYPES)}.')
+                              f'strided or sparse one of {sorted(DTYPES)}.')
     content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     name = _digest(content)
     store(name, content)
@@ -167,18 +172,30 @@ def _decoded(tree: Any, load: Load) -> Any:
         return float(tree['float'])
     if set(tree) == {'tensor', 'dtype', 'shape'}:
         return _decoded_tensor(load(tree['tensor']), **tree)
+    if set(tree) == {'sparse', 'shape'}:
+        return _decoded_sparse(*(_decoded(part, load) for part in tree['sparse']), shape=_shape(tree['shape']))
     raise ValueError(f'an object with the keys {sorted(tree)} stands for nothing')
 
 
 def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -> Tensor:
     if _digest(content) != tensor:
         raise ValueError(f'the tensor {tensor} was changed after it was written')
-    if any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError(f'the shape {shape} is none')
     if dtype == 'bool' and content.strip(b'\0\1'):
         raise ValueError(f'the tensor {tensor} is not of bools')
     found = torch.frombuffer(bytearray(content), dtype=DTYPES[dtype]) if content else torch.empty(0, dtype=DTYPES[dtype])
-    return found.reshape(shape)
+    return found.reshape(_shape(shape))
+
+
+def _decoded_sparse(indices: Tensor, values: Tensor, shape: List[int]) -> Tensor:
+    if indices.dim() != 2 or any(row.numel() and not 0 <= int(row.min()) <= int(row.max()) < n for row, n in zip(indices, shape)):
+        raise ValueError(f'indices are beyond the shape {shape}')
+    return torch.sparse_coo_tensor(indices, values, shape).coalesce()  # type: ignore[no-any-return]
+
+
+def _shape(shape: List[int]) -> List[int]:
+    if any(type(n) is not int or n < 0 for n in shape):
+        raise ValueError(f'the shape {shape} is none')
+    return shape
 
 
 # The folder ----------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from ..core import logits
 from ..errors import TrainingError
 from . import processes
+
+_logger = logging.getLogger(__name__)
 
 EVERY = 50
 """How many steps lie between two readings on devices on which reading means waiting."""
@@ -52,6 +55,7 @@ class Guard:
         self._parts, self._choices = parts, choices
         self._epoch, self._step = 0, 0
         self._unread: List[_Seen] = []
+        self._missed = False
         self._kept: List[Dict[str, Any]] = []
 
     def begin_step(self, epoch: int, step: int) -> None:
@@ -82,6 +86,14 @@ class Guard:
         if self._at_once and (shared or processes.size() == 1):
             self.read()
         return value
+
+    def miss(self, what: str) -> None:
+        """Warns, once in a search, of a loss that has no gradient though there are parameters that learn."""
+        if not self._missed:
+            self._missed = True
+            _logger.warning('The %s in step %d of epoch %d (both count from 0) reaches nothing that learns, so nothing moves in such '
+                            'a step. Is the loss computed without gradients, or on what the parameters do not reach?', what,
+                            self._step, self._epoch)
 
     def read(self) -> None:
         """Read all that was seen since the last reading. Due at the end of an epoch.

@@ -13,7 +13,7 @@ from ..core import compilation, files, layout, recomputation
 from ..core.bilevel import choose
 from ..core.compilation import Compile, CompiledMixture
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import all_but, check_holdings, frozen, give, norm_of
+from ..core.gradients import all_but, check_holdings, frozen, give, norm_of, stepping
 from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
@@ -338,7 +338,9 @@ class BilevelSteps:
                 self._architecture_step(batch, batch_idx, logits, weights)
             with frozen(logits):
                 outputs = self._outputs(batch['train'], 2 * batch_idx + 1)
-                self._advance_weights(self._seen('training loss', _loss(outputs)), batch_idx)
+                loss = self._seen('training loss', _loss(outputs))
+                with stepping(weights):
+                    self._advance_weights(loss, batch_idx)
         torch.clear_autocast_cache()  # for those who run the model next, in a validation say
         return outputs
 
@@ -388,6 +390,12 @@ class BilevelSteps:
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         super().manual_backward(loss, *args, **kwargs)  # type: ignore[misc]
         self._see_gradient()
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if loss.requires_grad:
+            super().backward(loss, *args, **kwargs)  # type: ignore[misc]
+        elif any(parameter.requires_grad for parameter in self._of_step):
+            self.guard.miss('loss')
 
     def _see_gradient(self) -> None:
         """That of the step under way: what the other step owns is frozen."""

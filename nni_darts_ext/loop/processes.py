@@ -91,7 +91,7 @@ def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
     """The mean of the gradients over all ranks, in one message for each type of number; new tensors, without a graph.
 
     Where a rank has None it counts as zeros, and where all have None it stays None. A rank that has some None waits for the
-    others' answer, one that has none does not read it.
+    others' answer, one that has none does not read it. The mean of sparse gradients is sparse, but all of it is sent.
 
     Parameters
     ----------
@@ -109,15 +109,18 @@ def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
     with torch.no_grad():
         for (dtype, where), places in alike.items():
             own = [gradients[i] for i in places]
-            has = [gradient is not None for gradient in own]
-            parts = [torch.zeros_like(parameters[i]) if part is None else part for i, part in zip(places, own)]
-            message = torch.cat([*(part.reshape(-1) for part in parts), torch.tensor(has, dtype=dtype, device=where)])
+            kinds = [0 if gradient is None else -1 if gradient.is_sparse else 1 for gradient in own]
+            parts = [torch.zeros_like(parameters[i]) if part is None else part.to_dense() if part.is_sparse else part
+                     for i, part in zip(places, own)]
+            message = torch.cat([*(part.reshape(-1) for part in parts), torch.tensor(kinds, dtype=dtype, device=where)])
             distributed.all_reduce(message)
-            *means, anyone = (message / size()).split([*(part.numel() for part in parts), len(has)])
-            anyone_has = has if all(has) else (anyone != 0).tolist()
-            for i, mean, is_there in zip(places, means, anyone_has):
-                if is_there:  # in memory as the parameter is
+            *means, others = (message / size()).split([*(part.numel() for part in parts), len(kinds)])
+            of_all = kinds if all(kinds) else others.tolist()
+            for i, mean, kind in zip(places, means, of_all):
+                if kind:  # in memory as the parameter is
                     found[i] = torch.empty_like(parameters[i]).copy_(mean.view_as(parameters[i]))
+                if kind < 0:
+                    found[i] = found[i].to_sparse(1)
     return found
 
 

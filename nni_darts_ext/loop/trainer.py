@@ -20,7 +20,7 @@ from ..core.aside import buffers_aside
 from ..core.bilevel import choose, first_order
 from ..core.compilation import Compile
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import check_holdings, frozen, give, norm_of
+from ..core.gradients import check_holdings, clip, frozen, give, norm_of, stepping
 from ..core.logits import Logits
 from ..core.mutator import MutatorInterface
 from ..core.space import candidates_in
@@ -356,12 +356,16 @@ class SearchTrainer(Resumable):
         self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
         with frozen(self.mutator.parameters()):
             output, loss = self._forward(batch)
-            self._guard.see('training loss', loss).backward()
             weights = list(self._weights())
+            if self._guard.see('training loss', loss).requires_grad:
+                loss.backward()
+            elif weights:
+                self._guard.miss('training loss')
             processes.average_gradients(weights)
-        norm = nn.utils.clip_grad_norm_(weights, self.grad_clip or math.inf)
-        self._guard.see('norm of the gradient of the weights', norm, shared=True)
-        self.optimizer.step()
+        with stepping(weights):
+            norm = clip(weights, self.grad_clip or math.inf)
+            self._guard.see('norm of the gradient of the weights', norm, shared=True)
+            self.optimizer.step()
         return self._judged(batch, output, loss)
 
     def _weights(self) -> Iterator[nn.Parameter]:

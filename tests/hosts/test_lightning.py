@@ -18,6 +18,7 @@ import strategy_ranks
 import ten_steps
 import torch
 import two_processes
+import words
 from conftest import OFFERED
 from nni.retiarii import fixed_arch, model_wrapper
 from nni.retiarii.evaluator import FunctionalEvaluator
@@ -164,6 +165,45 @@ def test_what_is_logged_and_recorded_is_of_the_training_batches(unrolled, tmp_pa
     module = logged.logging(Module)(lambda weights: torch.optim.SGD(weights, 0.05))
     search(small(), strategy(unrolled=unrolled, run_dir=tmp_path), batches(3), module=module, epochs=2)
     logged.check(module, tmp_path, 3, 2)
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_weights_that_are_frozen_stay_and_the_logits_learn(unrolled, caplog):
+    model, darts = small(), strategy(unrolled=unrolled, arc_learning_rate=0.01)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    before = [parameter.clone() for parameter in model.parameters()]
+    search(model, darts, batches(2))
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters()))
+    assert all((logits - darts.model.start[key]).abs().max() > 1e-3 for key, logits in darts.choices.items())
+    assert 'nothing that learns' not in caplog.text
+
+
+def test_a_loss_that_reaches_nothing_that_learns_moves_nothing_and_is_reported_once(caplog):
+    class Lost(Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx).detach()
+
+        def on_after_backward(self):
+            backwards.append(1)
+    backwards, model = [], small()
+    before = [parameter.clone() for parameter in model.parameters()]
+    search(model, strategy(), batches(2), module=Lost(lambda weights: torch.optim.SGD(weights, 0.05)))
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters()))
+    assert caplog.text.count('reaches nothing that learns') == 1
+    assert len(backwards) == 2 * 2  # in which several processes meet
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_sparse_gradients_are_gradients(unrolled):
+    def searched(sparse):
+        model, darts = words.model(sparse), strategy(unrolled=unrolled, eigenvalue=True)
+        search(model, darts, words.batches(3), lambda weights: torch.optim.SGD(weights, 0.5))
+        return [model.embedding.weight.detach(), *darts.choices.values()]
+    for one, other in zip(searched(True), searched(False)):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    with pytest.raises(TrainingError, match='sparse gradients.*SparseAdam.*sparse=False'):
+        search(words.model(), strategy(), words.batches(1), torch.optim.Adam)
 
 
 def small():

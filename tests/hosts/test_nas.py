@@ -19,6 +19,7 @@ import repeated_batch
 import strategy_cuts
 import strategy_ranks
 import torch
+import words
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.evaluator.pytorch import DataLoader, Lightning, Trainer
@@ -341,6 +342,47 @@ def test_what_is_logged_and_recorded_is_of_the_training_batches(unrolled, tmp_pa
     nas_experiment.search(write_weights(Cells(TWO_NODES, named=True)), Recording(unrolled=unrolled, run_dir=tmp_path), module,
                           batches(3), max_epochs=2)
     logged.check(module, tmp_path, 3, 2)
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_weights_that_are_frozen_stay_and_the_logits_learn(unrolled, caplog):
+    model = write_weights(Cells(TWO_NODES, named=True))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    before = [parameter.clone() for parameter in model.parameters()]
+    _, _, moved = search(model, unrolled=unrolled)
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters()))
+    assert all(change.abs().max() > 1e-4 for change in moved.values())
+    assert 'nothing that learns' not in caplog.text
+
+
+def test_a_loss_that_reaches_nothing_that_learns_moves_nothing_and_is_reported_once(caplog):
+    class Lost(nas_experiment.Module):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx).detach()
+
+        def on_after_backward(self):
+            backwards.append(1)
+    backwards, model = [], write_weights(Cells(TWO_NODES, named=True))
+    before = [parameter.clone() for parameter in model.parameters()]
+    nas_experiment.search(model, Recording(), Lost(), batches(2))
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters()))
+    assert caplog.text.count('reaches nothing that learns') == 1
+    assert len(backwards) == 2 * 2  # in which several processes meet
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
+def test_sparse_gradients_are_gradients(unrolled):
+    def searched(sparse):
+        torch.manual_seed(0)
+        model = words.model(sparse)
+        darts, _, _ = search(model, unrolled=unrolled, data=words.batches(3), eigenvalue=True,
+                             optimizer=lambda weights: torch.optim.SGD(weights, 0.5))
+        return [model.embedding.weight.detach(), *darts.choices.values()]
+    for one, other in zip(searched(True), searched(False)):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    with pytest.raises(TrainingError, match='sparse gradients.*SparseAdam.*sparse=False'):
+        search(words.model(), data=words.batches(1), optimizer=torch.optim.Adam)
 
 
 def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
