@@ -10,7 +10,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
 :mod:`.layers`            a candidate as the layers that it is made of
 :mod:`.dilation`          dilated convolutions that leave pixels out, without dilation
-:mod:`.strides`           1x1 convolutions that leave pixels out, without strides where those are harmful
+:mod:`.strides`           1x1 convolutions that overrun memory on some CPUs, without strides
 :mod:`.keeping`           what a graph need not keep, for it is cheap to compute again
 :mod:`.sharing`           what candidates and edges have in common, computed once
 :mod:`.recomputation`     an edge computed again in the backward pass instead of kept

@@ -79,11 +79,10 @@ def _begins_alike(layers: List[nn.Module]) -> bool:
 
 def run(layer: nn.Module, value: Any) -> Any:
     """``layer(value)``."""
-    if isinstance(layer, nn.Conv2d) and is_plain(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and (overruns(layer) or is_sparse(layer)) and is_plain(layer, nn.Conv2d):
         if overruns(layer):
             return unstrided(value, layer.weight, layer.bias, layer.stride)
-        if is_sparse(layer):
-            return undilated(layer, value)
+        return undilated(layer, value)
     return layer(value)
 
 

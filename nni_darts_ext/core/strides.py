@@ -1,4 +1,4 @@
-"""1x1 convolutions with strides in whose backward pass PyTorch writes beyond its memory, as those of stride 1 that they are."""
+"""1x1 convolutions whose strides make PyTorch write beyond its memory on some CPUs: how they run without strides."""
 
 from __future__ import annotations
 
