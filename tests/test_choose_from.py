@@ -90,3 +90,25 @@ def test_what_a_search_has_found_out_outlives_it():
     assert all(decision.any() for decision in resumed.sample_final().values())
     strengthen(mutator.choices, 'c', by=4.0)
     assert [key for key, chosen in mutator.export().items() if chosen == []] == ['a', 'b']  # what only a dropped edge reads
+
+
+class Shared(dnn.ModelSpace):
+    """One InputChoice for the outputs of other edges each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.edges = nn.ModuleList([dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key=key) for key in 'abcd'])
+        self.pick = dnn.InputChoice(2, n_chosen=1, key='pick')
+
+    def forward(self, x):
+        a, b, c, d = (edge(x) for edge in self.edges)
+        return self.pick([a, b]) + self.pick([c, d])
+
+
+def test_an_input_choice_with_other_sources_in_another_place_is_reported(caplog):
+    model = Shared()
+    mutator = DartsMutator(model)
+    mutator.reset()
+    model(torch.randn(4, 3))
+    assert mutator.choose_from == {'pick': ('a', 'b')}
+    assert "'pick' chooses from ['a', 'b'] in one place and from ['c', 'd'] in another" in caplog.text

@@ -178,7 +178,7 @@ def test_an_edge_that_another_edge_reads_stays(is_named):
         fresh = Chain(is_named)
         fresh.load_state_dict(model.state_dict())
         best = int(mutator.choices['l1'][1] > mutator.choices['l1'][0])
-        expected = list(model.l2.children())[0](list(model.l1.children())[best](x))
+        expected = next(model.l2.children())(list(model.l1.children())[best](x))
         assert torch.equal(apply_fixed_architecture(fresh, mutator.export(form))(x), expected)
     mutator.choices['l1'].data = torch.tensor([3., 0., 0.])
     assert mutator.export()['l2'] == []  # nothing reads the second one
@@ -339,3 +339,24 @@ def test_the_zero_op_takes_no_input_from_a_concatenation():
     mutator.choices['b'].data = torch.tensor([0., 1., 5.])
     assert mutator.sample_final()['one'].tolist() == [True, True]
     assert mutator.export()['b'] == 1
+
+
+class InPlace(dnn.ModelSpace):
+    """Two edges read one tensor, and the first of them would write over it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = dnn.LayerChoice([nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 3)), nn.Identity()], key='a')
+        self.b = dnn.LayerChoice([nn.Identity(), nn.Tanh()], key='b')
+
+    def forward(self, x):
+        return self.a(x) + self.b(x)
+
+
+def test_a_candidate_that_works_in_place_leaves_its_input_to_other_edges():
+    torch.manual_seed(0)
+    found = apply_fixed_architecture(InPlace(), {'a': 0, 'b': 0})
+    x = torch.randn(4, 3)
+    kept = x.clone()
+    expected = found.a[1](torch.relu(x)) + x
+    assert torch.equal(found(x), expected) and torch.equal(x, kept)

@@ -15,8 +15,10 @@ from . import files
 from .absent import absent, is_absent
 from .derivation import unread
 from .export import SCHEMA, VERSION
+from .layers import begins_in_place, layers_of
 from .mixture import reduce
 from .modules import replace
+from .nested import map_tensors
 from .space import Choice, Edge, Readers, SearchSpace, candidates_of
 
 Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
@@ -179,9 +181,15 @@ def _chosen(module: Any, choice: Choice, decision: List[bool], as_none: bool) ->
         chosen = ChosenInputs(choice.key, kept, module.reduction, choice.choose_from)
     elif kept:
         chosen = candidates_of(module, choice)[kept[0]]
+        if begins_in_place(layers_of(chosen)):  # it would write over what other edges read, too
+            chosen.register_forward_pre_hook(_with_copies)
     else:
         chosen = DroppedEdge(None if as_none else candidates_of(module, choice)[0])
     return WithMask(chosen, decision) if getattr(module, 'return_mask', False) else chosen
+
+
+def _with_copies(module: nn.Module, args: Any) -> Any:
+    return map_tensors(torch.clone, args)
 
 
 class DroppedEdge(nn.Module):

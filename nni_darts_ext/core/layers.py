@@ -46,7 +46,7 @@ def begun(candidate: nn.Module, value: Any, shared: SharedWork) -> Tuple[Any, Li
     layers = layers_of(candidate)
     if not isinstance(value, Tensor):
         return own(value), layers
-    if _begins_in_place(layers):
+    if begins_in_place(layers):
         return value.clone(), layers
     if type(value) is Tensor and layers and _begins_alike(layers):
         return shared.run(layers[0], value), layers[1:]
@@ -58,7 +58,7 @@ def own(structure: Any) -> Any:
     return map_tensors(lambda tensor: tensor, structure)
 
 
-def _begins_in_place(layers: List[nn.Module]) -> bool:
+def begins_in_place(layers: Iterable[nn.Module]) -> bool:
     """Whether a layer would write over the input, be it behind others that may pass it on as it is."""
     for layer in layers:
         if vars(layer).get('inplace'):

@@ -36,6 +36,8 @@ class SourceFinder:
         self._readers: Optional[Dict[str, Set[Reader]]] = None
         """Those found in the pass of the model that is under way; None outside one."""
         self._hooks: List[Any] = []
+        self._found: Set[str] = set()
+        """The InputChoices whose sources were found here."""
 
     def watch(self, model: nn.Module) -> None:
         """Find out the readers in the first forward pass of this model. Its hooks for that are removed then."""
@@ -82,15 +84,24 @@ class SourceFinder:
         if self._readers is not None:
             for i, candidate in enumerate(candidates):
                 self._read(candidate, (key, i))
-        if key not in self._space.unnamed or not torch.is_grad_enabled():
+        again = key in self._found and self._readers is not None
+        if not (key in self._space.unnamed or again) or not torch.is_grad_enabled():
             return
         found = [{mark.key for mark in _marks_behind(candidate, edges_only=True)} for candidate in candidates]
+        sources = tuple(next(iter(keys)) if len(keys) == 1 else NO_KEY for keys in found)
+        if again:
+            if sources != self._space.sources[key]:
+                _logger.warning('InputChoice %r chooses from %s in one place and from %s in another. The first counts, for all '
+                                'of them. Give them keys of their own, or name the sources in choose_from.', key,
+                                list(self._space.sources[key]), list(sources))
+            return
         for i, keys in enumerate(found):
             if len(keys) != 1 and any(found):
                 behind = f'several LayerChoices ({", ".join(sorted(keys))})' if keys else 'no LayerChoice'
                 _logger.warning('Candidate %d of InputChoice %r comes from %s: it counts as NO_KEY, with strength 0. '
                                 'Name the sources in choose_from if it should not.', i, key, behind)
-        self._space.name_sources(key, tuple(next(iter(keys)) if len(keys) == 1 else NO_KEY for keys in found))
+        self._space.name_sources(key, sources)
+        self._found.add(key)
         _logger.info('InputChoice %r chooses from %s.', key, list(self._space.sources[key]))
 
     def _read(self, value: Any, reader: Reader) -> None:
