@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchmetrics
+
 from nni_darts_ext.run import Run
 
 

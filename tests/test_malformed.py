@@ -296,7 +296,7 @@ def test_a_checkpoint_of_another_version_is_refused(change, message, tmp_path):
     (dict(shape=[2, 2]), 'beyond the shape'),
     (dict(shape=[-5, 2]), r'the shape \[-5, 2\] is none'),
     (dict(shape=[5, 3]), 'size'),
-    (dict(sparse=[1]), 'missing'),
+    (dict(sparse=[1]), 'values to unpack'),
     (dict(sparse=[None, None]), 'no attribute'),
 ])
 def test_a_sparse_tensor_is_read_as_it_was_or_refused(change, message, tmp_path):

@@ -287,3 +287,17 @@ def test_what_would_not_search_together_is_refused(monkeypatch):
         trainer(dataset())
     monkeypatch.setenv('WORLD_SIZE', '1')
     trainer(dataset())
+
+
+def test_a_gpu_that_is_not_that_of_the_rank_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, 'size', lambda: 2)
+    monkeypatch.setattr(processes, 'rank', lambda: 1)
+    monkeypatch.setattr(torch.distributed, 'get_backend', lambda: 'nccl')
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    for device in ('cuda:1', 'cpu'):
+        with pytest.raises(TrainingError, match=f'Rank 1 searches on {device}.* is cuda:0.*torch.cuda.set_device'):
+            trainer(dataset(), device=device)
+    for device in ('cuda:0', 'cuda'):
+        processes.check_device(torch.device(device))
+    monkeypatch.setattr(torch.distributed, 'get_backend', lambda: 'gloo')
+    processes.check_device(torch.device('cpu'))

@@ -12,11 +12,14 @@ import torch
 from resumed import Counting, Interrupted, Net
 from spaces import TWO_NODES, Cells
 from torch import nn
+from torch.optim import lr_scheduler as rates
+from torch.optim.swa_utils import SWALR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
 from nni_darts_ext.loop.checkpoint import Checkpoints, read
+from nni_darts_ext.run import DONE, Run
 
 TESTS = Path(__file__).parent
 
@@ -217,6 +220,91 @@ def test_more_epochs_go_on_from_where_a_search_ended(tmp_path):
     longer = trainer(tmp_path, epochs=5)
     longer.train()
     assert outcome(longer) == expected
+
+
+class Scheduled:
+    """Steps a schedule of the rate that is made for the epochs of the search."""
+
+    def __init__(self, make, fails=None):
+        self.make, self.fails, self.rates = make, fails, []
+
+    def build(self, model, mutator, trainer):
+        self.trainer = trainer
+        self.scheduler = self.make(trainer.optimizer, trainer.num_epochs)
+
+    def on_epoch_begin(self, epoch):
+        self.rates.append(self.trainer.optimizer.param_groups[0]['lr'])
+
+    def on_epoch_end(self, epoch):
+        self.scheduler.step()
+        if epoch == self.fails:
+            raise Interrupted
+
+
+SCHEDULES = {
+    'T_max': rates.CosineAnnealingLR,
+    'total_steps': lambda optimizer, epochs: rates.OneCycleLR(optimizer, 0.1, total_steps=epochs + 1),
+    'step_size': lambda optimizer, epochs: rates.StepLR(optimizer, epochs // 2),
+    'milestones': lambda optimizer, epochs: rates.MultiStepLR(optimizer, [epochs // 2, epochs]),
+    '_milestones': lambda optimizer, epochs: rates.SequentialLR(
+        optimizer, [rates.LinearLR(optimizer, total_iters=2), rates.CosineAnnealingLR(optimizer, 20)], [epochs]),
+    'total_iters': lambda optimizer, epochs: rates.ChainedScheduler(
+        [rates.ExponentialLR(optimizer, 0.9), rates.LinearLR(optimizer, total_iters=epochs)]),
+    'anneal_epochs': lambda optimizer, epochs: SWALR(optimizer, 0.01, epochs),
+    'total_size': lambda optimizer, epochs: rates.CyclicLR(optimizer, 0.01, 0.1, epochs),
+}
+
+
+@pytest.mark.parametrize('length', SCHEDULES)
+def test_a_schedule_goes_on_and_one_that_was_made_for_other_epochs_is_refused(length, tmp_path):
+    def rates_of(folder, epochs=4, fails=None):
+        callback = Scheduled(SCHEDULES[length], fails)
+        trainer(folder, epochs=epochs, callbacks=[callback]).train()
+        return callback.rates
+    through = rates_of(None)
+    with pytest.raises(Interrupted):
+        rates_of(tmp_path, fails=2)
+    assert rates_of(tmp_path) == through[2:]
+    with pytest.raises(CheckpointError, match=f'another schedule: {length} of callbacks.0..scheduler was .* and is .*Build it'):
+        rates_of(tmp_path, epochs=6)
+
+
+def test_a_trainer_that_gets_more_epochs_goes_on(tmp_path):
+    through = trainer(None, epochs=4)
+    through.train()
+    expected = outcome(through)
+    for options in (dict(checkpoint_dir=None), dict(), dict(run_dir=tmp_path / 'run', checkpoint_dir=None)):
+        search = trainer(tmp_path / 'checkpoints', epochs=2, **options)
+        search.train()
+        search.num_epochs += 2
+        search.train()
+        assert outcome(search) == expected
+    run = Run.read(tmp_path / 'run')
+    assert [epoch.epoch for epoch in run.epochs] == [0, 1, 2, 3] and run.num_epochs == 4 and run.state.status == DONE
+
+
+def test_what_is_changed_between_two_calls_of_train_stays_changed(tmp_path):
+    search = trainer(tmp_path, epochs=2)
+    search.train()
+    search.mutator.cut('a', 'skip')
+    search.num_epochs += 1
+    search.train()
+    assert search.mutator.choices.cuts('a') == (1,) and len(search.history) == 3
+
+
+@pytest.mark.parametrize('with_checkpoints', [False, True])
+def test_after_an_error_a_trainer_goes_on_with_the_epoch_that_failed(with_checkpoints, tmp_path):
+    search = trainer(tmp_path if with_checkpoints else None, fails=2)
+    with pytest.raises(Interrupted):
+        search.train()
+    search.callbacks[0].fails = None
+    search.train()
+    found = outcome(search)
+    assert [epoch['epoch'] for epoch in search.history] == [0, 1, 2, 3]
+    if with_checkpoints:
+        through = trainer(None)
+        through.train()
+        assert found == outcome(through)
 
 
 def test_a_search_that_is_complete_is_only_read(tmp_path, caplog):

@@ -487,7 +487,7 @@ def test_a_loss_that_learns_is_stepped_once_a_batch_and_not_moved_by_what_is_onl
     search.validate()
     assert_same(list(loss.state_dict().values()), list(moved.values()))
     plain = Learning()
-    again = with_learning(plain, data=tuple(zip(*batches(3))), unrolled=False if unrolled is False else 'exact', arc_learning_rate=0.0)
+    again = with_learning(plain, data=tuple(zip(*batches(3))), unrolled=unrolled and 'exact', arc_learning_rate=0.0)
     again.train(validate=False)
     assert_same(list(plain.state_dict().values()), list(moved.values()))
     assert moved['temperature'] != 1
@@ -562,6 +562,72 @@ def test_what_cannot_run_is_refused_at_construction(arguments, message):
     with pytest.raises(TrainingError, match=message):
         DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.SGD(model.parameters(), 0.1), 1,
                      **{**dict(dataset_train=dataset(), workers=0), **arguments})
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    model = Cells(TWO_NODES)
+    with pytest.raises(TrainingError, match='LBFGS computes the loss several times in a step.*SGD or Adam'):
+        DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.LBFGS(model.parameters()), 1, dataset(), workers=0)
+
+
+class Foreign(nn.Module):
+    """A mutator of somebody else's, of the model whose edges ours has relaxed."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.ours = DartsMutator(model).double()
+
+    def reset(self):
+        self.ours.reset()
+
+    def export(self):
+        return self.ours.sample_final()
+
+
+@pytest.mark.parametrize('options', [dict(recompute=True), dict(compile=True), dict(shrink={1: 2}), dict(early_stopping=True),
+                                     dict(run_dir='run')], ids=lambda options: next(iter(options)))
+def test_a_mutator_of_somebody_elses_is_refused_what_it_does_not_go_with(options, tmp_path):
+    model = write_weights(Cells(TWO_NODES))
+    name, = options
+    with pytest.raises(TrainingError, match=f'{name}: not with a test_trainer.Foreign.*DartsMutator.*leave these'):
+        trainer(model, mutator=Foreign(model), num_epochs=2, **options)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_and_searches_with_all_the_rest(tmp_path):
+    for unrolled in (False, 'exact', 'finite_difference'):
+        model = write_weights(Cells(TWO_NODES))
+        foreign = Foreign(model)
+        start = [logits.detach().clone() for logits in foreign.parameters()]
+        search = trainer(model, mutator=foreign, num_epochs=2, unrolled=unrolled, eigenvalue=True, channels_last=True,
+                         checkpoint_dir=tmp_path / str(unrolled))
+        search.train()
+        assert not any(torch.equal(one, other) for one, other in zip(start, foreign.parameters()))
+        exported = search.export(str(tmp_path / 'architecture.json'))
+        assert json.loads((tmp_path / 'architecture.json').read_text()) == {key: mask.tolist() for key, mask in exported.items()}
+
+
+def test_what_is_no_mutator_is_refused():
+    class Empty(nn.Module):
+        def reset(self):
+            pass
+    with pytest.raises(TrainingError, match='Empty, has no parameters'):
+        trainer(mutator=Empty())
+    with pytest.raises(TrainingError, match='Linear. Expected an nn.Module with reset'):
+        trainer(mutator=nn.Linear(1, 1))
+
+
+def test_what_nnis_trainer_has_for_its_viewer_says_what_to_use():
+    with pytest.raises(TrainingError, match='run_dir=.*nni-darts-ext plot'):
+        trainer().enable_visualization()
+
+
+def test_single_epochs_can_be_called_for():
+    search = trainer()
+    search.train_one_epoch(0)
+    search.validate_one_epoch(0)
+    search.train_one_epoch(1)
+    assert [sorted(epoch) for epoch in search.history] == [['epoch', 'train', 'valid'], ['epoch', 'train']]
 
 
 def test_a_stream_without_a_batch_is_reported_by_its_first_epoch():
@@ -648,9 +714,9 @@ def test_under_autocast_a_search_learns_as_it_does_in_32_bits(unrolled, recomput
     def losses():
         model, data = repeated_batch.model(), repeated_batch.data()
         torch.manual_seed(0)
-        search = DartsTrainer(model, nn.functional.cross_entropy, accuracy, repeated_batch.optimizer(model.parameters()), len(data),
-                              tuple([batch] for batch in data[0]), device='cpu', unrolled=unrolled, recompute=recompute,
-                              arc_learning_rate=repeated_batch.ARC_RATE, callbacks=[Reading(seen)])
+        search = DartsTrainer(model, nn.functional.cross_entropy, accuracy, repeated_batch.optimizer(model.parameters()),
+                              len(data), tuple([batch] for batch in data[0]), device='cpu', unrolled=unrolled,
+                              recompute=recompute, arc_learning_rate=repeated_batch.ARC_RATE, callbacks=[Reading(seen)])
         search.train()
         assert all(logits.dtype == torch.float32 and logits.isfinite().all() for logits in search.mutator.parameters())
         return [epoch['train']['loss'] for epoch in search.history]

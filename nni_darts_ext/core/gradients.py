@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence
 
@@ -97,7 +98,7 @@ def _clippable(parameter: nn.Parameter) -> Tensor:
 
 @contextmanager
 def stepping(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Raise :class:`TrainingError` where an optimiser, or what it clips by, does not take sparse gradients that parameters have."""
+    """Raise :class:`TrainingError` where an optimiser, or clipping, does not take the sparse gradients that parameters have."""
     try:
         yield
     except RuntimeError as error:
@@ -105,9 +106,9 @@ def stepping(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
         if not is_of_them or not any(parameter.grad is not None and parameter.grad.is_sparse for parameter in parameters):
             raise
         raise TrainingError('The weights cannot be stepped by the sparse gradients that the model has, of an nn.Embedding('
-                            f'sparse=True), say: {str(error).split(". ")[0]}. Use an optimiser that takes them as it is set, such as '
-                            'torch.optim.SparseAdam, or SGD without momentum and weight decay; leave out gradient_clip_val; or use '
-                            'sparse=False.') from error
+                            f'sparse=True), say: {str(error).split(". ")[0]}. Use an optimiser that takes them as it is set, '
+                            'such as torch.optim.SparseAdam, or SGD without momentum and weight decay; leave out '
+                            'gradient_clip_val; or use sparse=False.') from error
 
 
 @contextmanager
@@ -138,6 +139,16 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in held:
             parameter.requires_grad_(True)
+
+
+def check_steps(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Raise :class:`TrainingError` where an optimiser cannot step without a closure that computes the loss again (``LBFGS``)."""
+    for optimizer in optimizers:
+        closure = inspect.signature(optimizer.step).parameters.get('closure')
+        if closure is not None and closure.default is inspect.Parameter.empty:
+            raise TrainingError(f'{type(optimizer).__name__} computes the loss several times in a step, through a closure. A '
+                                'search takes one step a batch, for weights and logits in turn, by gradients that are there. Use '
+                                'an optimiser that steps by these, such as SGD or Adam.')
 
 
 def check_holdings(for_logits: Iterable[torch.optim.Optimizer], for_weights: Iterable[torch.optim.Optimizer],

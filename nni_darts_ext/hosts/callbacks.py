@@ -8,7 +8,7 @@ from pytorch_lightning import Callback
 
 
 class AtEndOfEpoch(Callback):
-    """Calls a method of the module at the end of each epoch: among the callbacks, for Lightning calls these before the module, and
+    """Calls a method of the module at the end of each epoch: among the callbacks, for Lightning calls these before the module and
     writes checkpoints between the two.
 
     Parameters

@@ -173,7 +173,8 @@ def _decoded(tree: Any, load: Load) -> Any:
     if set(tree) == {'tensor', 'dtype', 'shape'}:
         return _decoded_tensor(load(tree['tensor']), **tree)
     if set(tree) == {'sparse', 'shape'}:
-        return _decoded_sparse(*(_decoded(part, load) for part in tree['sparse']), shape=_shape(tree['shape']))
+        indices, values = (_decoded(part, load) for part in tree['sparse'])
+        return _decoded_sparse(indices, values, _shape(tree['shape']))
     raise ValueError(f'an object with the keys {sorted(tree)} stands for nothing')
 
 
@@ -189,7 +190,7 @@ def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -
 def _decoded_sparse(indices: Tensor, values: Tensor, shape: List[int]) -> Tensor:
     if indices.dim() != 2 or any(row.numel() and not 0 <= int(row.min()) <= int(row.max()) < n for row, n in zip(indices, shape)):
         raise ValueError(f'indices are beyond the shape {shape}')
-    return torch.sparse_coo_tensor(indices, values, shape).coalesce()  # type: ignore[no-any-return]
+    return torch.sparse_coo_tensor(indices, values, shape).coalesce()
 
 
 def _shape(shape: List[int]) -> List[int]:

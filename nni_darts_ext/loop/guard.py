@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core import logits
 from ..errors import TrainingError
 from . import processes
+from .stateful import state_of
 
 _logger = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ class Guard:
 
     **On other devices** the host would have to wait for each value. There those of 50 steps, or of what an epoch has left, are
     read together; if one is not finite, everything goes back to how it was at the reading before: weights, running statistics,
-    logits with their cuts, a loss that has a state, the optimisers and their schedulers. For that a copy of these is kept on their
-    device.
+    logits with their cuts, a loss that has a state, the optimisers and their schedulers. For that a copy of these is kept on
+    their device.
 
     **Of several processes** each looks at its own losses and at the gradients that all step by. One that meets such a loss waits
     for the gradient, which it spoils for all of them, so that they end together.
@@ -63,7 +64,7 @@ class Guard:
         self._epoch, self._step = epoch, step
         if not self._at_once and (step % EVERY == 0 or not self._kept):
             self.read()
-            self._kept = [copy.deepcopy(part.state_dict()) for part in self._parts()]
+            self._kept = [copy.deepcopy(state_of(part)) for part in self._parts()]
 
     def see(self, what: str, value: Tensor, shared: bool = False) -> Tensor:
         """Returns the value.
@@ -91,8 +92,8 @@ class Guard:
         """Warns, once in a search, of a loss that has no gradient though there are parameters that learn."""
         if not self._missed:
             self._missed = True
-            _logger.warning('The %s in step %d of epoch %d (both count from 0) reaches nothing that learns, so nothing moves in such '
-                            'a step. Is the loss computed without gradients, or on what the parameters do not reach?', what,
+            _logger.warning('The %s in step %d of epoch %d (both count from 0) reaches nothing that learns, so nothing moves in '
+                            'such a step. Is the loss computed without gradients, or on what the parameters do not reach?', what,
                             self._step, self._epoch)
 
     def read(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from ..core import compilation, files, layout, recomputation
 from ..core.bilevel import choose
 from ..core.compilation import Compile, CompiledMixture
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import all_but, check_holdings, frozen, give, norm_of, stepping
+from ..core.gradients import all_but, check_holdings, check_steps, frozen, give, norm_of, stepping
 from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
@@ -24,7 +24,7 @@ from .followers import of_search
 from .following import Follower, after_epoch, load_states, states
 from .guard import Guard
 from .means import Means
-from .resuming import described, differences, fitted, go_on_at_random, random_states
+from .resuming import check_lengths, described, differences, fitted, go_on_at_random, random_states
 from .shrinking import stages
 from .unlogged import Unlogged
 
@@ -180,6 +180,8 @@ class BilevelSteps:
     """Why the search ended before its last epoch."""
     _states: Mapping[str, Any] = {}
     """The states of the followers in a checkpoint that the search is about to go on from."""
+    _schedules: Sequence[Mapping[str, Any]] = ()
+    """Those of the schedulers in it."""
     _random: Optional[Sequence[Mapping[str, Any]]] = None
     """The random states in it, of every process."""
     _collapse: Mapping[str, Any] = {}
@@ -204,6 +206,20 @@ class BilevelSteps:
         if not self.search.is_begun:
             self.search.followers, self.search.is_begun = self.options.followers(), True
         return self.search.followers
+
+    def configure_optimizers(self) -> Any:
+        """Called by Lightning after it has read a checkpoint and before it restores schedulers from it.
+
+        Raises
+        ------
+        CheckpointError
+            A scheduler was made for another number of epochs or steps.
+        """
+        configured = super().configure_optimizers()  # type: ignore[misc]
+        names = {f'lr_schedulers[{i}]': scheduler for i, scheduler in enumerate(_schedulers(configured))}
+        check_lengths(dict(zip(names, self._schedules)), names)
+        self._schedules = ()
+        return configured
 
     def on_fit_start(self) -> Any:
         result = super().on_fit_start()  # type: ignore[misc]
@@ -230,6 +246,7 @@ class BilevelSteps:
         epochs = self.trainer.max_epochs
         logits = self.arch_parameters()  # type: ignore[attr-defined]
         steps = self.architecture_optimizers()  # type: ignore[attr-defined]
+        check_steps(self.trainer.optimizers)
         check_holdings([steps], [], logits, self._inner())
         # Lightning appends the callbacks of a module to those of the user.
         self.trainer.callbacks = sorted(self.trainer.callbacks, key=lambda one: not getattr(one, 'comes_first', False))
@@ -303,6 +320,7 @@ class BilevelSteps:
         host: Any = self
         checkpoint['state_dict'] = fitted(checkpoint['state_dict'], host)
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
+        self._schedules = checkpoint.get('lr_schedulers', ())
         self.stopped, self._states, self._random = its['stopped'], its['followers'], its['random']
 
     def _described(self) -> Dict[str, Any]:
@@ -425,3 +443,16 @@ class BilevelSteps:
 
 def _loss(outputs: Any) -> Tensor:
     return outputs['loss'] if isinstance(outputs, dict) else outputs
+
+
+def _schedulers(configured: Any) -> Iterator[Any]:
+    """The schedulers in whatever ``configure_optimizers`` of Lightning, or NNI in its place, may return."""
+    if hasattr(configured, 'state_dict') and hasattr(configured, 'last_epoch'):
+        yield configured
+    elif isinstance(configured, (list, tuple)):
+        for part in configured:
+            yield from _schedulers(part)
+    elif isinstance(configured, dict):
+        yield from _schedulers(configured.get('lr_scheduler', configured.get('scheduler')))
+    else:
+        yield from _schedulers(getattr(configured, 'scheduler', ()))

@@ -65,6 +65,23 @@ def device() -> torch.device:
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', rank())) % torch.cuda.device_count())
 
 
+def check_device(device: torch.device) -> None:
+    """Raise where nccl would use another GPU than the search: objects, such as metrics, it sends from the current one.
+
+    Raises
+    ------
+    TrainingError
+        The process group is one of nccl, and the current GPU is not ``device``.
+    """
+    if size() == 1 or distributed.get_backend() != 'nccl':
+        return
+    current = torch.cuda.current_device()
+    if device.type != 'cuda' or device.index not in (None, current):
+        raise TrainingError(f'Rank {rank()} searches on {device}, but its current GPU, which nccl uses as well, is '
+                            f'cuda:{current}. Call torch.cuda.set_device(int(os.environ["LOCAL_RANK"])) before '
+                            'init_process_group(), or give the device.')
+
+
 def refuse_strangers() -> None:
     """Raise where several processes were started that know nothing of each other.
 
@@ -118,9 +135,8 @@ def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
             of_all = kinds if all(kinds) else others.tolist()
             for i, mean, kind in zip(places, means, of_all):
                 if kind:  # in memory as the parameter is
-                    found[i] = torch.empty_like(parameters[i]).copy_(mean.view_as(parameters[i]))
-                if kind < 0:
-                    found[i] = found[i].to_sparse(1)
+                    whole = torch.empty_like(parameters[i]).copy_(mean.view_as(parameters[i]))
+                    found[i] = whole.to_sparse(1) if kind < 0 else whole
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from . import processes
 from .checkpoint import Checkpoints, check
 from .data import describe
 from .following import Follower, load_states, states
+from .stateful import other_lengths, state_of, stateful
 
 _logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Resumable:
 
     def _open(self, folder: Optional[files.Path], settings: Mapping[str, Any]) -> None:
         """To be called once everything else is there. ``settings`` are those that must be the same for a search to go on."""
-        self._epochs = 0
+        self._epochs, self._is_between_epochs = 0, True
         self._settings, *_ = processes.gathered({**settings, **self._described()})  # that of the process that writes
         self._checkpoints = None if folder is None else Checkpoints(folder)
         if self._checkpoints is not None:
@@ -49,7 +50,7 @@ class Resumable:
 
     def _save(self, epochs: int) -> None:
         """So many epochs are done."""
-        self._epochs = epochs
+        self._epochs, self._is_between_epochs = epochs, True
         if self._checkpoints is not None:
             state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
             if processes.is_first():
@@ -59,7 +60,7 @@ class Resumable:
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
         and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
-        return {**{name: part.state_dict() for name, part in self._parts().items()},
+        return {**{name: state_of(part) for name, part in self._parts().items()},
                 'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
                 'readers': self.mutator.readers_found() if isinstance(self.mutator, Search) else None,
@@ -67,19 +68,27 @@ class Resumable:
                 'random': [random_states(self._loaders())]}
 
     def _resume(self) -> int:
-        """Go on from the last checkpoint. Returns how many epochs are done."""
-        file = None if self._checkpoints is None else self._checkpoints.resume(self._restore)
-        epochs = 0 if file is None else self._epochs
+        """Go on from the last checkpoint, or from where this trainer itself has come to. Returns how many epochs are done.
+
+        Without checkpoints one that has done all its epochs begins with them anew, as NNI's trainer does.
+        """
+        file: Any = 'the end of the last epoch'
+        if self._checkpoints is not None and not (self._epochs and self._is_between_epochs):
+            file = self._checkpoints.resume(self._restore)
+            epochs = 0 if file is None else self._epochs
+        else:
+            is_complete = self._checkpoints is None and self._epochs >= self.num_epochs
+            epochs = 0 if is_complete else self._epochs
         done = processes.gathered(epochs)
         if len(set(done)) > 1:
             raise CheckpointError(f'The processes found checkpoints after different numbers of epochs: {done}. Give them a '
                                   'checkpoint_dir that all of them see, on whichever machine they run.')
-        if file is None or not processes.is_first():
+        if not epochs or not processes.is_first():
             return epochs
         _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
                     'Going on from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
                     '' if self.stopped is None else f', and the search ended there ({self.stopped})')
-        return self._epochs
+        return epochs
 
     def _restore(self, state: Any) -> None:
         """Go on from what :meth:`checkpoint` gave.
@@ -100,6 +109,7 @@ class Resumable:
                     different += differences(state[name], parts[name].state_dict())
             if different:
                 raise CheckpointError(f'It is of another search: {"; ".join(different)}.')
+            check_lengths(state, self._of_callbacks())
             history, stopped, epochs = state['history'], state['stopped'], state['epochs']
             if type(epochs) is not int or epochs < 0 or not (stopped is None or isinstance(stopped, str)) \
                     or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
@@ -116,7 +126,7 @@ class Resumable:
                 self.mutator.name_readers(state.get('readers'))
             load_states(self.followers, state['followers'])
             go_on_at_random(state['random'], self._loaders())
-            self.history, self.stopped, self._epochs = history, stopped, epochs
+            self.history, self.stopped, self._epochs, self._is_between_epochs = history, stopped, epochs, True
         except DartsExtError:
             raise
         except Exception as error:  # of PyTorch, of callbacks: each says in its own way that a state does not fit
@@ -161,6 +171,15 @@ class Resumable:
         for name, loader in zip(('training', 'validation', 'held-out'), self._loaders()):
             found[f'the {name} data'] = describe(loader)
         return {**found, **(described(self.mutator) if isinstance(self.mutator, Search) else {})}
+
+
+def check_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Raise :class:`CheckpointError` where a scheduler was made for another number of epochs than it is now."""
+    different = other_lengths(states, parts)
+    if different:
+        raise CheckpointError(f'It is of a search with another schedule: {"; ".join(different)}. A schedule for so many epochs '
+                              'or steps cannot be stretched in the middle. Build it as it was, whatever the number of epochs is '
+                              'now, or begin a new search with all its epochs.')
 
 
 def described(search: Search) -> Dict[str, Any]:
@@ -240,30 +259,6 @@ def _generators(loaders: Sequence[Any]) -> List[torch.Generator]:
     holders = [*loaders, *samplers, *(getattr(sampler, 'sampler', None) for sampler in samplers)]
     found = [getattr(holder, 'generator', None) for holder in holders]
     return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
-
-
-def stateful(holders: Mapping[str, Any], known: Iterable[Any]) -> Dict[str, Any]:
-    """What has a state among callbacks, say, by name: those with ``state_dict`` and ``load_state_dict``, and of the others each
-    attribute that has both, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
-
-    Parameters
-    ----------
-    known
-        What is somebody else's, the model say.
-    """
-    others = {id(one) for one in known}
-    found: Dict[str, Any] = {}
-    for holder, held in holders.items():
-        if _has_state(held) and id(held) not in others:
-            found[holder] = held
-        elif not _has_state(held):
-            found.update((f'{holder}.{name}', value) for name, value in getattr(held, '__dict__', {}).items()
-                         if _has_state(value) and id(value) not in others)
-    return found
-
-
-def _has_state(value: Any) -> bool:
-    return not isinstance(value, type) and hasattr(value, 'state_dict') and hasattr(value, 'load_state_dict')
 
 
 def differences(were: Mapping[str, Any], are: Mapping[str, Any]) -> List[str]:

@@ -17,8 +17,8 @@ DOCUMENTATION = """{host}
     feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
     An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
 
-    The evaluator's ``training_step`` gives the losses of both steps. What it logs, and what metrics of ``torchmetrics`` in it add up,
-    is of the training batches alone.
+    The evaluator's ``training_step`` gives the losses of both steps. What it logs, and what metrics of ``torchmetrics`` in it add
+    up, is of the training batches alone.
 
     Lightning's own checkpoints, say those of a ``ModelCheckpoint(save_top_k=-1, every_n_epochs=1)`` among the callbacks of the
     evaluator's ``Trainer``, hold all that a search goes on from: weights, logits, cuts, both optimisers, schedulers, the epoch

@@ -20,7 +20,7 @@ from ..core.aside import buffers_aside
 from ..core.bilevel import choose, first_order
 from ..core.compilation import Compile
 from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import check_holdings, clip, frozen, give, norm_of, stepping
+from ..core.gradients import check_holdings, check_steps, clip, frozen, give, norm_of, stepping
 from ..core.logits import Logits
 from ..core.mutator import MutatorInterface
 from ..core.space import candidates_in
@@ -67,7 +67,8 @@ class SearchTrainer(Resumable):
         What to validate the supernet on after each epoch: a data set or an iterable of batches, which must end. Default: the part
         of the logits; where that is a stream of unknown length, as many of its batches as the epoch has had steps.
     mutator
-        A mutator of the model. Default: a ``DartsMutator``.
+        A mutator of the model. Default: a ``DartsMutator``. One of somebody else's, NNI's own say, does not go with
+        ``recompute``, ``compile``, ``shrink``, ``early_stopping`` and ``run_dir``.
     batch_size, workers
         For the loaders made here, of each rank. Default 64 and 4 (source: NNI).
     device
@@ -104,7 +105,8 @@ class SearchTrainer(Resumable):
         from the last one that is whole, and the search ends as one that ran through would have: on a CPU bit for bit, and at most
         one epoch is done twice. That takes the same model, data, settings and seed; ``num_epochs`` may grow. What has
         ``state_dict`` and ``load_state_dict`` among ``loss``, ``metrics`` and ``callbacks``, or among their attributes (a
-        scheduler), goes on, too. Data sets and persistent workers of loaders that have random states of their own do not. Default: no checkpoints.
+        scheduler), goes on, too; a scheduler that was made for another number of epochs is refused. Data sets and persistent
+        workers of loaders that have random states of their own do not. Default: no checkpoints.
     run_dir
         A folder for the run: settings, metrics and weights of each epoch, the architecture, and checkpoints
         (``checkpoint_dir``, unless another is given), which ``nni-darts-ext show``,
@@ -146,8 +148,9 @@ class SearchTrainer(Resumable):
         No data, or too little for one batch of either part; data that is neither samples nor batches; a batch that is no pair,
         without ``forward_batch``; a loss that is no scalar; metrics that are no numbers; a split or ``unrolled`` out of range;
         ``recompute`` with an argument that needs second derivatives before PyTorch 2.1, ``compile`` with one at all; ``shrink``
-        is no schedule, or by :meth:`train` one that goes beyond the last epoch. Several processes without a process group; a
-        model in ``DistributedDataParallel``.
+        is no schedule, or by :meth:`train` one that goes beyond the last epoch. A mutator of somebody else's with an argument that
+        needs ours; an optimiser whose steps need a closure (LBFGS). Several processes without a process group, or on GPUs that are
+        not those of their ranks; a model in ``DistributedDataParallel``.
     CheckpointError
         ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
         checkpoints there can be read and is one of this search.
@@ -178,12 +181,17 @@ class SearchTrainer(Resumable):
         data = dataset if dataset_train is None else dataset_train
         if data is None:
             raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
+        check_steps([optimizer])
         self.device = processes.device() if device is None else torch.device(device)
+        processes.check_device(self.device)
         self.model = model.to(self.device)
         self.channels_last = channels_last
         if channels_last:
             layout.lay_out(model)
-        self.mutator = (self.make_mutator(model) if mutator is None else mutator).to(self.device)
+        self.mutator = self.make_mutator(model) if mutator is None else mutator
+        check_mutator(self.mutator, {'recompute': recompute, 'compile': compile, 'shrink': shrink is not None, 'run_dir': run_dir,
+                                     'early_stopping': early_stopping})
+        self.mutator.to(self.device)
         if recompute or compile:
             self.mutator.execute(recompute, compile)
         batches.check(loss, forward_batch)
@@ -245,9 +253,12 @@ class SearchTrainer(Resumable):
         check_holdings([self.ctrl_optim], [self.optimizer], self.mutator.parameters(), self.model)
         for follower in self.followers:
             follower.begin(self.mutator, self.num_epochs)
-        for epoch in range(self._resume(), self.num_epochs):
+        done = self._resume()
+        self.history = self.history[:done]  # without what an error has left of an epoch
+        for epoch in range(done, self.num_epochs):
             if self.stopped is not None:
                 break
+            self._is_between_epochs = False
             for follower in self.followers:
                 follower.before_epoch(epoch)
             for callback in self.callbacks:
@@ -385,10 +396,23 @@ class SearchTrainer(Resumable):
         torch.clear_autocast_cache()  # for those who run the model next
         means = Means.joined(processes.gathered(means.read()))
         if epoch >= 0:
+            if not self.history or self.history[-1]['epoch'] != epoch:  # who calls for single epochs
+                self.history.append({'epoch': epoch})
             self.history[-1][part] = means.values()
         if processes.is_first():
             _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
         return means.values()
+
+    def enable_visualization(self) -> None:
+        """What classic NNI's trainer has for its own viewer of searches.
+
+        Raises
+        ------
+        TrainingError
+            Always: says what there is in its place.
+        """
+        raise TrainingError('enable_visualization() writes what a viewer of classic NNI reads. Use run_dir=..., before the '
+                            'search, and "nni-darts-ext plot" or "nni-darts-ext report" with that folder, or TensorBoard.')
 
     # The result ----------------------------------------------------------------------------------------------------------
 
@@ -399,5 +423,27 @@ class SearchTrainer(Resumable):
         architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
         if file is not None and processes.is_first():
             with open(file, 'w', encoding='utf-8') as opened:
-                json.dump(architecture, opened, indent=2, sort_keys=True)
+                json.dump(architecture, opened, indent=2, sort_keys=True, default=_listed)
         return architecture
+
+
+def check_mutator(mutator: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise :class:`TrainingError` where a mutator of somebody else's cannot be searched with, or not with some arguments."""
+    name = f'{type(mutator).__module__}.{type(mutator).__qualname__}'
+    if not isinstance(mutator, nn.Module) or not hasattr(mutator, 'reset'):
+        raise TrainingError(f'The mutator is a {name}. Expected an nn.Module with reset() and export(), whose parameters are the '
+                            'logits: leave mutator out, or give a DartsMutator.')
+    if next(mutator.parameters(), None) is None:
+        raise TrainingError(f'The mutator, a {name}, has no parameters, and so there are no logits to learn. Leave mutator out, '
+                            'or give a DartsMutator.')
+    ours = [argument for argument, value in arguments.items() if value]
+    if ours and not isinstance(mutator, MutatorInterface):
+        raise TrainingError(f'{", ".join(ours)}: not with a {name}, of whose edges nobody here knows. Use the DartsMutator of '
+                            'nni_darts_ext (leave mutator out), or leave these arguments out.')
+
+
+def _listed(value: Any) -> Any:
+    """What mutators of others export as tensors."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    raise TypeError(f'An architecture with a {type(value).__name__} cannot be written as JSON.')

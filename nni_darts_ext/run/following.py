@@ -32,6 +32,7 @@ class Recording(Follower):
 
     def begin(self, search: Search, epochs: Optional[int]) -> None:
         self._search, self._epochs = search, epochs
+        self._recorder = self._board = None  # those of a search that has ended are closed
 
     def before_epoch(self, epoch: int) -> None:
         if self._recorder is None:

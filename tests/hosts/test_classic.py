@@ -527,3 +527,24 @@ def test_the_strategy_says_what_it_needs():
         nni_darts_ext.DARTS  # noqa: B018
     with pytest.raises(ImportError):
         from nni_darts_ext import DARTS  # noqa: F401
+
+
+@pytest.mark.parametrize('unrolled', [False, 'exact'])
+def test_nnis_own_mutator_is_searched_with_and_refused_what_it_does_not_go_with(unrolled, tmp_path):
+    def trainer(**options):
+        model = Cells(TWO_NODES)
+        data = [tuple((x.float(), y) for x, y in step) for step in batches(2)]
+        return nni_darts_ext.DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {},
+                                          torch.optim.SGD(model.parameters(), 0.05), 2, tuple(zip(*data)), device='cpu',
+                                          mutator=NniDartsMutator(model), unrolled=unrolled, **options)
+    search = trainer(checkpoint_dir=tmp_path / 'checkpoints', eigenvalue=True)
+    start = [logits.detach().clone() for logits in search.mutator.parameters()]
+    search.train()
+    assert not any(torch.equal(one, other) for one, other in zip(start, search.mutator.parameters()))
+    search.export(str(tmp_path / 'architecture.json'))
+    apply_fixed_architecture(Cells(TWO_NODES), str(tmp_path / 'architecture.json'))
+    again = trainer(checkpoint_dir=tmp_path / 'checkpoints', eigenvalue=True)
+    again.train()
+    assert again.history == search.history
+    with pytest.raises(nni_darts_ext.TrainingError, match='shrink, run_dir: not with a nni.*DartsMutator'):
+        trainer(shrink={1: 2}, run_dir=tmp_path / 'run')

@@ -206,6 +206,11 @@ def test_sparse_gradients_are_gradients(unrolled):
         search(words.model(), strategy(), words.batches(1), torch.optim.Adam)
 
 
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    with pytest.raises(TrainingError, match='LBFGS computes the loss several times in a step'):
+        search(small(), strategy(), batches(1), torch.optim.LBFGS)
+
+
 def small():
     return write_weights(Cells(TWO_NODES, named=True))
 
@@ -438,6 +443,25 @@ def test_a_search_goes_on_from_lightnings_checkpoint_as_if_it_had_not_ended(last
     if last is not None:  # what ended stays ended
         ended = resumable(tmp_path / 'more', mocker, resume_from_checkpoint=str(tmp_path / 'through' / 'epoch=2.ckpt'))
         assert ended[:6] == expected[:6]
+
+
+def test_a_schedule_that_was_made_for_other_epochs_is_refused(tmp_path, mocker):
+    is_read = issubclass(torch.optim.lr_scheduler.CosineAnnealingLR, LRSchedulerTypeTuple)
+    if not is_read or not hasattr(lightning.DartsLightningModule, 'advance_lr_schedulers'):
+        pytest.skip('this NNI, or this Lightning, takes no schedulers of this PyTorch')
+
+    def run(epochs, made_for, **options):
+        def configured(weights):
+            optimizer = torch.optim.SGD(weights, 0.1)
+            return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, made_for)]
+        keep = ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)
+        search(Net().double(), strategy(), batches(2), configured, epochs=epochs, callbacks=[keep], **options)
+    mocker.patch.object(numpy, 'Inf', numpy.inf, create=True)  # which NumPy 2 has no more and the oldest Lightning reads
+    run(2, made_for=2)
+    file = {'resume_from_checkpoint': str(tmp_path / 'epoch=1.ckpt')}
+    with pytest.raises(CheckpointError, match=r'another schedule: T_max of lr_schedulers\[0\] was 2 and is 3'):
+        run(3, made_for=3, **file)
+    run(3, made_for=2, **file)
 
 
 def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):

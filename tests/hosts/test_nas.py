@@ -385,6 +385,11 @@ def test_sparse_gradients_are_gradients(unrolled):
         search(words.model(), data=words.batches(1), optimizer=torch.optim.Adam)
 
 
+def test_an_optimizer_that_needs_a_closure_is_refused():
+    with pytest.raises(TrainingError, match='LBFGS computes the loss several times in a step'):
+        search(optimizer=torch.optim.LBFGS)
+
+
 def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
     model = write_weights(Cells(TWO_NODES, named=True))
     statistics = [buffer for name, buffer in model.named_buffers() if 'num_batches' in name]
@@ -566,6 +571,25 @@ def test_a_search_goes_on_from_lightnings_checkpoint_as_if_it_had_not_ended(last
     if last is not None:  # what ended stays ended
         ended = resumable(tmp_path / 'more', mocker, fit_kwargs={'ckpt_path': str(tmp_path / 'through' / 'epoch=2.ckpt')})
         assert ended[:6] == expected[:6]
+
+
+def cosine(epochs):
+    def configured(weights):
+        optimizer = torch.optim.SGD(weights, 0.1)
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)]
+    return nas_experiment.Module(configured)
+
+
+def test_a_schedule_that_was_made_for_other_epochs_is_refused(tmp_path):
+    def run(epochs, made_for, **options):
+        keep = ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)
+        nas_experiment.search(Resumed(), DARTS(), cosine(made_for), batches_of_floats(2), max_epochs=epochs, callbacks=[keep],
+                              enable_checkpointing=True, **options)
+    run(2, made_for=2)
+    file = {'fit_kwargs': {'ckpt_path': str(tmp_path / 'epoch=1.ckpt')}}
+    with pytest.raises(CheckpointError, match=r'another schedule: T_max of lr_schedulers\[0\] was 2 and is 3'):
+        run(3, made_for=3, **file)
+    run(3, made_for=2, **file)
 
 
 def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
