@@ -148,9 +148,9 @@ class SearchTrainer(Resumable):
         No data, or too little for one batch of either part; data that is neither samples nor batches; a batch that is no pair,
         without ``forward_batch``; a loss that is no scalar; metrics that are no numbers; a split or ``unrolled`` out of range;
         ``recompute`` with an argument that needs second derivatives before PyTorch 2.1, ``compile`` with one at all; ``shrink``
-        is no schedule, or by :meth:`train` one that goes beyond the last epoch. A mutator of somebody else's with an argument that
-        needs ours; an optimiser whose steps need a closure (LBFGS). Several processes without a process group, or on GPUs that are
-        not those of their ranks; a model in ``DistributedDataParallel``.
+        is no schedule, or by :meth:`train` one that goes beyond the last epoch. A mutator of somebody else's with an argument
+        that needs ours; an optimiser whose steps need a closure (LBFGS). Several processes without a process group, or on GPUs
+        that are not those of their ranks; a model in ``DistributedDataParallel``.
     CheckpointError
         ``checkpoint_dir`` can be none, or a callback has a state that no checkpoint holds; by :meth:`train`: none of the
         checkpoints there can be read and is one of this search.

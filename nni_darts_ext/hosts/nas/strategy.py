@@ -22,8 +22,8 @@ class DARTS(StrategyInterface, NniDARTS):
     __doc__ = DOCUMENTATION.format(
         host="DARTS as a strategy of ``NasExperiment``: NNI's own, with zero op and edge strengths.",
         resume="``Lightning(..., fit_kwargs={'ckpt_path': file})``",
-        zero_op_wins="""NNI freezes only samples in which an InputChoice keeps ``n_chosen`` inputs, so the strongest edges stay that
-        it needs for that, though the zero op has won them.""",
+        zero_op_wins="""NNI freezes only samples in which an InputChoice keeps ``n_chosen`` inputs, so the strongest edges stay
+        that it needs for that, though the zero op has won them.""",
         kwargs="""``arc_learning_rate`` (default 3e-4, Adam with betas (0.5, 0.999) and weight decay 1e-3), ``gradient_clip_val``
         (default None), ``log_prob_every_n_step`` (default 10), ``warmup_epochs`` (default 0), ``penalty`` (default None),
         ``mutation_hooks`` (default none)""")
