@@ -14,7 +14,7 @@ NOT_RUN = {
     'docs/nnictl.md': ['nnictl create --config examples/nnictl/config.yml', 'nni-darts-ext best <the id that nnictl printed>',
                        'nnictl resume <the id>'],
     'docs/searching.md': ['nni-darts-ext plot runs/first', 'tox run -e bench',
-                          "torch.distributed.init_process_group('nccl')       # 'gloo' on CPUs",
+                          "torch.cuda.set_device(int(os.environ['LOCAL_RANK']))   # nccl uses the current GPU",
                           'torchrun --nproc_per_node 2 search.py',
                           "trainer = Trainer(max_epochs=50, accelerator='gpu', devices=2, strategy='ddp')"],
     'docs/troubleshooting.md': ['pip install nni==2.8 torch setuptools pytorch_lightning -c tests/constraints/nni2.8.txt',

@@ -20,6 +20,7 @@ import math
 import os
 import re
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
@@ -190,7 +191,9 @@ def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -
 def _decoded_sparse(indices: Tensor, values: Tensor, shape: List[int]) -> Tensor:
     if indices.dim() != 2 or any(row.numel() and not 0 <= int(row.min()) <= int(row.max()) < n for row, n in zip(indices, shape)):
         raise ValueError(f'indices are beyond the shape {shape}')
-    return torch.sparse_coo_tensor(indices, values, shape).coalesce()
+    check = getattr(torch.sparse, 'check_sparse_tensor_invariants', nullcontext)  # since 2.0, which warns if nobody decides
+    with check():
+        return torch.sparse_coo_tensor(indices, values, shape).coalesce()
 
 
 def _shape(shape: List[int]) -> List[int]:
