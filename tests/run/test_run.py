@@ -268,7 +268,7 @@ def test_a_killed_run_is_dead_and_a_running_one_has_one_writer(tmp_path, monkeyp
 
 FORKS = WRITES.replace('time.sleep(60)', """
 import os
-print(os.fork(), flush=True)
+os.write(1, b'%d\\n' % os.fork())  # as one, for both write
 time.sleep(60)
 """)
 
