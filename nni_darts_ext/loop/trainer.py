@@ -313,7 +313,8 @@ class SearchTrainer(Resumable):
         self.model.eval()
         self.mutator.eval()
         means, n = Means(), 0
-        with torch.no_grad(), buffers_aside(self._network.modules()):
+        of_loss = self.loss.modules() if isinstance(self.loss, nn.Module) else ()
+        with torch.no_grad(), buffers_aside(of_loss):  # the model is in evaluation mode, and a loss may know of none
             for batch in self._held_out():
                 means.add(self._judged(batch, *self._forward(batch)))
                 n += 1
