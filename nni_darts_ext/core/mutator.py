@@ -75,8 +75,8 @@ class MutatorInterface(Search):
         Raises
         ------
         LogitsError
-            Logits have no answer, see :meth:`probabilities`. On devices for which the host would have to wait that is found out
-            when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
+            Logits have no answer, see :meth:`nni_darts_ext.core.search.Search.probabilities`. On devices for which the host would
+            have to wait that is found out when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
         """
         self.choices.look()
         self._relaxed = {key: self.choices.relax(key) for key in self.space.edges}

@@ -28,7 +28,7 @@ class SharedWork:
 
     def run(self, layer: nn.Module, value: Tensor) -> Tensor:
         """``layer(value)``, or what it gave when a layer like it was last given this very tensor. ``layer`` is plainly one of
-        :data:`KINDS`."""
+        ``KINDS``."""
         key = self._key(layer, value)
         if key is None:
             return layer(value)
