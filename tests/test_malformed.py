@@ -260,10 +260,10 @@ def test_a_malformed_checkpoint_is_refused_or_means_what_it_says(examples, tmp_p
     expected = str(whole.checkpoint())
     file = tmp_path / 'epoch-1.ckpt'
     content = file.read_bytes()
-    reading = search(tmp_path)
 
     def check(other, is_forged):
         file.write_bytes(other)
+        reading = search(tmp_path)  # one that has not read any yet
         try:
             reading.train()
         except CheckpointError as error:

@@ -674,7 +674,8 @@ def test_sparse_gradients_are_gradients(momentum, unrolled, tmp_path):
     state = read(tmp_path / 'True' / 'checkpoints' / 'epoch-2.ckpt')['optimizer']['state']
     kept = sparse.optimizer.state_dict()['state']
     for i in kept if momentum else ():
-        assert torch.equal(state[i]['momentum_buffer'].to_dense(), kept[i]['momentum_buffer'].to_dense())
+        torch.testing.assert_close(state[i]['momentum_buffer'].to_dense(), kept[i]['momentum_buffer'].to_dense(),
+                                   rtol=1e-12, atol=1e-12)  # sums of what is not coalesced, in whichever order
 
 
 def test_an_optimizer_that_takes_no_sparse_gradients_is_named_with_the_way_out():
