@@ -55,8 +55,7 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
     space, choices = hosts.of_model(model).read_space(model, choose_from)
     architecture = fixed.read(architecture)
     flow = tracing.flow(model, choices)
-    readers = {key: flow.readers[key] if flow else {None} for key in space.edges}
-    decisions = fixed.decide(space, architecture, strict, readers)
+    decisions = fixed.decide(space, architecture, strict, flow.readers if flow else {})
     as_none = flow.straight if flow else set()
     found = fixed.apply(model, choices, decisions, as_none)
     if verbose:

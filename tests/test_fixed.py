@@ -360,3 +360,74 @@ def test_a_candidate_that_works_in_place_leaves_its_input_to_other_edges():
     kept = x.clone()
     expected = found.a[1](torch.relu(x)) + x
     assert torch.equal(found(x), expected) and torch.equal(x, kept)
+
+
+class Read(dnn.ModelSpace):
+    """Edge a is read by the InputChoice, which keeps b, and in some other way, too."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.a = dnn.LayerChoice([nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())], key='a')
+        self.b = dnn.LayerChoice([nn.Linear(3, 3), nn.Identity()], key='b')
+        self.pick = dnn.InputChoice(choose_from=['a', 'b'], n_chosen=1, key='pick')
+        self.how, self.seen, self.n = how, [], 0
+
+    def forward(self, x, doubled=False):
+        a, h = self.a(x), x.clone()
+        extra = torch.zeros(())
+        if self.how == 'written into another tensor':
+            h.add_(a)
+        elif self.how == 'without gradient':
+            extra = a.detach().mean()
+        elif (self.how == 'in evaluation' and not self.training) or (self.how == 'under a flag' and doubled):
+            extra = a
+        elif self.how == 'by index':
+            extra = x.gather(1, a.argmax(1)[:, None])
+        if self.how != 'by index':
+            self.seen.append(a)
+            self.n += 1
+        return self.pick([a, self.b(x)]) + h + extra
+
+
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+@pytest.mark.parametrize('how', ['written into another tensor', 'without gradient', 'in evaluation', 'under a flag', 'by index'])
+def test_an_edge_stays_that_is_read_in_any_way(how, form):
+    torch.manual_seed(0)
+    model, x = Read(how), torch.randn(4, 3)
+    mutator = DartsMutator(model)
+    mutator.choices['a'].data = torch.tensor([1., 0., 0.])
+    mutator.choices['b'].data = torch.tensor([3., 0., 0.])
+    mutator.reset()
+    model(x)
+    fresh = Read(how)
+    fresh.load_state_dict(model.state_dict())
+    found = apply_fixed_architecture(fresh, mutator.export(form))
+    assert not found.seen and found.n == 0  # what is found out about a model leaves nothing in it
+    for network in (found, found.eval()):
+        a, h = found.a(x), x.clone()
+        extra = {'without gradient': a.mean(), 'in evaluation': 0 if network.training else a, 'under a flag': a,
+                 'by index': x.gather(1, a.argmax(1)[:, None])}.get(how, a)
+        torch.testing.assert_close(network(x, how == 'under a flag'), found.b(x) + h + extra)
+
+
+def test_what_a_dropped_edge_gives_follows_the_network_and_has_no_numbers():
+    architecture = {'stride': [], 'other': 1, 'pick': 1}
+    x = torch.randn(4, 2, 6, 6)
+    assert apply_fixed_architecture(Between(), architecture).double()(x.double()).dtype == torch.float64
+    assert apply_fixed_architecture(Between(), architecture).eval()(x[:1]).shape == (1, 9, 4)
+    absent = apply_fixed_architecture(Between(), architecture).stride(x)
+    assert absent.shape == (4, 4, 3, 3)
+    with pytest.raises((ArchitectureError, RuntimeError)):
+        absent.tolist()
+    with pytest.raises((ArchitectureError, RuntimeError)):
+        torch.equal(absent, absent)
+
+
+def test_a_found_network_does_not_tell_the_search_what_reads_its_edges():
+    model = Chain(True)
+    mutator = DartsMutator(model)
+    mutator.choices['l2'].data = torch.tensor([2., 0., 0.])
+    mutator.name_readers({'l1': ['l2', ['pick', 0]], 'l2': [['pick', 1]]})
+    before = mutator.export()
+    apply_fixed_architecture(model, before)(torch.randn(4, 3))
+    assert mutator.export() == before

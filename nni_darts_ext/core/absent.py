@@ -7,6 +7,7 @@ from typing import Any, Iterable, Mapping, Optional
 import torch
 from torch import Tensor
 
+from ..errors import ArchitectureError
 from .nested import map_tensors, tensors_of
 
 
@@ -26,7 +27,12 @@ class Absent(Tensor):
         except NotImplementedError:  # PyTorch 1 knows the shapes of few operations without running them
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 args, kwargs = map_tensors(_zeros, (args, kwargs))
-                return absent(func(*args, **kwargs))
+                found = func(*args, **kwargs)
+            if not any(True for _ in tensors_of(found)):
+                raise ArchitectureError(
+                    f'{getattr(func, "__name__", func)} asks for the numbers of a tensor that is computed from a LayerChoice '
+                    'which the architecture drops. Name a candidate for that LayerChoice, or let the model not ask.') from None
+            return absent(found)
 
 
 def absent(value: Any) -> Any:

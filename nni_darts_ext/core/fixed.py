@@ -18,7 +18,7 @@ from .export import SCHEMA, VERSION
 from .layers import begins_in_place, layers_of
 from .mixture import reduce
 from .modules import replace
-from .nested import map_tensors
+from .nested import map_tensors, tensors_of
 from .space import Choice, Edge, Readers, SearchSpace, candidates_of
 
 Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
@@ -216,10 +216,11 @@ class DroppedEdge(nn.Module):
         if self._gives_none:
             return None
         given = absent((args, kwargs))
-        with torch.no_grad():
+        dtype = next((tensor.dtype for tensor in tensors_of(given) if tensor.is_floating_point()), None)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             for like in self._like:
                 try:
-                    return absent(like(*given[0], **given[1]))
+                    return absent(like.to(dtype).eval()(*given[0], **given[1]))
                 except Exception:  # an operation without a shape function
                     break
         return given[0][0] if args else next(iter(given[1].values()))
@@ -241,7 +242,8 @@ class ChosenInputs(nn.Module):
         self.reduction = reduction
         self.choose_from = choose_from
 
-    def forward(self, candidates: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        candidates, = (*args, *kwargs.values())  # which hosts name differently
         if isinstance(candidates, Mapping):  # classic NNI takes a dict, too
             candidates = [candidates[key] for key in self.choose_from]
         kept = [candidates[i] for i in self.chosen]

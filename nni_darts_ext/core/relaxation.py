@@ -78,9 +78,9 @@ class Relaxation:
             raise SearchSpaceError(f'InputChoice {key!r}: {error}') from None
         return self._sources.mark(key, reduced, is_edge=False)
 
-    def watch(self, model: nn.Module) -> None:
+    def watch(self, model: nn.Module, choices: Mapping[nn.Module, Choice]) -> None:
         """Find out in the first forward pass of the model what reads the outputs of its edges."""
-        self._sources.watch(model)
+        self._sources.watch(model, choices)
 
     def note(self, key: str, candidates: List[Any]) -> None:
         """Find out where the candidates come from, unless that is known. The graphs of ``torch.func`` do not show it."""
@@ -113,5 +113,6 @@ def _forward_edge(module: nn.Module, edge: Edge, relaxation: Relaxation, *args: 
     return relaxation.edge(edge.key, candidates_of(module, edge), args, kwargs)
 
 
-def _forward_inputs(module: nn.Module, node: InputNode, relaxation: Relaxation, candidates: List[Any]) -> Any:
+def _forward_inputs(module: nn.Module, node: InputNode, relaxation: Relaxation, *args: Any, **kwargs: Any) -> Any:
+    candidates, = (*args, *kwargs.values())  # which hosts name differently
     return relaxation.inputs(node.key, candidates, module.reduction)  # type: ignore[arg-type]

@@ -8,14 +8,15 @@ path, activation, normalisation, reshape, slicing.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
 
 import torch
 from torch import Tensor, nn
 
+from . import tracing
 from .logits import transforms_are_active
 from .nested import map_tensors, tensors_of
-from .space import NO_KEY, Reader, SearchSpace
+from .space import NO_KEY, Choice, Reader, SearchSpace
 
 _logger = logging.getLogger(__name__)
 _MARK = 'nni_darts_ext.key'
@@ -35,23 +36,37 @@ class SourceFinder:
         self._space = space
         self._readers: Optional[Dict[str, Set[Reader]]] = None
         """Those found in the pass of the model that is under way; None outside one."""
+        self._marked: Set[str] = set()
+        """The choices whose outputs are marked in it."""
+        self._traced: Optional[tracing.Flow] = None
         self._hooks: List[Any] = []
         self._found: Set[str] = set()
         """The InputChoices whose sources were found here."""
 
-    def watch(self, model: nn.Module) -> None:
-        """Find out the readers in the first forward pass of this model. Its hooks for that are removed then."""
+    def watch(self, model: nn.Module, choices: Mapping[nn.Module, Choice]) -> None:
+        """Find out the readers in the first forward pass of this model, which has these choices. Its hooks for that are removed
+        then."""
+        self._traced = tracing.flow(model, choices)
         self._hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
 
     def _begin(self, model: nn.Module, args: Any) -> None:
         shows = torch.is_grad_enabled() and not transforms_are_active()
         self._readers = {key: set() for key in self._space.edges} if shows else None
+        self._marked.clear()
 
     def _end(self, model: nn.Module, args: Any, output: Any) -> None:
-        if self._readers is None:
+        readers, self._readers = self._readers, None
+        if readers is None or not self._marked:  # no edge of the search has run
             return
-        self._read(output, None)
-        self._space.readers, self._readers = self._readers, None
+        for mark in _marks_behind(output):
+            if mark.is_edge:
+                readers[mark.key].add(None)
+        for key, of_edge in readers.items():
+            if key not in self._marked:  # it did not run, or without a graph
+                of_edge.add(None)
+            if self._traced is not None:  # reads through what has no gradient, and in evaluation
+                of_edge.update(self._traced.readers.get(key, ()))
+        self._space.readers = readers
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -71,6 +86,7 @@ class SourceFinder:
             node: Any = value.grad_fn
             if node is not None:  # as in the transforms of torch.func
                 node.metadata[_MARK] = _Mark(key, is_edge)
+                self._marked.add(key)
             return value
         return map_tensors(marked, output)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set
 
 import torch
 from torch import fx, nn
@@ -19,13 +20,13 @@ class Flow(NamedTuple):
     """Where the outputs of the edges of a model go."""
 
     readers: Readers
-    """What reads the output of each edge."""
+    """What reads the output of each edge that the trace has met."""
     straight: Set[str]
     """The edges whose outputs go straight to InputChoices, with nothing in between."""
 
 
 def flow(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Optional[Flow]:
-    """Trace a model.
+    """Trace a model, in training and in evaluation, and with every flag among the arguments of its forward set and not set.
 
     Parameters
     ----------
@@ -41,36 +42,63 @@ def flow(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Optional[Flow
     """
     if model in choices:
         return None
-    instead: Dict[nn.Module, nn.Module] = {module: _StandIn(choice) for module, choice in choices.items()}
-    defaults = {name: parameter.default for name, parameter in inspect.signature(type(model).forward).parameters.items()
-                if parameter.default is not inspect.Parameter.empty}
+    readers: Dict[str, Set[Reader]] = {}
+    seen: Set[str] = set()
+    astray: Set[str] = set()
     try:
-        with torch.random.fork_rng(devices=[]), replaced(model, instead):
-            graph = _Tracer().trace(model, defaults)
-            modules = dict(model.named_modules())
+        for graph, modules in _graphs(model, choices):
+            called = ((node, modules.get(str(node.target))) for node in graph.nodes if node.op == 'call_module')
+            found = {node: module.choice for node, module in called if isinstance(module, _StandIn)}
+            _collect(graph, found, readers)
+            seen.update(choice.key for choice in found.values() if isinstance(choice, Edge))
+            astray.update(choice.key for node, choice in found.items()
+                          if not all(isinstance(found.get(user), InputNode) for user in node.users))
     except Exception as error:  # of the model's own code, which meets symbols in the place of tensors
         _logger.info('%s cannot be traced: %s: %s', type(model).__name__, type(error).__name__, error)
         return None
-    called = ((node, modules.get(str(node.target))) for node in graph.nodes if node.op == 'call_module')
-    found: Dict[fx.Node, Choice] = {node: module.choice for node, module in called if isinstance(module, _StandIn)}
-    edges = {choice.key for choice in choices.values() if isinstance(choice, Edge)}
-    seen = {choice.key for choice in found.values()}
-    readers: Dict[str, Set[Reader]] = {key: set() if key in seen else {None} for key in edges}
+    return Flow({key: readers.get(key, set()) for key in seen}, seen - astray)
 
-    def read(value: Any, reader: Reader) -> None:
-        for node in _behind(value, found):
-            if isinstance(found[node], Edge):
-                readers[found[node].key].add(reader)
-    for node, choice in found.items():
+
+def _graphs(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Iterator[Any]:
+    """The graphs of a model and the modules that they call by name. The model's own attributes stay as they are."""
+    with replaced(model, {module: _StandIn(choice) for module, choice in choices.items()}):
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        traced = copy.deepcopy(model, shared)  # for a forward may store what it computes
+    modules = dict(traced.named_modules())
+    defaults = {name: parameter.default for name, parameter in inspect.signature(type(model).forward).parameters.items()
+                if parameter.default is not inspect.Parameter.empty}
+    flipped = [{**defaults, name: not value} for name, value in defaults.items() if isinstance(value, bool)]
+    for is_training in (True, False):
+        for arguments in (defaults, *flipped):
+            with torch.random.fork_rng(devices=[]):
+                yield _Tracer().trace(traced.train(is_training), arguments), modules
+
+
+def _collect(graph: fx.Graph, choices: Mapping[fx.Node, Choice], readers: Dict[str, Set[Reader]]) -> None:
+    """Add what reads the outputs of edges in a graph."""
+    def read(nodes: Set[fx.Node], reader: Reader) -> None:
+        for choice in (choices[node] for node in nodes):
+            if isinstance(choice, Edge):
+                readers.setdefault(choice.key, set()).add(reader)
+    for node in graph.nodes:
+        choice = choices.get(node)
         if isinstance(choice, Edge):
-            read((node.args, node.kwargs), choice.key)
-            continue
-        for i, candidate in _candidates(node, choice).items():
-            read(candidate, None if i is None else (choice.key, i))
-    read([node.args for node in graph.nodes if node.op == 'output'], None)
-    astray = {choice.key for node, choice in found.items()
-              if not all(isinstance(found.get(user), InputNode) for user in node.users)}
-    return Flow(readers, seen & edges - astray)
+            read(_behind((node.args, node.kwargs), choices), choice.key)
+        elif choice is not None:
+            for i, candidate in _candidates(node, choice).items():
+                read(_behind(candidate, choices), None if i is None else (choice.key, i))
+        elif node.op == 'output':
+            read(_behind(node.args, choices), None)
+        elif _writes(node):  # into a tensor that the graph does not follow
+            target, *others = node.args
+            read(_behind((others, node.kwargs), choices) - _behind(target, choices), None)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether it is an operation in place on its first argument."""
+    name = str(node.target if node.op == 'call_method' else getattr(node.target, '__name__', ''))
+    in_place = name in ('setitem', '__setitem__') or (name.endswith('_') and not name.endswith('__'))
+    return node.op in ('call_method', 'call_function') and in_place and bool(node.args)
 
 
 class _StandIn(nn.Module):
