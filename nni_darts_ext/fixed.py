@@ -56,6 +56,11 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
     architecture = fixed.read(architecture)
     flow = tracing.flow(model, choices)
     decisions = fixed.decide(space, architecture, strict, flow.readers if flow else {})
+    missed = [] if flow is None else fixed.missed(space, decisions, flow.readers)
+    if missed:
+        _logger.warning('The architecture drops %s, which the model seems to read beside its InputChoices: what it computes from '
+                        'them will have no numbers. The search cannot see reads without gradients, or in evaluation alone. Name '
+                        'candidates for them if they are needed.', ', '.join(map(repr, missed)))
     as_none = flow.straight if flow else set()
     found = fixed.apply(model, choices, decisions, as_none)
     if verbose:

@@ -389,16 +389,14 @@ class Read(dnn.ModelSpace):
         return self.pick([a, self.b(x)]) + h + extra
 
 
-@pytest.mark.parametrize('form', ['classic', 'sample'])
-@pytest.mark.parametrize('how', ['written into another tensor', 'without gradient', 'in evaluation', 'under a flag', 'by index'])
-def test_an_edge_stays_that_is_read_in_any_way(how, form):
-    torch.manual_seed(0)
-    model, x = Read(how), torch.randn(4, 3)
-    mutator = DartsMutator(model)
-    mutator.choices['a'].data = torch.tensor([1., 0., 0.])
-    mutator.choices['b'].data = torch.tensor([3., 0., 0.])
-    mutator.reset()
-    model(x)
+SEEN = ['written into another tensor']
+UNSEEN = ['without gradient', 'in evaluation', 'under a flag', 'by index']
+"""Reads that the first forward pass of a search does not show."""
+
+
+@pytest.mark.parametrize('form, how', [*(('classic', how) for how in SEEN), *(('sample', how) for how in SEEN + UNSEEN)])
+def test_an_edge_stays_that_is_read_in_any_way(form, how):
+    model, mutator, x = read(how)
     fresh = Read(how)
     fresh.load_state_dict(model.state_dict())
     found = apply_fixed_architecture(fresh, mutator.export(form))
@@ -408,6 +406,25 @@ def test_an_edge_stays_that_is_read_in_any_way(how, form):
         extra = {'without gradient': a.mean(), 'in evaluation': 0 if network.training else a, 'under a flag': a,
                  'by index': x.gather(1, a.argmax(1)[:, None])}.get(how, a)
         torch.testing.assert_close(network(x, how == 'under a flag'), found.b(x) + h + extra)
+
+
+@pytest.mark.parametrize('how', UNSEEN)
+def test_a_read_that_a_search_does_not_see_is_reported_where_its_edge_is_dropped(how, caplog):
+    _, mutator, _ = read(how)
+    assert mutator.export()['a'] == []
+    apply_fixed_architecture(Read(how), mutator.export())
+    assert "drops 'a', which the model seems to read beside its InputChoices" in caplog.text
+
+
+def read(how):
+    torch.manual_seed(0)
+    model, x = Read(how), torch.randn(4, 3)
+    mutator = DartsMutator(model)
+    mutator.choices['a'].data = torch.tensor([1., 0., 0.])
+    mutator.choices['b'].data = torch.tensor([3., 0., 0.])
+    mutator.reset()
+    model(x)
+    return model, mutator, x
 
 
 def test_what_a_dropped_edge_gives_follows_the_network_and_has_no_numbers():

@@ -107,6 +107,12 @@ def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = T
     return {key: [False] * len(decision) if key in dropped else decision for key, decision in decisions.items()}
 
 
+def missed(space: SearchSpace, decisions: Mapping[str, List[bool]], readers: Readers) -> List[str]:
+    """The edges that are dropped though something reads them that stays."""
+    unneeded = unread(space, {key: decisions[key] for key in space.inputs if key in decisions}, readers)
+    return [key for key in space.edges if key in readers and not any(decisions.get(key, [True])) and key not in unneeded]
+
+
 def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
     names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(choice.choose_from)
     sources = names if isinstance(choice, Edge) else list(space.sources[choice.key])

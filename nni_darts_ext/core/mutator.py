@@ -34,7 +34,7 @@ class MutatorInterface(Search):
     _cache: Dict[str, Tensor]
     _relaxed: Dict[str, Relaxed]
 
-    def _open(self, model: nn.Module, space: SearchSpace, choices: Mapping[nn.Module, Choice], zero_op_wins: bool) -> None:
+    def _open(self, model: nn.Module, space: SearchSpace, zero_op_wins: bool) -> None:
         self.space = space
         space.warn_of_narrowing()
         self.zero_op_wins = zero_op_wins
@@ -44,7 +44,7 @@ class MutatorInterface(Search):
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
-        self._relaxation.watch(model, choices)
+        self._relaxation.watch(model)
 
     def execute(self, recompute: bool = False, compile: Compile = False) -> None:
         """How the edges run from now on: see :class:`nni_darts_ext.DartsTrainer`, whose arguments these are, too."""
@@ -162,7 +162,7 @@ class InPlaceMutator(MutatorInterface, nn.Module):
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
         super().__init__()
         space, choices = self.read_space(model, choose_from)
-        self._open(model, space, choices, zero_op_wins)
+        self._open(model, space, zero_op_wins)
         # Not as submodules: the model's weights are not the mutator's.
         vars(self).update(model=model, _found=choices)
         for module, choice in choices.items():

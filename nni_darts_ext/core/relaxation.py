@@ -78,9 +78,9 @@ class Relaxation:
             raise SearchSpaceError(f'InputChoice {key!r}: {error}') from None
         return self._sources.mark(key, reduced, is_edge=False)
 
-    def watch(self, model: nn.Module, choices: Mapping[nn.Module, Choice]) -> None:
+    def watch(self, model: nn.Module) -> None:
         """Find out in the first forward pass of the model what reads the outputs of its edges."""
-        self._sources.watch(model, choices)
+        self._sources.watch(model)
 
     def note(self, key: str, candidates: List[Any]) -> None:
         """Find out where the candidates come from, unless that is known. The graphs of ``torch.func`` do not show it."""

@@ -8,15 +8,14 @@ path, activation, normalisation, reshape, slicing.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 import torch
 from torch import Tensor, nn
 
-from . import tracing
 from .logits import transforms_are_active
 from .nested import map_tensors, tensors_of
-from .space import NO_KEY, Choice, Reader, SearchSpace
+from .space import NO_KEY, Reader, SearchSpace
 
 _logger = logging.getLogger(__name__)
 _MARK = 'nni_darts_ext.key'
@@ -38,15 +37,12 @@ class SourceFinder:
         """Those found in the pass of the model that is under way; None outside one."""
         self._marked: Set[str] = set()
         """The choices whose outputs are marked in it."""
-        self._traced: Optional[tracing.Flow] = None
         self._hooks: List[Any] = []
         self._found: Set[str] = set()
         """The InputChoices whose sources were found here."""
 
-    def watch(self, model: nn.Module, choices: Mapping[nn.Module, Choice]) -> None:
-        """Find out the readers in the first forward pass of this model, which has these choices. Its hooks for that are removed
-        then."""
-        self._traced = tracing.flow(model, choices)
+    def watch(self, model: nn.Module) -> None:
+        """Find out the readers in the first forward pass of this model. Its hooks for that are removed then."""
         self._hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
 
     def _begin(self, model: nn.Module, args: Any) -> None:
@@ -64,8 +60,6 @@ class SourceFinder:
         for key, of_edge in readers.items():
             if key not in self._marked:  # it did not run, or without a graph
                 of_edge.add(None)
-            if self._traced is not None:  # reads through what has no gradient, and in evaluation
-                of_edge.update(self._traced.readers.get(key, ()))
         self._space.readers = readers
         for hook in self._hooks:
             hook.remove()

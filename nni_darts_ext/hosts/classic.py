@@ -54,9 +54,9 @@ class DartsMutator(MutatorInterface, Mutator):
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
-        space, choices = read_space(model, choose_from)  # first, for NNI's own checks say less
+        space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
         super().__init__(model)
-        self._open(model, space, choices, zero_op_wins)
+        self._open(model, space, zero_op_wins)
 
     def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
         """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""

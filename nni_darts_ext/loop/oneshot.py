@@ -105,7 +105,7 @@ class OneShotSearch(Search, nn.Module):
             getattr(self, change)(key, candidate)
         relaxation = Relaxation(self.choices, self.space, self._options.recompute,
                                 CompiledMixture(self._options.compile) if self._options.compile else None)
-        relaxation.watch(model, taken)
+        relaxation.watch(model)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
                 module.relaxation = relaxation
