@@ -51,12 +51,11 @@ class SourceFinder:
         self._marked.clear()
 
     def _end(self, model: nn.Module, args: Any, output: Any) -> None:
+        if self._readers is not None and self._marked:  # else no edge of the search has run
+            self._read(output, None)
         readers, self._readers = self._readers, None
-        if readers is None or not self._marked:  # no edge of the search has run
+        if readers is None or not self._marked:
             return
-        for mark in _marks_behind(output):
-            if mark.is_edge:
-                readers[mark.key].add(None)
         for key, of_edge in readers.items():
             if key not in self._marked:  # it did not run, or without a graph
                 of_edge.add(None)
