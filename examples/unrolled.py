@@ -12,7 +12,6 @@ from paper import PaperSpace
 from torch import nn
 
 from nni_darts_ext import DartsMutator
-from nni_darts_ext.core import bilevel
 
 
 def main():
@@ -49,11 +48,11 @@ def measure(seed, arguments):
         optimizer.step()
 
     problem = training, validation, logits, [optimizer], model
-    estimators = {'first order': lambda: bilevel.first_order(validation, logits, model),
-                  'exact': lambda: bilevel.unrolled_exact(*problem)}
+    estimators = {'first order': lambda: estimators.first_order(validation, logits, model),
+                  'exact': lambda: estimators.unrolled_exact(*problem)}
     for radius in (1e-2, 1e-4, 1e-6, 1e-8):
         estimators['finite difference, radius {:.0e}'.format(radius)] = (
-            lambda radius=radius: bilevel.unrolled_finite_difference(*problem, radius=radius))
+            lambda radius=radius: estimators.unrolled_finite_difference(*problem, radius=radius))
     truth = None
     for dtype in (torch.float64, torch.float32):
         mutator.to(dtype), model.to(dtype)

@@ -14,7 +14,7 @@ from . import __version__, page, plot
 from .errors import DartsExtError
 from .nnictl import doctor, experiments, registration, results
 from .run import show
-from .run.files import write_out
+from .run.storage import write_out
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -8,12 +8,12 @@ from typing import Mapping, Optional, Sequence
 from torch import nn
 
 from . import hosts
-from .core import fixed, tracing
+from .core import decisions, tracing
 
 _logger = logging.getLogger(__name__)
 
 
-def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture, verbose: bool = True, *, strict: bool = True,
+def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architecture, verbose: bool = True, *, strict: bool = True,
                              choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> nn.Module:
     """Turn a search space into the network that an architecture describes, in place.
 
@@ -53,16 +53,16 @@ def apply_fixed_architecture(model: nn.Module, architecture: fixed.Architecture,
         The model is no search space.
     """
     space, choices = hosts.of_model(model).read_space(model, choose_from)
-    architecture = fixed.read(architecture)
+    architecture = decisions.read(architecture)
     flow = tracing.flow(model, choices)
-    decisions = fixed.decide(space, architecture, strict, flow.readers if flow else {})
-    missed = [] if flow is None else fixed.missed(space, decisions, flow.readers)
+    decided = decisions.decide(space, architecture, strict, flow.readers if flow else {})
+    missed = [] if flow is None else decisions.missed(space, decided, flow.readers)
     if missed:
         _logger.warning('The architecture drops %s, which the model seems to read beside its InputChoices: what it computes from '
                         'them will have no numbers. The search cannot see reads without gradients, or in evaluation alone. Name '
                         'candidates for them if they are needed.', ', '.join(map(repr, missed)))
     as_none = flow.straight if flow else set()
-    found = fixed.apply(model, choices, decisions, as_none)
+    found = decisions.apply(model, choices, decided, as_none)
     if verbose:
         _logger.info('Applied the architecture %s.', dict(architecture))
     return found

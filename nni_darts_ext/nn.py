@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Union
 
-from .core.mixture import REDUCTIONS
+from .core.edge.mixture import REDUCTIONS
 from .core.space import NO_KEY, check_candidates, check_n_chosen
 from .errors import SearchSpaceError
 from .hosts import find

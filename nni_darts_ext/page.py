@@ -10,9 +10,9 @@ from typing import Any, Iterable, List, Sequence, Union
 from xml.etree.ElementTree import Element, tostring
 
 from . import plot
-from .run import Run, now, words
+from .run import Run, now, text
 from .run.cells import FIXED, cells, free_edges
-from .run.files import write_out
+from .run.storage import write_out
 
 FILE = 'report.html'
 STYLE = '''
@@ -38,7 +38,7 @@ def render(run: Run) -> str:
     PackageMissing
         matplotlib or networkx is not installed.
     """
-    body = [_e('h1', f'Search {run.name}'), _e('p', words.standing(run)), *_times(run)]
+    body = [_e('h1', f'Search {run.name}'), _e('p', text.standing(run)), *_times(run)]
     if run.epochs:
         body += [_e('h2', 'Now'), *_now(run), _e('h2', 'Architecture'), *_architecture(run), _e('h2', 'Pictures'),
                  *(_picture(picture) for picture in plot.pictures(run, all_edges=True)), _e('h2', 'Epochs'), _epochs(run)]
@@ -59,16 +59,16 @@ def _times(run: Run) -> List[Element]:
 
 
 def _now(run: Run) -> Iterable[Element]:
-    yield _table(f'The supernet after epoch {run.epochs[-1].epoch + 1}', ('', 'train', 'valid'), words.metrics(run), numbers=2)
-    yield _table('Indicators of collapse', ('', ''), list(words.indicators(run).items()), numbers=1)
+    yield _table(f'The supernet after epoch {run.epochs[-1].epoch + 1}', ('', 'train', 'valid'), text.metrics(run), numbers=2)
+    yield _table('Indicators of collapse', ('', ''), list(text.indicators(run).items()), numbers=1)
 
 
 def _architecture(run: Run) -> Iterable[Element]:
     for cell in cells(run.space):
-        yield _table(f'Cell {cell.name}', ('node', 'reads', 'through', 'probability', 'decided'), words.cell(run, cell))
+        yield _table(f'Cell {cell.name}', ('node', 'reads', 'through', 'probability', 'decided'), text.cell(run, cell))
     free = free_edges(run.space)
     if free:
-        yield _table('Choices outside cells', ('choice', 'derived', 'probability', 'decided'), words.layers(run, free))
+        yield _table('Choices outside cells', ('choice', 'derived', 'probability', 'decided'), text.layers(run, free))
     yield _e('p', 'For apply_fixed_architecture:')
     yield _e('pre', json.dumps(run.epochs[-1].architecture))
 
@@ -83,7 +83,7 @@ def _epochs(run: Run) -> Element:
                                  for name in getattr(epoch, part)))
     heads = ['epoch', 'ended', 'seconds', *(name if part == 'indicators' else f'{part} {name}' for part, name in columns)]
     rows = [[str(epoch.epoch + 1), epoch.time, f'{epoch.seconds:.1f}',
-             *(words.number(getattr(epoch, part).get(name)) for part, name in columns)] for epoch in run.epochs]
+             *(text.number(getattr(epoch, part).get(name)) for part, name in columns)] for epoch in run.epochs]
     return _e('div', _table('After each epoch', heads, rows, numbers=len(columns) + 1), **{'class': 'wide'})
 
 

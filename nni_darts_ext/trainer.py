@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from . import hosts
-from .loop.trainer import SearchTrainer
+from .loop.search_trainer import SearchTrainer
 
 
 class DartsTrainer(SearchTrainer, *hosts.every('Trainer')):  # type: ignore[misc]

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
-from . import DartsTrainer, apply_fixed_architecture, report
+from . import DartsTrainer, apply_fixed_architecture, protocol
 from .errors import TrainingError
 from .loop import batches
 from .loop.data import check_samples, to_device
-from .loop.means import number
+from .loop.meters import number
 
 _logger = logging.getLogger('nni_darts_ext.trial')  # the module's own name is __main__
 
@@ -87,7 +87,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     elif args.loss is not None or args.metric is None:
         raise TrainingError('--forward-batch gives output and loss, and takes the place of --loss. It needs --metric, a function '
                             'of the output and the batch, for the result that NNI gets.')
-    trial = report.start(args.skip_connection)
+    trial = protocol.start(args.skip_connection)
     logging.basicConfig(level=logging.INFO)  # in an experiment NNI has set it up already, with a file in the trial's folder
     unknown = sorted(set(trial.hyperparameters) - set(VARIED))
     if unknown:
@@ -96,10 +96,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         setattr(args, VARIED[name], value)
     _seed(trial.seed)
     _logger.info('%s with seed %d: %s', trial.phase, trial.seed, trial.architecture or trial.hyperparameters)
-    (search if trial.phase == report.SEARCH else train)(trial, args)
+    (search if trial.phase == protocol.SEARCH else train)(trial, args)
 
 
-def search(trial: report.Trial, args: argparse.Namespace) -> None:
+def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
     """Search, and report the supernet's validation epoch by epoch and the architecture at the end."""
     training, validation = _data(args)[:2]
     model = args.space()
@@ -129,7 +129,7 @@ def _nothing_to_measure() -> TrainingError:
 class _Reporter:
     """A callback of the trainer."""
 
-    def __init__(self, trial: report.Trial) -> None:
+    def __init__(self, trial: protocol.Trial) -> None:
         self._trial = trial
 
     def build(self, model: nn.Module, mutator: Any, trainer: Any) -> None:
@@ -144,9 +144,9 @@ class _Reporter:
         _logger.info('%s', self._trial.epoch(_validated(self._trainer), self._mutator))
 
 
-def train(trial: report.Trial, args: argparse.Namespace) -> None:
+def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
     """Train an architecture from scratch, and report its validation epoch by epoch."""
-    is_final = trial.phase == report.FINAL
+    is_final = trial.phase == protocol.FINAL
     epochs = args.final_epochs if is_final else args.evaluation_epochs
     training, *held_out = _data(args)
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))

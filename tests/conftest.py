@@ -24,7 +24,7 @@ NEEDS = {  # one of these families each
     'test_exported.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
     'core/test_mutator.py': hosts.FAMILIES,
-    'core/test_recomputation.py': hosts.FAMILIES,
+    'core/edge/test_recomputation.py': hosts.FAMILIES,
     'hosts/test_classic.py': ['classic'],
     'hosts/test_lightning.py': ['lightning'],
     'hosts/test_nas.py': ['nas'],

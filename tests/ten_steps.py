@@ -59,8 +59,8 @@ def run(model, mutator, data):
 def unrolled_by_the_core(unrolled, steps=4):
     """The logits after some steps of the second order, from the core's estimator and nothing else of the package's loops."""
     from nni_darts_ext import DartsMutator
-    from nni_darts_ext.core import bilevel
-    estimate = {'finite_difference': bilevel.unrolled_finite_difference}.get(unrolled, bilevel.unrolled_exact)
+    from nni_darts_ext.core.bilevel import estimators
+    estimate = {'finite_difference': estimators.unrolled_finite_difference}.get(unrolled, estimators.unrolled_exact)
     model, data = model_and_data()
     mutator = DartsMutator(model).double()
     start_logits(mutator.choices)

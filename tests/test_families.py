@@ -14,8 +14,8 @@ from torch import nn
 import nni_darts_ext
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsTrainer, HostNotSupported, SearchSpaceError, apply_fixed_architecture, hosts
+from nni_darts_ext.core.edge.mixture import mix, reduce
 from nni_darts_ext.core.logits import Logits
-from nni_darts_ext.core.mixture import mix, reduce
 
 WITH_CHOICES = [family for family in ('classic', 'retiarii', 'nas') if OFFERED[family] is None]
 

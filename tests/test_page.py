@@ -11,7 +11,8 @@ import pytest
 import runs
 
 from nni_darts_ext import page
-from nni_darts_ext.run import Input, Run, Space, words
+from nni_darts_ext.run import Input, Run, Space
+from nni_darts_ext.run import text as texts
 from nni_darts_ext.run.writer import Writer
 
 pytestmark = pytest.mark.ends
@@ -59,9 +60,9 @@ def text(run):
 def test_the_page_holds_what_there_is_to_know(run, text):
     said = Parsed(text).words
     assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
-    assert {'Search run', words.standing(run), 'learning_rate', '0.05', run.decision('stem'), 'conv_3x3, conv_5x5'} <= set(said)
+    assert {'Search run', texts.standing(run), 'learning_rate', '0.05', run.decision('stem'), 'conv_3x3, conv_5x5'} <= set(said)
     for epoch in run.epochs:
-        assert {str(epoch.epoch + 1), words.number(epoch.valid['acc']), words.number(epoch.indicators['entropy'])} <= set(said)
+        assert {str(epoch.epoch + 1), texts.number(epoch.valid['acc']), texts.number(epoch.indicators['entropy'])} <= set(said)
 
 
 def test_it_needs_nothing_beside_itself(text):

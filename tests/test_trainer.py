@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 from nni_darts_ext.loop import guard
-from nni_darts_ext.loop import trainer as loop_trainer
+from nni_darts_ext.loop import search_trainer as loop_trainer
 from nni_darts_ext.loop.checkpoint import read
 from nni_darts_ext.run import Run
 

@@ -1,4 +1,4 @@
-"""A trial script of one's own for DartsTuner, on scikit-learn's digits: three calls of nni_darts_ext.report.
+"""A trial script of one's own for DartsTuner, on scikit-learn's digits: three calls of nni_darts_ext.protocol.
 
 In config.yml: trialCommand: python nnictl/own_trial.py. Outside an experiment it is a search with seed 0.
 """
@@ -14,7 +14,7 @@ import torch
 from space import CellSpace
 from torch import nn
 
-from nni_darts_ext import DartsTrainer, apply_fixed_architecture, report
+from nni_darts_ext import DartsTrainer, apply_fixed_architecture, protocol
 
 
 class TellNni:
@@ -37,10 +37,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--epochs', type=int, default=10)
     epochs = parser.parse_args().epochs
-    trial = report.start()
+    trial = protocol.start()
     torch.manual_seed(trial.seed)
     train_set, test_set = digits.load()
-    if trial.phase == report.SEARCH:
+    if trial.phase == protocol.SEARCH:
         supernet = CellSpace()
         trainer = DartsTrainer(
             supernet, nn.CrossEntropyLoss(),
@@ -52,7 +52,7 @@ def main():
         trial.result(trainer.history[-1]['valid']['acc'], trainer.mutator)
     else:
         model = apply_fixed_architecture(CellSpace(), trial.architecture)
-        digits.train(model, train_set, epochs * (2 if trial.phase == report.FINAL else 1))
+        digits.train(model, train_set, epochs * (2 if trial.phase == protocol.FINAL else 1))
         trial.result(digits.accuracy(model, test_set))
 
 

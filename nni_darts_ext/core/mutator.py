@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import LogitsError
-from .compilation import Compile, CompiledMixture
 from .derivation import Derivation
+from .edge.compilation import Compile, CompiledMixture
 from .logits import Logits, Relaxed
 from .relaxation import Relaxation, relax
 from .search import Search

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from ..errors import SearchSpaceError
-from .compilation import CompiledMixture
+from .edge.compilation import CompiledMixture
+from .edge.mixture import mix, reduce
+from .edge.recomputation import recomputed
+from .edge.shapes import CandidateError
+from .edge.sharing import SharedWork
 from .logits import Logits, Relaxed, transforms_are_active
-from .mixture import mix, reduce
-from .recomputation import recomputed
-from .shapes import CandidateError
-from .sharing import SharedWork
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
 
@@ -27,7 +27,7 @@ class Relaxation:
     recompute : bool
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
     compiled : CompiledMixture or None
-        What computes the edges in place of :func:`nni_darts_ext.core.mixture.mix`.
+        What computes the edges in place of :func:`nni_darts_ext.core.edge.mixture.mix`.
     """
 
     def __init__(self, choices: Logits, space: SearchSpace, recompute: bool = False,

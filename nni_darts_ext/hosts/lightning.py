@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from ..core.layout import lay_out
+from ..core.edge.memory_format import lay_out
 from ..core.space import Choice, SearchSpace, refuse_nested
 from ..errors import EvaluatorError, SearchSpaceError
 from ..loop.data import check_batches

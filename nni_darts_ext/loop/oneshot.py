@@ -9,11 +9,12 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 import torch
 from torch import Tensor, nn
 
-from ..core import compilation, files, layout, recomputation
-from ..core.bilevel import choose
-from ..core.compilation import Compile, CompiledMixture
-from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import all_but, check_holdings, check_steps, frozen, give, norm_of, stepping
+from ..core import files
+from ..core.bilevel.curvature import dominant_eigenvalue, needing_second_derivatives
+from ..core.bilevel.estimators import choose
+from ..core.bilevel.gradients import all_but, check_holdings, check_steps, frozen, norm_of, set_gradients, stepping
+from ..core.edge import compilation, memory_format, recomputation
+from ..core.edge.compilation import Compile, CompiledMixture
 from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
@@ -23,7 +24,7 @@ from . import processes
 from .followers import of_search
 from .following import Follower, after_epoch, load_states, states
 from .guard import Guard
-from .means import Means
+from .meters import RunningAverages
 from .resuming import check_lengths, described, differences, fitted, go_on_at_random, random_states
 from .shrinking import stages
 from .unlogged import Unlogged
@@ -252,7 +253,7 @@ class BilevelSteps:
         self.trainer.callbacks = sorted(self.trainer.callbacks, key=lambda one: not getattr(one, 'comes_first', False))
         options, model = self.options, self._inner().model
         if self.device.type == 'cpu' and (options.channels_last or options.compile):  # type: ignore[attr-defined]
-            layout.warn_of_overruns(model, candidates_in(model, self.search.space),
+            memory_format.warn_of_overruns(model, candidates_in(model, self.search.space),
                                     'channels_last' if options.channels_last else 'compile')
         for follower in self.followers():
             follower.begin(self.search, None if epochs == -1 else epochs)
@@ -285,7 +286,7 @@ class BilevelSteps:
             follower.record(self.trainer.current_epoch, of_epoch)
 
     def _of_epoch(self) -> Dict[str, Any]:
-        metrics = Means()
+        metrics = RunningAverages()
         logged = {name: float(value) for name, value in self.trainer.callback_metrics.items() if not name.startswith('prob/')}
         for of_rank in processes.gathered(logged):
             metrics.add(of_rank)
@@ -342,7 +343,7 @@ class BilevelSteps:
         self._of_step = [*logits, *weights]
         self.guard.begin_step(self.trainer.current_epoch, batch_idx)
         if self.options.channels_last:
-            batch = layout.channels_last(batch)
+            batch = memory_format.channels_last(batch)
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
             self._watched = batch['val'] if self._watches_curvature() else None
             self.unlogged.look()
@@ -350,7 +351,7 @@ class BilevelSteps:
                 if isinstance(module, Logits):
                     module.train(module.training)
         if self.search.choices.forget(self.architecture_optimizers()):  # type: ignore[attr-defined]
-            give(weights, [None] * len(weights))  # of what was cut: some hosts and versions of PyTorch would leave zeros
+            set_gradients(weights, [None] * len(weights))  # of what was cut: some hosts and versions of PyTorch would leave zeros
         with processes.without_reducer(self.trainer.model):
             if with_architecture:
                 self._architecture_step(batch, batch_idx, logits, weights)
@@ -389,7 +390,8 @@ class BilevelSteps:
             if self._is_scaled():
                 raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats '
                                     'do not give. Train in bfloat16 or in full precision, or use unrolled=False.')
-            give(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host, processes.average))
+            set_gradients(logits, unrolled(training, validation, logits, self._weight_optimizers(logits), host,
+                                           processes.average))
             self._see_gradient()
         optimizer.step()
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.gradients import Gradients
+from ..core.bilevel.gradients import Gradients
 from ..errors import TrainingError
 
 _logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def gathered(value: T) -> List[T]:
     return found
 
 
-def together(batches: Iterable[T], length: Optional[int]) -> Iterator[T]:
+def zip_until_shortest(batches: Iterable[T], length: Optional[int]) -> Iterator[T]:
     """Batches for as long as every rank has one.
 
     Parameters

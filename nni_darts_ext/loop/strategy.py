@@ -53,7 +53,7 @@ DOCUMENTATION = """{host}
         Repeat, value choices) keep theirs. Default: all stay.
     eigenvalue
         Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
-        first validation batch, and recorded in ``run_dir``. See :mod:`nni_darts_ext.core.curvature`. Default False.
+        first validation batch, and recorded in ``run_dir``. See :mod:`nni_darts_ext.core.bilevel.curvature`. Default False.
     early_stopping
         Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
         :class:`nni_darts_ext.loop.early_stopping.EarlyStopping`. Default False.

@@ -12,5 +12,5 @@
 :mod:`.doctor`            what works in an NNI installation, what has rotted, what mends it
 ========================  ==========================================================================
 
-The trials' side is :mod:`nni_darts_ext.trial` and :mod:`nni_darts_ext.report`; the command line :mod:`nni_darts_ext.cli`.
+The trials' side is :mod:`nni_darts_ext.trial` and :mod:`nni_darts_ext.protocol`; the command line :mod:`nni_darts_ext.cli`.
 """

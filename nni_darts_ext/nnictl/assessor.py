@@ -21,7 +21,7 @@ STOPPED: Set[str] = set()
 class DartsAssessor(Assessor):
     """Stops a search whose skip connections take over, or whose logits do not move.
 
-    It reads what :mod:`nni_darts_ext.report` adds to the intermediate results of a search; trials without that are left alone.
+    It reads what :mod:`nni_darts_ext.protocol` adds to the intermediate results of a search; trials without that are left alone.
 
     Parameters
     ----------

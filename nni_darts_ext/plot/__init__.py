@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, List, NamedTuple, Sequence
 
 from ..errors import PackageMissing, RunError
-from ..run import PICTURES, Run, words
+from ..run import PICTURES, Run, text
 from ..run.cells import Cell, cells, free_edges
-from ..run.files import write_out
+from ..run.storage import write_out
 
 PACKAGES = ('matplotlib', 'networkx')
 FORMATS = ('png', 'svg')
@@ -76,7 +76,7 @@ def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
             if rows:
                 drawn.append(Picture(
                     f'weights-{name}', f'The probabilities of the candidates of {name} after each epoch, the zero op included. '
-                    + '; '.join(f'{key}: {run.decision(key)} {words.since(run, key)}' for row in rows for key in row) + '.',
+                    + '; '.join(f'{key}: {run.decision(key)} {text.since(run, key)}' for row in rows for key in row) + '.',
                     panels.weights(run, f'{run.name}: probabilities of the edges of {name}', rows)))
         if run.space.edges:
             drawn.append(Picture('heatmap', 'The probabilities of all edges after the last epoch. '
@@ -164,7 +164,7 @@ def _labels(runs: Sequence[Run]) -> List[str]:
 
 def _cell(run: Run, cell: Cell) -> str:
     return f'Cell {cell.name}. ' + ' '.join(f'{node} reads {source} through {candidate}.'
-                                            for node, source, candidate, *_ in words.cell(run, cell))
+                                            for node, source, candidate, *_ in text.cell(run, cell))
 
 
 def _decisions(run: Run, keys: Sequence[str]) -> str:
@@ -172,8 +172,8 @@ def _decisions(run: Run, keys: Sequence[str]) -> str:
 
 
 def _numbers(run: Run) -> str:
-    numbers = [f'{name} {value}' for name, value in words.indicators(run).items()]
-    for name, train, valid in words.metrics(run):
+    numbers = [f'{name} {value}' for name, value in text.indicators(run).items()]
+    for name, train, valid in text.metrics(run):
         numbers += [f'{part} {name} {value}' for part, value in (('train', train), ('valid', valid)) if value]
     return ', '.join(numbers) + '.'
 

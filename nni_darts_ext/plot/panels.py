@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, Hashable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ..run import Run, words
+from ..run import Run, text
 from . import style
 from .style import MARGIN, SMALL
 
@@ -100,7 +100,7 @@ def weights(run: Run, title: str, rows: Sequence[Sequence[str]]) -> Any:
 def _of_edge(run: Run, key: str) -> Panel:
     names = (*run.space.edges[key], style.ZERO_OP)
     curves = {name: [(epoch.epoch + 1, epoch.weights[key][i]) for epoch in run.epochs] for i, name in enumerate(names)}
-    return Panel(key, curves, f'{run.decision(key)}, {words.since(run, key)}', words.changed(run, key))
+    return Panel(key, curves, f'{run.decision(key)}, {text.since(run, key)}', text.changed(run, key))
 
 
 TITLES = {'skip_share': 'skip connections', 'entropy': 'entropy', 'movement': 'movement', 'eigenvalue': 'eigenvalue'}

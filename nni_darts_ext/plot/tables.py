@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping
 
-from ..run import Run, words
+from ..run import Run, text
 from ..run.cells import telling
 from . import panels, style
 from .style import MARGIN
@@ -15,7 +15,7 @@ GAP = 0.3
 
 def layers(run: Run, keys: List[str]) -> Any:
     """Choices that are in no cell, what is derived for them, and since when."""
-    rows = [('choice', 'derived', 'probability', 'decided'), *words.layers(run, keys)]
+    rows = [('choice', 'derived', 'probability', 'decided'), *text.layers(run, keys)]
     title = style.headed(f'{run.name}: choices outside cells, derived after epoch {run.epochs[-1].epoch + 1}')
     width, height = style.table_size(rows)
     figure = style.sheet(max(width, style.inches(title, weight='bold')) + 2 * MARGIN, height + GAP + 2 * MARGIN)

@@ -27,7 +27,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 from ..core.files import parse
 from ..core.files import read as content_of
 from ..errors import RunError
-from . import files
+from . import storage
 
 FORMAT, SCHEMA = 'nni_darts_ext run', 1
 CONFIG, EPOCHS, STATE, ARCHITECTURE = 'config.json', 'epochs.jsonl', 'state.json', 'architecture.json'
@@ -240,7 +240,7 @@ def _space(config: Mapping[str, Any]) -> Space:
 
 def _state(folder: Path, by_writer: bool) -> State:
     def is_written() -> bool:
-        return not by_writer and files.is_locked(folder / EPOCHS)
+        return not by_writer and storage.is_locked(folder / EPOCHS)
     was_written = is_written()
     written = _json(folder / STATE)
     try:
@@ -249,7 +249,7 @@ def _state(folder: Path, by_writer: bool) -> State:
         elif was_written or is_written():  # a run that started in between is locked now
             status = RUNNING
         else:
-            status = DEAD if files.LOCKS and written['host'] == socket.gethostname() else UNKNOWN
+            status = DEAD if storage.LOCKS and written['host'] == socket.gethostname() else UNKNOWN
         for time_ in [written['started'], *written['resumed'], *([written['ended']] if written['ended'] else [])]:
             moment(time_)
         return State(status, written['started'], list(written['resumed']), int(written['pid']), str(written['host']),
@@ -291,7 +291,7 @@ def _check_counts(*counts: Any) -> None:
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, str):
-        value = files.NOT_FINITE.get(value, value)
+        value = storage.NOT_FINITE.get(value, value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError(f'{name} is {value!r}, expected a number')
     return float(value)

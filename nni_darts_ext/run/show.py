@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import List, Sequence
 
-from . import Run, words
+from . import Run, text
 from .cells import cells, free_edges
 
 
@@ -22,20 +22,20 @@ def run(args: argparse.Namespace) -> int:
 
 def render(run: Run) -> str:
     """State, losses, metrics, indicators, and the architecture so far."""
-    lines = [f'{run.folder}: {words.standing(run)}']
+    lines = [f'{run.folder}: {text.standing(run)}']
     if not run.epochs:
         return lines[0]
-    found = words.metrics(run)
+    found = text.metrics(run)
     if found:
         lines += ['', *_table([('', 'train', 'valid'), *found])]
-    indicators = words.indicators(run)
+    indicators = text.indicators(run)
     if indicators:
         lines += ['', '  '.join(f'{name} {value}' for name, value in indicators.items())]
     for cell in cells(run.space):
-        lines += ['', f'cell {cell.name}', *_table(words.cell(run, cell))]
+        lines += ['', f'cell {cell.name}', *_table(text.cell(run, cell))]
     free = free_edges(run.space)
     if free:
-        lines += ['', 'choices outside cells', *_table(words.layers(run, free))]
+        lines += ['', 'choices outside cells', *_table(text.layers(run, free))]
     return '\n'.join(lines)
 
 

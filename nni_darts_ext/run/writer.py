@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from ..errors import RunError
 from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, Input, PathLike, Run, Space, now
-from .files import cut_torn_line, dumps, lock, write_json
+from .storage import cut_torn_line, dumps, lock, write_json
 
 
 class Writer:

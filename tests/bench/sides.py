@@ -20,7 +20,8 @@ from references import CandidatesAlone, Mixture, as_written
 from torch.utils.data import DataLoader
 
 import nni_darts_ext
-from nni_darts_ext.core import bilevel, layout
+from nni_darts_ext.core.bilevel import estimators
+from nni_darts_ext.core.edge import memory_format
 
 STEP, EPOCH = 'step', 'epoch'
 BATCHES = {STEP: 1, EPOCH: 4}
@@ -43,7 +44,7 @@ SECOND_ORDER = {
 IN_EPOCHS = ('ours', 'ours, channels last')
 GROWING = ("NNI's", 'ours, channels last', 'ours, channels last, recomputed')
 
-ESTIMATORS = {'exact': bilevel.unrolled_exact, 'finite difference': bilevel.unrolled_finite_difference}
+ESTIMATORS = {'exact': estimators.unrolled_exact, 'finite difference': estimators.unrolled_finite_difference}
 
 NNI, ALONE, WRITTEN, WRITTEN_ALIKE = "NNI's", 'the candidates alone', 'as the paper writes it', 'that in the same format'
 CHANNELS_LAST = ', channels last'
@@ -217,5 +218,5 @@ def _loss_on(model, mutator, images, labels):
 def _laid_out(problem, device, channels_last):
     model = problem.model().to(device)
     if channels_last:
-        layout.lay_out(model)
+        memory_format.lay_out(model)
     return model

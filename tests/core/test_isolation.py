@@ -13,7 +13,7 @@ HEAVY = {
     'nni_darts_ext': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     'nni_darts_ext.errors': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     MODULES: ('nni', 'pytorch_lightning'),
-    'nni_darts_ext.cli, nni_darts_ext.report': ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
+    'nni_darts_ext.cli, nni_darts_ext.protocol': ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
     'nni_darts_ext.run.writer, nni_darts_ext.run.cells, nni_darts_ext.plot, nni_darts_ext.page':
         ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
 }

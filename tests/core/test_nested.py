@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils.data import default_collate
 
-from nni_darts_ext.core import layout
+from nni_darts_ext.core.edge import memory_format
 from nni_darts_ext.core.nested import map_tensors, tensors_of
 from nni_darts_ext.loop.data import to_device
 
@@ -197,7 +197,7 @@ def test_its_tensors_go_to_a_device(structure):
 
 def test_its_images_lie_with_their_channels_last(structure):
     value = structure()
-    laid_out = layout.channels_last(value)
+    laid_out = memory_format.channels_last(value)
     assert facts(laid_out) == facts(value)
     for one, other in zip(tensors_of(value), tensors_of(laid_out)):
         assert torch.equal(one, other)
@@ -212,7 +212,7 @@ def test_items_that_are_attributes_too_stay_the_same():
 
 def test_sparse_images_have_no_order_in_memory():
     sparse = images().to_sparse()
-    assert layout.channels_last({'sparse': sparse})['sparse'] is sparse
+    assert memory_format.channels_last({'sparse': sparse})['sparse'] is sparse
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason='slots came with Python 3.10')

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import Space
 
-from nni_darts_ext import TrainingError, report, trial
+from nni_darts_ext import TrainingError, protocol, trial
 
 TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--search-epochs', '3', '--evaluation-epochs', '2',
         '--final-epochs', '1']
@@ -161,7 +161,7 @@ def test_outside_an_experiment_it_is_a_search_with_seed_0(tmp_path):
 
 def test_three_calls_make_a_trial_script(told):
     told.parameters = {'phase': 'search', 'seed': 5}
-    begun = report.start(skip_connections=['tanh'])
+    begun = protocol.start(skip_connections=['tanh'])
     assert (begun.phase, begun.seed, begun.architecture, begun.hyperparameters) == ('search', 5, None, {})
     from nni_darts_ext import DartsMutator
     mutator = DartsMutator(Space())

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nni_darts_ext.errors import RunError
-from nni_darts_ext.run import CONFIG, EPOCHS, SCHEMA, STATE, Epoch, Input, Run, Space, files, now
+from nni_darts_ext.run import CONFIG, EPOCHS, SCHEMA, STATE, Epoch, Input, Run, Space, now, storage
 from nni_darts_ext.run.show import render
 from nni_darts_ext.run.writer import Writer
 
@@ -242,9 +242,9 @@ time.sleep(60)
 '''
 
 
-@pytest.mark.skipif(not files.LOCKS, reason='this system does not tell who holds a lock')
+@pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')
 def test_a_killed_run_is_dead_and_a_running_one_has_one_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, 'PATIENCE', 0.1)
+    monkeypatch.setattr(storage, 'PATIENCE', 0.1)
     process = subprocess.Popen([sys.executable, '-c', WRITES, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
                                env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), *sys.path])})
     try:
@@ -273,9 +273,9 @@ time.sleep(60)
 """)
 
 
-@pytest.mark.skipif(not files.LOCKS, reason='this system does not tell who holds a lock')
+@pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')
 def test_a_killed_run_is_dead_although_a_worker_of_it_lives_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, 'PATIENCE', 0.1)
+    monkeypatch.setattr(storage, 'PATIENCE', 0.1)
     process = subprocess.Popen([sys.executable, '-c', FORKS, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
                                env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), *sys.path])})
     assert process.stdout.readline() == 'written\n'
@@ -296,7 +296,7 @@ def test_who_would_write_over_a_dead_run_does_not_take_itself_for_its_writer(tmp
     runs.write(tmp_path, SPACE, 2)
     state = json.loads((tmp_path / STATE).read_text())
     (tmp_path / STATE).write_text(json.dumps({**state, 'ended': None}))
-    with pytest.raises(RunError, match=r'of 2 epochs \(dead\)' if files.LOCKS else r'of 2 epochs \(unknown\)'):
+    with pytest.raises(RunError, match=r'of 2 epochs \(dead\)' if storage.LOCKS else r'of 2 epochs \(unknown\)'):
         Writer(tmp_path, SPACE)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from nni_darts_ext.run import STATE, Run, files, words
+from nni_darts_ext.run import STATE, Run, storage, text
 from nni_darts_ext.run.show import render
 from nni_darts_ext.run.writer import Writer
 
@@ -27,7 +27,7 @@ def test_a_run_that_is_done(tmp_path):
     assert re.fullmatch(r'.*run: done: 12 of 12 epochs in 0:00:\d\d', first)
     run = Run.read(tmp_path / 'run')
     assert [re.split('  +', line.strip()) for line in lines if line.startswith(('  acc', '  loss'))] == [
-        [name, words.number(run.epochs[-1].train[name]), words.number(run.epochs[-1].valid[name])] for name in ('acc', 'loss')]
+        [name, text.number(run.epochs[-1].train[name]), text.number(run.epochs[-1].valid[name])] for name in ('acc', 'loss')]
     assert 'skip_share 0.4583  entropy' in shown and 'cell normal' in shown
     derived = [re.split('  +', line.strip()) for line in lines if line.startswith('  node')]
     assert len(derived) == 6
@@ -49,7 +49,7 @@ def test_a_run_that_runs_and_has_no_epoch_yet(tmp_path):
     assert 'ValueError: a learning rate that is too high' in render(Run.read(tmp_path / 'run'))
 
 
-@pytest.mark.skipif(not files.LOCKS, reason='this system does not tell who holds a lock')
+@pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')
 def test_a_run_that_is_dead(tmp_path):
     runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 1)
     state = json.loads((tmp_path / 'run' / STATE).read_text())

@@ -9,7 +9,7 @@ from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 
-from ...core.layout import lay_out
+from ...core.edge.memory_format import lay_out
 from ...core.space import SearchSpace
 from ...errors import EvaluatorError
 from ...loop.data import check_batches

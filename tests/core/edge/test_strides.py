@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from nni_darts_ext.core import keeping, layout
-from nni_darts_ext.core.compilation import CompiledMixture
-from nni_darts_ext.core.layers import run
+from nni_darts_ext.core.edge import memory_format, saved_tensors
+from nni_darts_ext.core.edge.compilation import CompiledMixture
+from nni_darts_ext.core.edge.layers import run
+from nni_darts_ext.core.edge.mixture import mix
+from nni_darts_ext.core.edge.strides import overruns
 from nni_darts_ext.core.logits import Relaxed
-from nni_darts_ext.core.mixture import mix
 from nni_darts_ext.core.mutator import InPlaceMutator
 from nni_darts_ext.core.space import Edge, SearchSpace
-from nni_darts_ext.core.strides import overruns
-from nni_darts_ext.loop.trainer import SearchTrainer
+from nni_darts_ext.loop.search_trainer import SearchTrainer
 
 pytestmark = pytest.mark.ends
 WITHOUT_AVX512 = {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'ATEN_CPU_CAPABILITY': 'avx2'}
@@ -68,7 +68,7 @@ def edge(inputs=4):
 
 @pytest.mark.parametrize('how', ['mixed', 'compiled', 'kept'])
 def test_no_way_through_an_edge_has_the_strides(how, mocker, monkeypatch):
-    monkeypatch.setattr(keeping, 'SMALL', 0)
+    monkeypatch.setattr(saved_tensors, 'SMALL', 0)
     if hasattr(torch, 'compile'):  # of which no compiler is needed
         mocker.patch('torch.compile', lambda function, **options: function)
     elif how == 'compiled':
@@ -133,7 +133,7 @@ def warned(caplog):
     def warned(model, edges, argument='channels_last'):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            layout.warn_of_overruns(model, edges, argument)
+            memory_format.warn_of_overruns(model, edges, argument)
         return caplog.messages
     return warned
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from nni_darts_ext import TrainingError
-from nni_darts_ext.core import compilation
+from nni_darts_ext.core.edge import compilation
+from nni_darts_ext.core.edge.mixture import mix
+from nni_darts_ext.core.edge.overwriting import Overwritten
 from nni_darts_ext.core.logits import Relaxed
-from nni_darts_ext.core.mixture import mix
-from nni_darts_ext.core.overwriting import Overwritten
 
 pytestmark = pytest.mark.ends
 

@@ -2,7 +2,7 @@ import numpy
 import pytest
 import torch
 
-from nni_darts_ext.core.shapes import UnlikeCandidates, alike
+from nni_darts_ext.core.edge.shapes import UnlikeCandidates, alike
 from nni_darts_ext.core.space import Edge
 
 ONE, OTHER = torch.zeros(2, 3, 4), torch.zeros(2, 5, 4)

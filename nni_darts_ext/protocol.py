@@ -1,8 +1,8 @@
 """What a trial of ``DartsTuner`` asks and tells NNI, for trial scripts of one's own.
 
-    from nni_darts_ext import report
+    from nni_darts_ext import protocol
 
-    trial = report.start()                      # what to do: trial.phase, trial.seed, trial.architecture, trial.hyperparameters
+    trial = protocol.start()                      # what to do: trial.phase, trial.seed, trial.architecture, trial.hyperparameters
     ...
     trial.epoch(accuracy, trainer.mutator)      # after each epoch; without the mutator in a training
     trial.result(accuracy, trainer.mutator)     # at the end

@@ -12,20 +12,20 @@ from typing import Any, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from .aside import aside
-from .bilevel import choose, unrolled_exact
+from .estimators import choose, unrolled_exact
 from .gradients import (
     Average,
     Gradients,
     Loss,
     all_but,
-    alone,
     frozen,
     gradients_along,
     gradients_of,
     norm_of,
+    one_process,
     twice_differentiable,
 )
+from .side_effects import without_side_effects
 
 ITERATIONS = 50
 """The most products with the Hessian for one eigenvalue, each about two backward passes through the supernet."""
@@ -34,7 +34,8 @@ TOLERANCE = 1e-3
 """An eigenvalue is found when a product changes it by no larger share of itself."""
 
 
-def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = alone) -> float:
+def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module,
+                        average: Average = one_process) -> float:
     """The eigenvalue, of largest absolute value, of the Hessian of a validation loss in all logits together: power iteration on
     Hessian-vector products, from the same vector each time.
 
@@ -58,7 +59,7 @@ def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model:
         An operation of the model has no second derivative.
     """
     with twice_differentiable('The dominant eigenvalue', 'Leave out eigenvalue and early_stopping.'), \
-            frozen(all_but(logits, model)), aside(model):
+            frozen(all_but(logits, model)), without_side_effects(model):
         gradients = gradients_of(validation(), logits, create_graph=True)
         vector: Gradients = list(_start(logits))
         value = 0.0

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nni_darts_ext import ArchitectureError
-from nni_darts_ext.core.fixed import decide, read
+from nni_darts_ext.core.decisions import decide, read
 from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
 
 SPACE = SearchSpace([Edge('a', ('conv', 'skip')), Edge('b', ('0', '1')), Edge('c', (0, 1)), Edge('free', ('x',)),

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from ..errors import SearchSpaceError
-from .nested import parts_of
-from .space import Edge
+from ...errors import SearchSpaceError
+from ..nested import parts_of
+from ..space import Edge
 
 
 class CandidateError(SearchSpaceError):

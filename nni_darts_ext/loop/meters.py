@@ -1,4 +1,4 @@
-"""Means of what a loop measures, read when somebody asks for them and not before."""
+"""RunningAverages of what a loop measures, read when somebody asks for them and not before."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def number(name: str, value: Any) -> Union[float, Tensor]:
     raise TrainingError(f'The metric {name!r} is {in_words(value)}. Expected a number or a tensor of one element.')
 
 
-class Means:
+class RunningAverages:
     """Running means of named numbers. Tensors are kept as they are and read together, when somebody asks for the means."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Means:
         self.read()
         return {name: self._sums[name] / count for name, count in self._counts.items()}
 
-    def read(self) -> Means:
+    def read(self) -> RunningAverages:
         """Nothing but numbers from now on, so that it can be sent elsewhere."""
         for name, tensors in self._unread.items():
             self._sums[name] += sum(torch.stack(tensors).tolist())
@@ -60,7 +60,7 @@ class Means:
         return self
 
     @classmethod
-    def joined(cls, parts: Iterable[Means]) -> Means:
+    def joined(cls, parts: Iterable[RunningAverages]) -> RunningAverages:
         """The means of all that was added to any of the parts."""
         whole = cls()
         for part in parts:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nni_darts_ext import TrainingError
-from nni_darts_ext.core.curvature import dominant_eigenvalue
+from nni_darts_ext.core.bilevel.curvature import dominant_eigenvalue
 from nni_darts_ext.core.logits import Logits
 
 

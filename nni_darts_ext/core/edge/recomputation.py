@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import SearchSpaceError, TrainingError
-from .aside import buffers_aside
-from .logits import Relaxed
+from ...errors import SearchSpaceError, TrainingError
+from ..bilevel.side_effects import on_copied_buffers
+from ..logits import Relaxed
 from .overwriting import Watch
 
 
@@ -55,7 +55,7 @@ def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: 
         if watch.is_broken():
             raise SearchSpaceError('The input of a LayerChoice has been written over before the backward pass, which computes it '
                                    'again. Let the model leave the input alone (no += or inplace=True), or use recompute=False.')
-        again: ContextManager[None] = buffers_aside(modules) if calls > 1 else nullcontext()
+        again: ContextManager[None] = on_copied_buffers(modules) if calls > 1 else nullcontext()
         with again:
             return compute(Relaxed(weights, relaxed.live))
     return checkpoint(run, relaxed.weights, use_reentrant=False)

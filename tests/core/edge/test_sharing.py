@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from nni_darts_ext.core.edge.mixture import mix
+from nni_darts_ext.core.edge.sharing import SharedWork
 from nni_darts_ext.core.logits import Relaxed
-from nni_darts_ext.core.mixture import mix
-from nni_darts_ext.core.sharing import SharedWork
 
 
 def pooling(x=4):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from ..errors import SearchSpaceError
-from .nested import tensors_of
+from ...errors import SearchSpaceError
+from ..nested import tensors_of
+from ..space import Edge
 from .shapes import CandidateError
-from .space import Edge
 
 
 class Watch:

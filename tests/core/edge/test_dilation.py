@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nni_darts_ext.core.dilation import is_sparse
-from nni_darts_ext.core.layers import run
+from nni_darts_ext.core.edge.dilation import is_sparse
+from nni_darts_ext.core.edge.layers import run
 
 pytestmark = pytest.mark.ends
 sides = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 9))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..errors import SearchSpaceError
+from ...errors import SearchSpaceError
 from .layers import is_plain
 from .overwriting import Watch
 from .strides import overruns, unstrided

@@ -10,9 +10,9 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ...errors import TrainingError
+from ..logits import Relaxed
 from .layers import begun, run_all
-from .logits import Relaxed
 from .mixture import mix
 from .overwriting import Overwritten, Watch
 from .shapes import is_weighed
@@ -37,7 +37,7 @@ def check(compile: Compile, needs: Optional[str]) -> None:
 
 
 class CompiledMixture:
-    """:func:`nni_darts_ext.core.mixture.mix` by ``torch.compile``, once for each kind of edge; edges of a kind share the code.
+    """:func:`nni_darts_ext.core.edge.mixture.mix` by ``torch.compile``, once for each kind of edge; edges of a kind share code.
 
     Where that fails, be it for this PyTorch, this Python, a missing C++ compiler or something in a candidate, a warning says
     why and the search goes on without.

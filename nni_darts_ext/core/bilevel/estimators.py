@@ -30,20 +30,20 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import torch
 from torch import Tensor, nn
 
-from ..errors import TrainingError
-from .aside import aside
+from ...errors import TrainingError
 from .gradients import (
     Average,
     Gradients,
     Loss,
     all_but,
-    alone,
     frozen,
     gradients_along,
     gradients_of,
     norm_of,
+    one_process,
     twice_differentiable,
 )
+from .side_effects import without_side_effects
 
 RADIUS = 0.01
 """How far the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
@@ -51,7 +51,7 @@ RADIUS = 0.01
 
 # The estimators ------------------------------------------------------------------------------------------------------------
 
-def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = alone) -> Gradients:
+def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = one_process) -> Gradients:
     """The gradient at the weights as they are. Nothing is computed or kept for the other parameters of the model.
 
     The validation pass is an ordinary one: it moves running statistics and the random state.
@@ -61,7 +61,7 @@ def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Modu
 
 
 def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
-                   optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = alone) -> Gradients:
+                   optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = one_process) -> Gradients:
     """The gradient through one virtual step: two forward passes, and one backward pass through a backward pass.
 
     Parameters
@@ -85,7 +85,7 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
     with twice_differentiable('The exact second order', "Use unrolled='finite_difference', or unrolled=False."):
-        with aside(model):
+        with without_side_effects(model):
             gradients = gradients_of(training(), parameters, create_graph=True)
         direct, direction = _after_virtual_step(validation, logits, weights, average(gradients, parameters), model, average)
         implicit = gradients_along(gradients, direction, logits)
@@ -93,7 +93,7 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
 
 
 def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
-                               optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = alone,
+                               optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = one_process,
                                radius: float = RADIUS) -> Gradients:
     """The gradient through one virtual step, approximated: four forward and backward passes, all of them ordinary.
 
@@ -108,14 +108,14 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     """
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
-    with aside(model), frozen(logits):
+    with without_side_effects(model), frozen(logits):
         gradients = average(gradients_of(training(), parameters), parameters)
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
     norm = norm_of([along for along in direction if along is not None])
 
     def logits_gradients(sign: float) -> Gradients:
         moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
-        with aside(model), _moved(moved), frozen([*all_but(logits, model), *moved]):
+        with without_side_effects(model), _moved(moved), frozen([*all_but(logits, model), *moved]):
             return gradients_of(training(), logits)
 
     ahead, behind = logits_gradients(1), logits_gradients(-1)
@@ -192,7 +192,7 @@ def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weight
         if gradient is not None:
             moved[weight.parameter], share = weight.step(gradient.detach())
         shares.append(share)
-    with aside(model), _moved(moved):
+    with without_side_effects(model), _moved(moved):
         found = gradients_of(validation(), [*logits, *(weight.parameter for weight in weights)])
     by_weights = average(found[len(logits):], [weight.parameter for weight in weights])
     along = [None if share is None or part is None else share * part for share, part in zip(shares, by_weights)]

@@ -8,9 +8,9 @@ import torch.nn.utils.parametrize
 import torch.utils.checkpoint
 from torch import nn
 
-from nni_darts_ext.core import keeping
+from nni_darts_ext.core.edge import saved_tensors
+from nni_darts_ext.core.edge.mixture import mix
 from nni_darts_ext.core.logits import Relaxed
-from nni_darts_ext.core.mixture import mix
 
 pytestmark = pytest.mark.ends
 HALF = Relaxed.of(torch.tensor([0.5]))
@@ -18,7 +18,7 @@ HALF = Relaxed.of(torch.tensor([0.5]))
 
 @pytest.fixture(autouse=True)
 def nothing_is_small(monkeypatch):
-    monkeypatch.setattr(keeping, 'SMALL', 0)
+    monkeypatch.setattr(saved_tensors, 'SMALL', 0)
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def test_with_keep_all_it_is_kept(convolved):
 
 
 @pytest.mark.parametrize('change', [
-    lambda: (keeping, 'SMALL', 1000), lambda: (keeping, 'CHEAP', 3)], ids=['what is small', 'what is made of many channels'])
+    lambda: (saved_tensors, 'SMALL', 1000),
+    lambda: (saved_tensors, 'CHEAP', 3)], ids=['what is small', 'what is made of many channels'])
 def test_some_is_kept(convolved, monkeypatch, change):
     monkeypatch.setattr(*change())
     output = mix([candidate()], HALF, (torch.randn(2, 4, 5, 5, requires_grad=True),), {})

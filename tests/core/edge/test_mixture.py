@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from nni_darts_ext import SearchSpaceError
-from nni_darts_ext.core import keeping
+from nni_darts_ext.core.edge import saved_tensors
+from nni_darts_ext.core.edge.mixture import mix, reduce
+from nni_darts_ext.core.edge.recomputation import recomputed
+from nni_darts_ext.core.edge.shapes import form_of
+from nni_darts_ext.core.edge.sharing import SharedWork
 from nni_darts_ext.core.logits import Logits, Relaxed
-from nni_darts_ext.core.mixture import mix, reduce
 from nni_darts_ext.core.nested import map_tensors, tensors_of
-from nni_darts_ext.core.recomputation import recomputed
 from nni_darts_ext.core.relaxation import Relaxation
-from nni_darts_ext.core.shapes import form_of
-from nni_darts_ext.core.sharing import SharedWork
 from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
 
 
@@ -119,11 +119,11 @@ OPS = {
 }
 
 
-@pytest.mark.parametrize('small', [0, keeping.SMALL])
+@pytest.mark.parametrize('small', [0, saved_tensors.SMALL])
 @pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('ops', OPS)
 def test_what_is_shared_fused_and_not_kept_is_the_plain_sum_with_its_gradients_and_statistics(ops, training, small, monkeypatch):
-    monkeypatch.setattr(keeping, 'SMALL', small)
+    monkeypatch.setattr(saved_tensors, 'SMALL', small)
     torch.manual_seed(0)
     ours = nn.ModuleList(OPS[ops]()).double().train(training)
     theirs = copy.deepcopy(ours)
@@ -254,7 +254,7 @@ def test_what_is_shared_and_written_over_is_computed_anew():
 
 @pytest.mark.parametrize('how', ['keeping', 'recompute'])
 def test_what_is_computed_again_of_an_input_that_was_written_over_is_refused(how, monkeypatch):
-    monkeypatch.setattr(keeping, 'SMALL', 0)
+    monkeypatch.setattr(saved_tensors, 'SMALL', 0)
     op = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).requires_grad_(False)  # as in a step of the logits
     x, logits = torch.randn(2, 3, 4, 4), torch.zeros(1, requires_grad=True)
     state = x + 1

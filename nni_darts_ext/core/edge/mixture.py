@@ -9,13 +9,13 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 import torch
 from torch import Tensor, nn
 
-from ..errors import SearchSpaceError
-from .aside import aside, evaluating
-from .keeping import not_kept, way_back
+from ...errors import SearchSpaceError
+from ..bilevel.side_effects import evaluating, without_side_effects
+from ..logits import Relaxed
+from ..nested import map_tensors
 from .layers import NORMS, begun, is_one_of, own, run
-from .logits import Relaxed
-from .nested import map_tensors
 from .overwriting import Overwritten, Watch
+from .saved_tensors import not_kept, way_back
 from .shapes import alike, form_of, is_weighed, map_shapes
 from .sharing import SharedWork
 
@@ -57,7 +57,7 @@ class _Edge:
 
     The ReLU before a convolution, or the pooling, with which several of them begin is computed, and kept for the backward pass,
     once. A BatchNorm without scale and shift at the end takes the weight for its scale: neither its output is kept then, nor a
-    product. What is cheap to compute again is not kept for a BatchNorm, see :mod:`nni_darts_ext.core.keeping`.
+    product. What is cheap to compute again is not kept for a BatchNorm, see :mod:`nni_darts_ext.core.edge.saved_tensors`.
     """
 
     def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork, keep_all: bool) -> None:
@@ -166,6 +166,6 @@ def _add_up(parts: Sequence[Tensor]) -> Tensor:
 def _zeros(candidate: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Zeros like the output of a candidate that must not run: a pass in evaluation mode, of which neither its running statistics
     nor the random state keep a trace, tells the shape."""
-    with torch.no_grad(), aside(candidate), evaluating(candidate):
+    with torch.no_grad(), without_side_effects(candidate), evaluating(candidate):
         args, kwargs = map_tensors(torch.clone, (tuple(args), dict(kwargs)))  # for it may write over them
         return _map_weighed(torch.zeros_like, candidate(*args, **kwargs))

@@ -9,7 +9,7 @@ from typing import Callable, Iterable, Iterator, List, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ...errors import TrainingError
 
 Loss = Callable[[], Tensor]
 """Runs the supernet on one batch as it is now and returns the loss, a scalar."""
@@ -21,7 +21,7 @@ Average = Callable[[Gradients, Sequence[Tensor]], Gradients]
 """Gives the mean of gradients, of some parameters, over all processes, without a graph."""
 
 
-def alone(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
+def one_process(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
     """The mean over one process."""
     return gradients
 
@@ -60,7 +60,7 @@ def gradients_along(gradients: Gradients, vector: Gradients, parameters: Sequenc
     return list(torch.autograd.grad(outputs, list(parameters), along_each, retain_graph=retain_graph, allow_unused=True))
 
 
-def give(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
+def set_gradients(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
     """Make the gradients those that an optimiser of the parameters steps by."""
     for parameter, gradient in zip(parameters, gradients):
         parameter.grad = gradient

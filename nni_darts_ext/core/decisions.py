@@ -14,9 +14,9 @@ from ..errors import ArchitectureError
 from . import files
 from .absent import absent, is_absent
 from .derivation import unread
+from .edge.layers import begins_in_place, layers_of
+from .edge.mixture import reduce
 from .export import SCHEMA, VERSION
-from .layers import begins_in_place, layers_of
-from .mixture import reduce
 from .modules import replace
 from .nested import map_tensors, tensors_of
 from .space import Choice, Edge, Readers, SearchSpace, candidates_of

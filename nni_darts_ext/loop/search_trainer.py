@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from ..core import compilation, files, layout, recomputation
-from ..core.aside import buffers_aside
-from ..core.bilevel import choose, first_order
-from ..core.compilation import Compile
-from ..core.curvature import dominant_eigenvalue, needing_second_derivatives
-from ..core.gradients import check_holdings, check_steps, clip, frozen, give, norm_of, stepping
+from ..core import files
+from ..core.bilevel.curvature import dominant_eigenvalue, needing_second_derivatives
+from ..core.bilevel.estimators import choose, first_order
+from ..core.bilevel.gradients import check_holdings, check_steps, clip, frozen, norm_of, set_gradients, stepping
+from ..core.bilevel.side_effects import on_copied_buffers
+from ..core.edge import compilation, memory_format, recomputation
+from ..core.edge.compilation import Compile
 from ..core.logits import Logits
 from ..core.mutator import MutatorInterface
 from ..core.space import candidates_in
@@ -31,7 +32,7 @@ from .data import Data, Loading, begin_epoch, length, to_device
 from .followers import of_search
 from .following import Follower, after_epoch, followed
 from .guard import Guard
-from .means import Means, Metrics
+from .meters import Metrics, RunningAverages
 from .progress import bar
 from .resuming import Resumable
 from .shrinking import stages
@@ -80,7 +81,7 @@ class SearchTrainer(Resumable):
     arc_learning_rate
         Learning rate of the logits. Default 3e-4 (source: the paper), with Adam, betas (0.5, 0.999), weight decay 1e-3.
     unrolled
-        The second order, see :mod:`nni_darts_ext.core.bilevel`: True or ``'exact'`` for the exact gradient through one
+        The second order, see :mod:`nni_darts_ext.core.bilevel.estimators`: True or ``'exact'`` for the exact gradient through one
         virtual step, ``'finite_difference'`` for the paper's approximation of it. Default False, first order (source: NNI).
     dataset
         Another name of ``dataset_train``, which Retiarii's scripts use.
@@ -120,8 +121,8 @@ class SearchTrainer(Resumable):
         epochs and after twenty, as in P-DARTS. See :class:`nni_darts_ext.loop.shrinking.Shrinking`. Default: all stay.
     eigenvalue
         Whether the dominant eigenvalue of the validation loss' Hessian in the logits is computed after each epoch, on the epoch's
-        first validation batch. It is in ``history`` and in the run's folder. See :mod:`nni_darts_ext.core.curvature`. Default
-        False.
+        first validation batch. It is in ``history`` and in the run's folder. See :mod:`nni_darts_ext.core.bilevel.curvature`.
+        Default False.
     early_stopping
         Whether the search ends when that eigenvalue grows too fast, with the logits of before. See
         :class:`nni_darts_ext.loop.early_stopping.EarlyStopping`. Default False.
@@ -187,7 +188,7 @@ class SearchTrainer(Resumable):
         self.model = model.to(self.device)
         self.channels_last = channels_last
         if channels_last:
-            layout.lay_out(model)
+            memory_format.lay_out(model)
         self.mutator = self.make_mutator(model) if mutator is None else mutator
         check_mutator(self.mutator, {'recompute': recompute, 'compile': compile, 'shrink': shrink is not None, 'run_dir': run_dir,
                                      'early_stopping': early_stopping})
@@ -197,7 +198,7 @@ class SearchTrainer(Resumable):
         batches.check(loss, forward_batch)
         if self.device.type == 'cpu' and (channels_last or compile):
             ours = isinstance(self.mutator, MutatorInterface)
-            layout.warn_of_overruns(model, candidates_in(self.mutator.model, self.mutator.space) if ours else {},
+            memory_format.warn_of_overruns(model, candidates_in(self.mutator.model, self.mutator.space) if ours else {},
                                     'channels_last' if channels_last else 'compile')
         self.loss = loss.to(self.device) if isinstance(loss, nn.Module) else loss
         self.metrics, self.forward_batch = metrics, forward_batch
@@ -284,12 +285,12 @@ class SearchTrainer(Resumable):
         """One pass over the shorter of the two parts."""
         self.model.train()
         self.mutator.train()
-        means, step = Means(), -1
+        means, step = RunningAverages(), -1
         loaders = self.train_loader, self.valid_loader
         for loader in loaders:
             begin_epoch(loader, epoch)
         n = length(*loaders)
-        pairs = bar(processes.together(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
+        pairs = bar(processes.zip_until_shortest(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
                     self.progress if processes.is_first() else False)
         for step, (training, validation) in enumerate(pairs):
             self._guard.begin_step(epoch, step)
@@ -312,9 +313,9 @@ class SearchTrainer(Resumable):
         """One pass over the validation data, without a step."""
         self.model.eval()
         self.mutator.eval()
-        means, n = Means(), 0
+        means, n = RunningAverages(), 0
         of_loss = self.loss.modules() if isinstance(self.loss, nn.Module) else ()
-        with torch.no_grad(), buffers_aside(of_loss):  # the model is in evaluation mode, and a loss may know of none
+        with torch.no_grad(), on_copied_buffers(of_loss):  # the model is in evaluation mode, and a loss may know of none
             for batch in self._held_out():
                 means.add(self._judged(batch, *self._forward(batch)))
                 n += 1
@@ -334,7 +335,7 @@ class SearchTrainer(Resumable):
 
     def _placed(self, batch: Any) -> Any:
         batch = to_device(batch, self.device)
-        return layout.channels_last(batch) if self.channels_last else batch
+        return memory_format.channels_last(batch) if self.channels_last else batch
 
     @property
     def _network(self) -> nn.Module:
@@ -356,7 +357,7 @@ class SearchTrainer(Resumable):
                                                  processes.average)
         norm = norm_of([gradient for gradient in gradients if gradient is not None])
         self._guard.see('norm of the gradient of the logits', norm, shared=True)
-        give(logits, gradients)
+        set_gradients(logits, gradients)
         self.ctrl_optim.step()
 
     def _eigenvalue(self) -> float:
@@ -393,9 +394,9 @@ class SearchTrainer(Resumable):
     def _judged(self, batch: Any, output: Any, loss: Optional[Tensor]) -> Mapping[str, Any]:
         return batches.judged(self.metrics, output, batch, loss, self.forward_batch)
 
-    def _record(self, epoch: int, part: str, means: Means) -> Metrics:
+    def _record(self, epoch: int, part: str, means: RunningAverages) -> Metrics:
         torch.clear_autocast_cache()  # for those who run the model next
-        means = Means.joined(processes.gathered(means.read()))
+        means = RunningAverages.joined(processes.gathered(means.read()))
         if epoch >= 0:
             if not self.history or self.history[-1]['epoch'] != epoch:  # who calls for single epochs
                 self.history.append({'epoch': epoch})

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 
 @contextmanager
-def aside(model: nn.Module) -> Iterator[None]:
+def without_side_effects(model: nn.Module) -> Iterator[None]:
     """A pass of which no buffer and no random state of the model's devices keeps a trace."""
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == 'cuda'})
-    with torch.random.fork_rng(devices), buffers_aside(model.modules()):
+    with torch.random.fork_rng(devices), on_copied_buffers(model.modules()):
         yield
 
 
 @contextmanager
-def buffers_aside(modules: Iterable[nn.Module]) -> Iterator[None]:
+def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
     """A pass that works on copies of the modules' own buffers. Buffers that modules share stay shared."""
     kept = [(module._buffers, dict(module._buffers)) for module in modules if module._buffers]
     copies: Dict[Tensor, Tensor] = {}

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from nni_darts_ext import TrainingError
-from nni_darts_ext.core import bilevel
-from nni_darts_ext.core.gradients import frozen, give
+from nni_darts_ext.core.bilevel import estimators
+from nni_darts_ext.core.bilevel.gradients import frozen, set_gradients
 
-EXACT = [bilevel.unrolled_exact, lambda *problem: bilevel.unrolled_finite_difference(*problem, radius=1e-5)]
+EXACT = [estimators.unrolled_exact, lambda *problem: estimators.unrolled_finite_difference(*problem, radius=1e-5)]
 TOLERANCE = [1e-8, 1e-5]
 BOTH = pytest.mark.parametrize('estimate, tolerance', list(zip(EXACT, TOLERANCE)), ids=['exact', 'finite difference'])
 
@@ -141,7 +141,7 @@ OPTIMIZERS = {
 def test_the_gradient_is_that_of_unrolling_differentiated_directly(optimizer, steps, estimate, tolerance):
     problem = Problem(OPTIMIZERS[optimizer], steps)
     assert_right(problem, estimate, tolerance)
-    first = bilevel.first_order(problem.validation, problem.logits, problem.model)
+    first = estimators.first_order(problem.validation, problem.logits, problem.model)
     assert (first[0] - problem.direct()[0]).abs().max() > 1e-5  # there is a difference to be right about
 
 
@@ -165,7 +165,7 @@ def test_the_virtual_step_is_the_one_that_the_optimizer_takes(optimizer, steps):
     def validation():
         seen.append([weight.detach().clone() for weight in problem.model.weights])
         return problem.validation()
-    bilevel.unrolled_exact(problem.training, validation, problem.logits, [problem.optimizer], problem.model)
+    estimators.unrolled_exact(problem.training, validation, problem.logits, [problem.optimizer], problem.model)
     problem.training().backward()
     problem.optimizer.step()
     for virtual, real in zip(seen[0], problem.model.weights):
@@ -176,9 +176,9 @@ def test_the_virtual_step_is_the_one_that_the_optimizer_takes(optimizer, steps):
 def test_an_optimizer_that_climbs_is_unrolled_upwards(estimate, tolerance):
     problem = Problem(sgd())
     problem.optimizer.param_groups[0].update(maximize=True, lr=1e-5)
-    up = problem.estimate(estimate)[0] - bilevel.first_order(problem.validation, problem.logits, problem.model)[0]
+    up = problem.estimate(estimate)[0] - estimators.first_order(problem.validation, problem.logits, problem.model)[0]
     problem.optimizer.param_groups[0].update(maximize=False)
-    down = problem.estimate(estimate)[0] - bilevel.first_order(problem.validation, problem.logits, problem.model)[0]
+    down = problem.estimate(estimate)[0] - estimators.first_order(problem.validation, problem.logits, problem.model)[0]
     torch.testing.assert_close(up, -down, rtol=1e-2, atol=1e-12)  # the more so, the smaller the step
 
 
@@ -210,7 +210,7 @@ def test_a_quadratic_problem_has_its_closed_form(estimate, tolerance, a, w, xi):
     model = nn.ParameterList([weight])
     problem = (lambda: ((weight - logit) ** 2 / 2).sum(), lambda: (weight ** 2 / 2).sum(), [logit],
                [torch.optim.SGD([weight], xi)], model)
-    assert bilevel.first_order(problem[1], [logit], model) == [None]
+    assert estimators.first_order(problem[1], [logit], model) == [None]
     gradient, = estimate(*problem)
     expected = xi * (w - xi * (w - a))
     assert (0.0 if gradient is None else gradient.item()) == pytest.approx(expected, abs=tolerance)
@@ -223,7 +223,7 @@ def test_logits_go_where_the_closed_form_leads(estimate, tolerance):
     model, optimizer = nn.ParameterList([weight]), torch.optim.SGD([weight], 0.3)
     upper = torch.optim.SGD([logit], 0.3)
     for _ in range(200):
-        give([logit], estimate(lambda: ((weight - logit) ** 2).sum(), lambda: ((weight - 3) ** 2).sum(), [logit],
+        set_gradients([logit], estimate(lambda: ((weight - logit) ** 2).sum(), lambda: ((weight - 3) ** 2).sum(), [logit],
                                        [optimizer], model))
         upper.step()
         optimizer.zero_grad()
@@ -247,7 +247,7 @@ def test_a_validation_loss_without_a_slope_in_the_weights(estimate, tolerance):
 def test_a_loss_that_reaches_nothing(lost, estimate, tolerance):
     problem = Problem(sgd())
     setattr(problem, lost, lambda: torch.ones((), dtype=torch.float64))
-    first = bilevel.first_order(problem.validation, problem.logits, problem.model)
+    first = estimators.first_order(problem.validation, problem.logits, problem.model)
     found = problem.estimate(estimate)
     assert found[2] is None and (lost == 'training' or not any(g is not None and g.any() for g in found))
     if lost == 'training':
@@ -268,7 +268,7 @@ def test_a_training_loss_that_is_linear_in_the_weights(estimate, tolerance):
 def test_no_weights_at_all(estimate, tolerance):
     problem = Problem(sgd())
     found = estimate(problem.training, problem.validation, problem.logits, [], problem.model)
-    assert torch.equal(found[0], bilevel.first_order(problem.validation, problem.logits, problem.model)[0])
+    assert torch.equal(found[0], estimators.first_order(problem.validation, problem.logits, problem.model)[0])
 
 
 def test_an_operation_without_a_second_derivative_is_explained():
@@ -276,8 +276,8 @@ def test_an_operation_without_a_second_derivative_is_explained():
     problem.training = lambda: F.ctc_loss((problem.model.weights[0] * problem.logits[0][0]).log_softmax(-1)[:, None],
                                           torch.tensor([[1, 2]]), torch.tensor([4]), torch.tensor([2]))
     with pytest.raises(TrainingError, match=r"second derivatives.*'finite_difference'"):
-        problem.estimate(bilevel.unrolled_exact)
-    assert problem.estimate(bilevel.unrolled_finite_difference)[0] is not None
+        problem.estimate(estimators.unrolled_exact)
+    assert problem.estimate(estimators.unrolled_finite_difference)[0] is not None
 
 
 # What must stay --------------------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def test_they_stay_when_a_loss_raises_in_between(which, estimate, tolerance):
     except KeyboardInterrupt:
         assert len(calls) == which + 1
     else:
-        assert estimate is bilevel.unrolled_exact and which >= 2
+        assert estimate is estimators.unrolled_exact and which >= 2
     assert same(state_of(model, optimizer), before) and logits.requires_grad
 
 
@@ -390,7 +390,7 @@ def test_first_order_computes_nothing_for_the_weights_and_is_an_ordinary_pass():
         value = validation()
         seen.extend(p.requires_grad for p in model.parameters())
         return value
-    found, = bilevel.first_order(loss, [logits], model)
+    found, = estimators.first_order(loss, [logits], model)
     torch.manual_seed(0)
     assert found.shape == (2,) and not any(seen)
     assert model.layers[1].num_batches_tracked == before + 1
@@ -400,12 +400,12 @@ def test_first_order_computes_nothing_for_the_weights_and_is_an_ordinary_pass():
 # The argument ----------------------------------------------------------------------------------------------------------------
 
 def test_what_the_argument_means():
-    assert bilevel.choose(False) is None
-    assert bilevel.choose(True) is bilevel.choose('exact') is bilevel.unrolled_exact
-    assert bilevel.choose('finite_difference') is bilevel.unrolled_finite_difference
+    assert estimators.choose(False) is None
+    assert estimators.choose(True) is estimators.choose('exact') is estimators.unrolled_exact
+    assert estimators.choose('finite_difference') is estimators.unrolled_finite_difference
 
 
 @pytest.mark.parametrize('value', [None, 1, 0.0, 'second', '', 'finite difference', [True], math.nan])
 def test_anything_else_is_refused_by_name(value):
     with pytest.raises(TrainingError, match=r"^unrolled=.*Expected False.*True.*'exact'.*'finite_difference'"):
-        bilevel.choose(value)
+        estimators.choose(value)

@@ -6,8 +6,8 @@ from typing import Any, Iterable, List, Tuple, Type
 
 from torch import Tensor, nn
 
+from ..nested import map_tensors
 from .dilation import is_sparse, undilated
-from .nested import map_tensors
 from .sharing import KINDS, POOLINGS, SharedWork
 from .strides import overruns, unstrided
 

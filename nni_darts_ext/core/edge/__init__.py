@@ -1,0 +1,16 @@
+"""How an edge runs: the weighted sum of its candidates, with less time and memory than calling each of them takes.
+
+========================  ==========================================================================
+:mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.layers`            a candidate as the layers that it is made of
+:mod:`.dilation`          dilated convolutions that leave pixels out, without dilation
+:mod:`.strides`           1x1 convolutions that overrun memory on some CPUs, without strides
+:mod:`.sharing`           what candidates and edges have in common, computed once
+:mod:`.saved_tensors`     what a graph need not save, for it is cheap to compute again
+:mod:`.recomputation`     an edge computed again in the backward pass instead of saved
+:mod:`.compilation`       edges compiled
+:mod:`.memory_format`     how images lie in memory
+:mod:`.shapes`            what candidates return must be alike
+:mod:`.overwriting`       inputs that a candidate writes over
+========================  ==========================================================================
+"""
