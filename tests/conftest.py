@@ -23,7 +23,7 @@ NEEDS = {  # one of these families each
     'test_examples.py': hosts.FAMILIES,
     'test_exported.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,
-    'core/test_mutator.py': hosts.FAMILIES,
+    'loop/test_mutator.py': hosts.FAMILIES,
     'core/edge/test_recomputation.py': hosts.FAMILIES,
     'hosts/test_classic.py': ['classic'],
     'hosts/test_lightning.py': ['lightning'],

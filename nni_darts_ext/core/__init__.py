@@ -6,7 +6,6 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.space`             what is searched: edges (LayerChoices) and the inputs chosen among them
 :mod:`.logits`            one vector of n + 1 logits an edge, zero op last; its softmax; cuts
 :mod:`.search`            all that is not the loop: logits, cuts, the derived architecture
-:mod:`.mutator`           the interface of NNI's ``DartsMutator`` over all of these
 :mod:`.relaxation`        what the choices of a supernet do in a forward pass
 :mod:`.edge`              how an edge runs
 :mod:`.bilevel`           the architecture gradient, first and second order

@@ -11,8 +11,8 @@ from nni.nas.pytorch.mutator import Mutator
 from nni.nas.pytorch.trainer import Trainer
 from torch import Tensor, nn
 
-from ..core.mutator import MutatorInterface
 from ..core.space import Choice, InputNode, SearchSpace, edge_of, find_modules
+from ..loop.mutator import MutatorInterface
 from . import refuse_foreign
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'Trainer', 'input_choice', 'layer_choice', 'read_space']

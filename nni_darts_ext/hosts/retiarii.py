@@ -11,10 +11,10 @@ import nni.retiarii.nn.pytorch as retiarii
 from nni.retiarii.nn.pytorch import InputChoice, LayerChoice
 from torch import nn
 
-from ..core.mutator import InPlaceMutator
 from ..core.nested import parts_of
 from ..core.space import NO_KEY, Choice, InputNode, SearchSpace, edge_of, find_modules
 from ..errors import SearchSpaceError
+from ..loop.mutator import InPlaceMutator
 from . import refuse_foreign
 
 try:

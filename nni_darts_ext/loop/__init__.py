@@ -1,10 +1,11 @@
 """The search as it runs, step by step and epoch by epoch, in whichever host's loop or our own. Never NNI, never Lightning.
 
 ========================  ==========================================================================
-:mod:`.trainer`           our own loop
+:mod:`.search_trainer`    our own loop
+:mod:`.mutator`           the interface of NNI's ``DartsMutator``, for a loop of one's own
 :mod:`.data`              its two halves of the data
 :mod:`.batches`           what a batch is, and what goes into the model and the loss
-:mod:`.means`             its metrics
+:mod:`.meters`            its metrics
 :mod:`.progress`          its bar in the terminal
 :mod:`.oneshot`           what a one-shot strategy adds to a host's loop and model
 :mod:`.strategy`          what a one-shot strategy takes and offers

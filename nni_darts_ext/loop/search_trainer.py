@@ -23,7 +23,6 @@ from ..core.bilevel.side_effects import on_copied_buffers
 from ..core.edge import compilation, memory_format, recomputation
 from ..core.edge.compilation import Compile
 from ..core.logits import Logits
-from ..core.mutator import MutatorInterface
 from ..core.space import candidates_in
 from ..errors import TrainingError
 from . import batches, processes
@@ -33,6 +32,7 @@ from .followers import of_search
 from .following import Follower, after_epoch, followed
 from .guard import Guard
 from .meters import Metrics, RunningAverages
+from .mutator import MutatorInterface
 from .progress import bar
 from .resuming import Resumable
 from .shrinking import stages

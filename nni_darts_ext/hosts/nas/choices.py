@@ -9,9 +9,9 @@ from nni.nas.nn.pytorch import InputChoice, LayerChoice, ModelSpace, MutableModu
 from nni.nas.space import current_model
 from torch import nn
 
-from ...core.mutator import InPlaceMutator
 from ...core.space import NO_KEY, Choice, InputNode, SearchSpace, edge_of, find_modules
 from ...errors import SearchSpaceError
+from ...loop.mutator import InPlaceMutator
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'describe', 'input_choice', 'layer_choice', 'read_space']
 

@@ -16,8 +16,8 @@ from nni_darts_ext.core.edge.layers import run
 from nni_darts_ext.core.edge.mixture import mix
 from nni_darts_ext.core.edge.strides import overruns
 from nni_darts_ext.core.logits import Relaxed
-from nni_darts_ext.core.mutator import InPlaceMutator
 from nni_darts_ext.core.space import Edge, SearchSpace
+from nni_darts_ext.loop.mutator import InPlaceMutator
 from nni_darts_ext.loop.search_trainer import SearchTrainer
 
 pytestmark = pytest.mark.ends

@@ -9,13 +9,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..core.derivation import Derivation
+from ..core.edge.compilation import Compile, CompiledMixture
+from ..core.logits import Logits, Relaxed
+from ..core.relaxation import Relaxation, relax
+from ..core.search import Search
+from ..core.space import Choice, SearchSpace
 from ..errors import LogitsError
-from .derivation import Derivation
-from .edge.compilation import Compile, CompiledMixture
-from .logits import Logits, Relaxed
-from .relaxation import Relaxation, relax
-from .search import Search
-from .space import Choice, SearchSpace
 
 _logger = logging.getLogger(__name__)
 
