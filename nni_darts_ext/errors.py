@@ -35,6 +35,14 @@ class TrainingError(DartsExtError, ValueError):
     """A search that cannot run with the data or settings that it was given."""
 
 
+class ArgumentError(DartsExtError, TypeError):
+    """A keyword that a trainer or strategy does not have."""
+
+
+class MethodError(TrainingError):
+    """A method of a search that cannot be combined with another one, or that needs what the search does not have."""
+
+
 class CheckpointError(DartsExtError, ValueError):
     """A checkpoint that cannot be written, read, or gone on from."""
 

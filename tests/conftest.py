@@ -36,7 +36,7 @@ NEEDS = {  # one of these families each
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,
     'nnictl/test_tuner.py': hosts.FAMILIES,
-    'run/test_following.py': hosts.FAMILIES,
+    'run/test_recording.py': hosts.FAMILIES,
     'test_choose_from.py': hosts.FAMILIES,
     'test_cuts.py': hosts.FAMILIES,
     'test_docs.py': hosts.FAMILIES,

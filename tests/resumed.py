@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext.loop.following import Follower
+from nni_darts_ext.methods import Method
 
 
 class Net(dnn.ModelSpace):
@@ -28,18 +28,18 @@ class Interrupted(Exception):
     pass
 
 
-class Counting(Follower):
-    """A follower with a state, which ends the search when it is told to."""
+class Counting(Method):
+    """A method with a state, which ends the search when it is told to."""
 
     def __init__(self, last=None):
-        self.last, self.losses = last, []
+        self._last, self.losses = last, []
 
-    def after_epoch(self, epoch, metrics):
-        self.losses.append(metrics['train'].get('loss', epoch))
-        return f'{len(self.losses)} are enough' if len(self.losses) == self.last else None
+    def after_epoch(self, at, end):
+        self.losses.append(end.metrics['train'].get('loss', at.epoch))
+        return f'{len(self.losses)} are enough' if len(self.losses) == self._last else None
 
-    def state(self):
+    def state_dict(self):
         return {'losses': self.losses}
 
-    def load_state(self, state):
+    def load_state_dict(self, state):
         self.losses = list(state['losses'])

@@ -15,7 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
 from nni_darts_ext.loop import processes
-from nni_darts_ext.loop.following import Follower
+from nni_darts_ext.methods import Method
 
 pytestmark = pytest.mark.ends
 ORDERS = [False, 'exact', 'finite_difference']
@@ -35,24 +35,21 @@ def trainer(data, loss=nn.functional.cross_entropy, **options):
     model = write_weights(Cells(two_processes.NODES, cells=2, named=True))
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, weight_decay=3e-4)
     return DartsTrainer(model, loss, accuracy, optimizer, 2, data, mutator=DartsMutator(model).double(),
-                        **{**dict(batch_size=3, workers=0, device='cpu', arc_learning_rate=0.02, grad_clip=1.0), **options})
+                        **{**dict(batch_size=3, workers=0, device='cpu', arc_learning_rate=0.02, grad_clip=1.0,
+                                 methods=[Cutting()]), **options})
 
 
-class Cutting(Follower):
+class Cutting(Method):
     """Cuts the weakest candidate of an edge after an epoch."""
 
-    def begin(self, search, epochs):
-        self.search = search
-
-    def after_epoch(self, epoch, metrics):
-        probabilities = self.search.probabilities()['node1_edge0']
-        if epoch == 0:
-            self.search.cut('node1_edge0', int(probabilities[:-1].argmin()))
+    def after_epoch(self, at, end):
+        probabilities = at.search.probabilities()['node1_edge0']
+        if at.epoch == 0:
+            at.search.cut('node1_edge0', int(probabilities[:-1].argmin()))
 
 
 def searched(search):
     """A search to its end, with its logits at each step."""
-    search.followers.append(Cutting())
     for logits in search.mutator.parameters():
         logits.data = 0.1 * torch.arange(len(logits)).double()
     first = processes.is_first()

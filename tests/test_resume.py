@@ -78,16 +78,15 @@ def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(to
     random.seed(seed)
     model = model()
     made = DartsTrainer(model, loss, metrics, torch.optim.SGD([*model.parameters(), *of_loss], 0.1, momentum=0.9), epochs, data(),
-                        **{**dict(batch_size=4, workers=0, device='cpu', callbacks=[Callback(fails)], checkpoint_dir=folder),
-                           **options})
-    made.followers.append(Counting(last))
+                        **{**dict(batch_size=4, workers=0, device='cpu', callbacks=[Callback(fails)], checkpoint_dir=folder,
+                                  methods=[Counting(last)]), **options})
     return made
 
 
 def outcome(search):
     return (search.export(), {key: logits.tolist() for key, logits in search.mutator.choices.items()}, search.history,
             {name: value.tolist() for name, value in search.model.state_dict().items()}, search.mutator.choices.cuts('b'),
-            search.optimizer.param_groups[0]['lr'], search.followers[-1].losses, search.stopped, random.random())
+            search.optimizer.param_groups[0]['lr'], next(one.losses for one in search.steps.methods if isinstance(one, Counting)), search.stopped, random.random())
 
 
 def loaders():

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 
 import pytest
 import reads
@@ -17,8 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, LogitsError, TrainingError, apply_fixed_architecture
 from nni_darts_ext.loop import guard
-from nni_darts_ext.loop import search_trainer as loop_trainer
 from nni_darts_ext.loop.checkpoint import read
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking, eigenvalue
 from nni_darts_ext.run import Run
 
 
@@ -246,7 +247,7 @@ def test_the_second_order_moves_statistics_and_the_random_state_no_more_than_the
 
 
 def test_the_eigenvalue_of_each_epoch_is_recorded_and_changes_nothing(tmp_path):
-    search = trainer(num_epochs=2, eigenvalue=True, run_dir=tmp_path)
+    search = trainer(num_epochs=2, methods=[Eigenvalue()], run_dir=tmp_path)
     search.train()
     recorded = [epoch['collapse']['eigenvalue'] for epoch in search.history]
     assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
@@ -254,7 +255,7 @@ def test_the_eigenvalue_of_each_epoch_is_recorded_and_changes_nothing(tmp_path):
     torch.manual_seed(0)
     plain = trainer(num_epochs=2)
     torch.manual_seed(0)
-    watched = trainer(num_epochs=2, eigenvalue=True)
+    watched = trainer(num_epochs=2, methods=[Eigenvalue()])
     for one in (plain, watched):
         torch.manual_seed(1)
         one.train()
@@ -262,7 +263,7 @@ def test_the_eigenvalue_of_each_epoch_is_recorded_and_changes_nothing(tmp_path):
 
 
 def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, caplog, tmp_path):
-    mocker.patch.object(loop_trainer, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    mocker.patch.object(eigenvalue, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
     kept = []
 
     class Keeping:
@@ -275,7 +276,7 @@ def test_a_search_ends_early_with_the_logits_of_before_and_says_why(mocker, capl
         def on_epoch_end(self, epoch):
             saved.append(logits(search))
     saved = []
-    search = trainer(num_epochs=30, early_stopping=True, arc_learning_rate=0.1, run_dir=tmp_path, callbacks=[Keeping()])
+    search = trainer(num_epochs=30, methods=[EarlyStopping()], arc_learning_rate=0.1, run_dir=tmp_path, callbacks=[Keeping()])
     with caplog.at_level('WARNING'):
         search.train()
     assert len(search.history) == 10 and 'grown from 1 to 1.8 within 5 epochs' in search.stopped
@@ -305,7 +306,7 @@ def test_what_a_callback_does_at_the_end_of_an_epoch_is_in_its_record_and_in_its
 
 def test_edges_shrink_on_the_way_and_what_went_stays_away():
     seen = []
-    search = trainer(num_epochs=4, shrink={1: 3, 3: 1})
+    search = trainer(num_epochs=4, methods=[Shrinking({1: 3, 3: 1})])
 
     class Watch:
         def build(self, *args):
@@ -481,7 +482,7 @@ def test_what_goes_back_is_what_the_steps_move(monkeypatch):
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
 def test_a_loss_that_learns_is_stepped_once_a_batch_and_not_moved_by_what_is_only_looked_at(unrolled):
     loss = Learning()
-    search = with_learning(loss, data=tuple(zip(*batches(3))), unrolled=unrolled, eigenvalue=True, arc_learning_rate=0.0)
+    search = with_learning(loss, data=tuple(zip(*batches(3))), unrolled=unrolled, methods=[Eigenvalue()], arc_learning_rate=0.0)
     search.train(validate=False)
     moved = copy.deepcopy(loss.state_dict())
     search.validate()
@@ -548,7 +549,7 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize('arguments, message', [
     (dict(unrolled='second'), "unrolled='second'.*False.*True"),
     (dict(split=1.0), r'split=1\.0'),
-    (dict(shrink={5: 2, 3: 1}), 'shrink=.*fewer from epoch to epoch'),
+    (dict(methods=[Eigenvalue(), Eigenvalue()]), r'Eigenvalue\(\) and Eigenvalue\(\) cannot be combined'),
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
     (dict(dataset_train=Stream()), 'Stream cannot be split.*pair'),
@@ -584,12 +585,12 @@ class Foreign(nn.Module):
         return self.ours.sample_final()
 
 
-@pytest.mark.parametrize('options', [dict(recompute=True), dict(compile=True), dict(shrink={1: 2}), dict(early_stopping=True),
-                                     dict(run_dir='run')], ids=lambda options: next(iter(options)))
+@pytest.mark.parametrize('options', [dict(recompute=True), dict(compile=True), dict(methods=[Shrinking({1: 2})]), dict(methods=[EarlyStopping()]),
+                                     dict(run_dir='run')], ids=str)
 def test_a_mutator_of_somebody_elses_is_refused_what_it_does_not_go_with(options, tmp_path):
     model = write_weights(Cells(TWO_NODES))
-    name, = options
-    with pytest.raises(TrainingError, match=f'{name}: not with a test_trainer.Foreign.*DartsMutator.*leave these'):
+    name, = (repr(method) for method in options['methods']) if 'methods' in options else options
+    with pytest.raises(TrainingError, match=f'{re.escape(name)}: not with a test_trainer.Foreign.*DartsMutator.*leave these'):
         trainer(model, mutator=Foreign(model), num_epochs=2, **options)
     assert not (tmp_path / 'run').exists()
 
@@ -599,7 +600,7 @@ def test_and_searches_with_all_the_rest(tmp_path):
         model = write_weights(Cells(TWO_NODES))
         foreign = Foreign(model)
         start = [logits.detach().clone() for logits in foreign.parameters()]
-        search = trainer(model, mutator=foreign, num_epochs=2, unrolled=unrolled, eigenvalue=True, channels_last=True,
+        search = trainer(model, mutator=foreign, num_epochs=2, unrolled=unrolled, methods=[Eigenvalue()], channels_last=True,
                          checkpoint_dir=tmp_path / str(unrolled))
         search.train()
         assert not any(torch.equal(one, other) for one, other in zip(start, foreign.parameters()))
@@ -663,7 +664,7 @@ def test_sparse_gradients_are_gradients(momentum, unrolled, tmp_path):
 
     def searched(sparse):
         found = search_of_words(sparse, lambda weights: torch.optim.SGD(weights, 0.5, momentum=momentum), unrolled=unrolled,
-                                grad_clip=0.05, eigenvalue=True, run_dir=tmp_path / str(sparse))
+                                grad_clip=0.05, methods=[Eigenvalue()], run_dir=tmp_path / str(sparse))
         weights = [values for name, values in sorted(found.model.state_dict().items()) if 'edge' not in name]
         return found, [*weights, *logits(found)]
     sparse, numbers = searched(True)

@@ -20,7 +20,7 @@ def python(code):
 
 
 IMPORTS = '''
-import nni_darts_ext, nni_darts_ext.cli, nni_darts_ext.loop.strategy, nni_darts_ext.run.recorder, nni_darts_ext.trial
+import nni_darts_ext, nni_darts_ext.cli, nni_darts_ext.methods, nni_darts_ext.run.recorder, nni_darts_ext.trial
 nni_darts_ext.DartsTrainer, nni_darts_ext.apply_fixed_architecture, nni_darts_ext.nn.LayerChoice
 '''
 

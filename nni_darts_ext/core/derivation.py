@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from types import MappingProxyType
 from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 from .space import Reader, Readers, SearchSpace
@@ -22,7 +23,7 @@ class Derivation(NamedTuple):
 
 
 def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zero_op_wins: bool = False,
-           exactly: bool = False) -> Derivation:
+           exactly: bool = False, selected: Mapping[str, Sequence[bool]] = MappingProxyType({})) -> Derivation:
     """Keep the best candidate of each edge and the strongest inputs of each node.
 
     Every tie is broken by the lower index.
@@ -41,6 +42,8 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     exactly
         Whether an InputNode keeps ``n_chosen`` inputs also where the zero op has won so many edges that fewer are left: the
         strongest of these fill it up. Default False.
+    selected
+        Decisions of edges and InputNodes that do not depend on the probabilities. Default: none.
 
     Returns
     -------
@@ -53,10 +56,10 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     readers = all_readers(space, space.readers)
     for key in space.edges:
         *weights, zero_op = probabilities[key]
-        best[key] = _strongest(weights)[0]
+        best[key] = list(selected[key]).index(True) if key in selected else _strongest(weights)[0]
         strengths[key] = weights[best[key]]
         is_optional = bool(readers[key]) and all(_can_do_without(space, key, reader) for reader in readers[key])
-        if zero_op_wins and zero_op > strengths[key] and is_optional:
+        if key not in selected and zero_op_wins and zero_op > strengths[key] and is_optional:
             lost.add(key)
         elif strengths[key] == 0:
             _logger.warning('All candidates of %r are cut or weigh 0: the first one stands for the edge.', key)
@@ -69,7 +72,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         if exactly and node.n_chosen is not None:
             left += [i for i in strongest if sources[i] in lost]
         chosen = (left or strongest[:1])[:node.n_chosen]
-        decisions[node.key] = [i in chosen for i in range(len(sources))]
+        decisions[node.key] = list(selected.get(node.key, [i in chosen for i in range(len(sources))]))
     strengths.update((key, 0.0) for key in lost)
 
     dropped = unread(space, decisions, space.readers)

@@ -7,7 +7,7 @@ nothing (Liu et al., section 2.2 with the "none" operation of the authors' code)
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,13 @@ from ..errors import LogitsError
 
 AT_ONCE = ('cpu',)
 """The types of devices on which nothing has to be waited for."""
+
+Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+def softmax(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    return {key: torch.softmax(of_edge, dim=-1) for key, of_edge in logits.items()}
+
 
 INITIAL_SCALE = 1e-3
 """Standard deviation of new logits. Source: NNI's ``DartsMutator`` and the authors' code."""
@@ -54,6 +61,7 @@ class Logits(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.weigh: Weigh = softmax
         self._cut: Dict[str, Tensor] = {}
         """Of the shape of the logits, true where they are cut."""
         self._live: Dict[str, Tuple[int, ...]] = {}
@@ -112,7 +120,7 @@ class Logits(nn.Module):
 
     # The relaxation ------------------------------------------------------------------------------------------------
 
-    def relax(self, key: str) -> Relaxed:
+    def relax(self, key: str, weigh: Optional[Weigh] = None) -> Relaxed:
         """Weights of the candidates of one edge, and which of them run.
 
         Raises
@@ -120,7 +128,7 @@ class Logits(nn.Module):
         LogitsError
             A logit is NaN or ``+inf``, or the candidates and the zero op are all cut. Found out when the edge is read.
         """
-        weights = self.probabilities(key)[:-1]
+        weights = (weigh or self.weigh)({key: self._effective(key)})[key][:-1]
         live = self._live.get(key)
         if live is None and transforms_are_active():  # where nothing may be read or remembered
             live = tuple(range(len(weights)))
@@ -131,10 +139,12 @@ class Logits(nn.Module):
 
     def probabilities(self, key: str) -> Tensor:
         """Shape ``(n + 1,)``: the softmax of the logits, zero op last. Cut entries are exactly 0."""
-        return torch.softmax(self.effective(key), dim=-1)
+        return self.weigh({key: self._effective(key)})[key]
 
-    def effective(self, key: str) -> Tensor:
-        """The logits with ``-inf`` at the cuts, shape ``(n + 1,)``; the gradient at a cut is 0."""
+    def effective(self) -> Dict[str, Tensor]:
+        return {key: self._effective(key) for key in self}
+
+    def _effective(self, key: str) -> Tensor:
         return self._get(key).masked_fill(self._take_up_cuts(key), -math.inf)
 
     @property
@@ -241,7 +251,7 @@ class Logits(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for key in self:
             if self.cuts(key):
-                destination[prefix + _to_name(key)] = self.effective(key).detach()
+                destination[prefix + _to_name(key)] = self._effective(key).detach()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -35,6 +35,8 @@ class Relaxation:
         self.recompute = recompute
         self.compiled = compiled
         self._choices = choices
+        self.weigh: Any = None
+        self.samples = False
         self._space = space
         self._sources = SourceFinder(space)
         self._shared = SharedWork()
@@ -48,7 +50,7 @@ class Relaxation:
         SearchSpaceError
             Two candidates return different forms, or one writes over what it is given.
         """
-        relaxed = relaxed or self._choices.relax(key)
+        relaxed = relaxed or self._choices.relax(key, self.weigh)
         self._sources.note_edge(key, (args, kwargs))
         try:
             mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)

@@ -25,11 +25,14 @@ class Search:
         What the model lets one choose.
     zero_op_wins : bool
         See :func:`nni_darts_ext.core.derivation.derive`.
+    selected : mapping or None
+        What a method has selected in place of the largest weights, as decisions by key.
     """
 
     choices: Logits
     space: SearchSpace
     zero_op_wins: bool = False
+    selected: Optional[Mapping[str, Sequence[bool]]] = None
     _keeps_n_chosen = False
     """Whether the host takes no architecture in which an InputChoice keeps fewer inputs than ``n_chosen``."""
 
@@ -141,4 +144,4 @@ class Search:
     def _derive(self) -> Derivation:
         with torch.no_grad():
             probabilities = {key: weights.tolist() for key, weights in self.probabilities().items()}
-        return derive(self.space, probabilities, self.zero_op_wins, self._keeps_n_chosen)
+        return derive(self.space, probabilities, self.zero_op_wins, self._keeps_n_chosen, self.selected or {})

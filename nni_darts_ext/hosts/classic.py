@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 from nni.nas.pytorch import mutables
 from nni.nas.pytorch.mutables import LayerChoice
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.space import Choice, InputNode, SearchSpace, edge_of, find_modules
 from ..loop.mutator import MutatorInterface
+from ..methods import Method
 from . import refuse_foreign
 
 __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'Trainer', 'input_choice', 'layer_choice', 'read_space']
@@ -45,18 +46,23 @@ class DartsMutator(MutatorInterface, Mutator):
     choose_from
         For InputChoices by key the sources of their candidates, where the model's own shall not count. Default: what the
         model names, and what the first forward pass shows where it names none.
+    methods
+        What the search does beyond plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`; those that need no epochs.
+        NNI's own trainer does not add their regularisers: for methods with one use ``DartsTrainer``. Default: none.
 
     Raises
     ------
     SearchSpaceError
         The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+    MethodError
+        Methods that cannot be combined, or that need epochs.
     """
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
         space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
         super().__init__(model)
-        self._open(model, space, zero_op_wins)
+        self._open(model, space, zero_op_wins, methods)
 
     def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
         """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+import inspect
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
+from ..core import files
+from ..core.edge.compilation import Compile
 from ..core.edge.memory_format import lay_out
 from ..core.space import Choice, SearchSpace, refuse_nested
-from ..errors import EvaluatorError, SearchSpaceError
+from ..errors import ArgumentError, EvaluatorError, SearchSpaceError
+from ..loop.arguments import known_keywords
 from ..loop.data import check_batches
-from ..loop.oneshot import BilevelSteps, FedInputs, OneShotSearch
-from ..loop.strategy import DOCUMENTATION, Options, StrategyInterface
+from ..methods import Method
 from . import refuse_foreign
-from .callbacks import end_of_epoch
+from .oneshot.callbacks import of_module
+from .oneshot.module import BilevelSteps
+from .oneshot.options import Options
+from .oneshot.search import FedInputs, OneShotSearch
+from .oneshot.strategy import DOCUMENTATION, StrategyInterface
 from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
@@ -93,10 +100,10 @@ class DartsModule(BilevelSteps, DartsLightningModule):
             self.call_lr_schedulers(batch_idx)
         return outputs
 
-    def _inner(self) -> Any:
+    def inner(self) -> Any:
         return self.model
 
-    def _advance_weights(self, loss: Tensor, batch_idx: int) -> None:
+    def advance_weights(self, loss: Tensor, batch_idx: int) -> None:
         if hasattr(self, 'advance_optimization'):
             self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
         else:
@@ -106,10 +113,10 @@ class DartsModule(BilevelSteps, DartsLightningModule):
 
     def arch_parameters(self) -> List[nn.Parameter]:
         nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]
-        return list(dict.fromkeys([*self.search.choices.parameters(), *nnis]))
+        return list(dict.fromkeys([*self.search.choices.parameters(), *self.search.methods.parameters(), *nnis]))
 
     def configure_callbacks(self) -> List[Callback]:
-        return end_of_epoch()
+        return of_module(self.trainer, self.options.progress)
 
     def architecture_optimizers(self) -> Any:
         """The optimiser as Lightning wraps it. Lightning counts the steps of these alone, and where it counts none it believes
@@ -120,7 +127,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return of_logits[0] if of_logits else super().architecture_optimizers()  # of a subclass, and refused for what it holds
 
     def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.arch_parameters(), self.arc_learning_rate, betas=(0.5, 0.999), weight_decay=1e-3)
+        return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)
 
     def configure_optimizers(self) -> Any:
         configured = super().configure_optimizers()
@@ -179,16 +186,26 @@ def _optimizers(configured: Any) -> Iterator[torch.optim.Optimizer]:
 class DARTS(StrategyInterface, NniDARTS):
     __doc__ = DOCUMENTATION.format(
         host="""DARTS as a strategy of ``RetiariiExperiment`` (``config.execution_engine = 'oneshot'``): NNI's own, with zero op
-    and edge strengths.""", zero_op_wins='',
-        resume="``Trainer(resume_from_checkpoint=file)``",
-        kwargs="``arc_learning_rate`` (default 3e-4), ``mutation_hooks``, from 2.10 on ``gradient_clip_val``")
+    and edge strengths.""",
+        resume="``Trainer(resume_from_checkpoint=file)``", nnis=' From NNI 2.10 on.')
 
     model: Optional[DartsModule]
 
-    def __init__(self, **kwargs: Any) -> None:
-        options = Options.taken_from(kwargs)
-        OneShotStrategy.__init__(self, DartsModule, options=options, **kwargs)
-        self._options = options
+    @known_keywords
+    def __init__(self, *, arc_learning_rate: float = 3e-4, unrolled: Union[bool, str] = False, methods: Iterable[Method] = (),
+                 zero_op_wins: bool = False, choose_from: Optional[Mapping[str, Sequence[str]]] = None,
+                 arc_betas: Tuple[float, float] = (0.5, 0.999), arc_weight_decay: float = 1e-3, channels_last: bool = False,
+                 recompute: bool = False, compile: Compile = False, run_dir: Optional[files.Path] = None,
+                 progress: Optional[bool] = None, mutation_hooks: Optional[List[Any]] = None,
+                 gradient_clip_val: Optional[float] = None) -> None:
+        self._options = Options.among(locals())
+        nnis: Dict[str, Any] = {'arc_learning_rate': arc_learning_rate, 'mutation_hooks': mutation_hooks}
+        if gradient_clip_val is not None:
+            if 'gradient_clip_val' not in inspect.signature(DartsLightningModule.__init__).parameters:
+                raise ArgumentError('gradient_clip_val is an argument of NNI 2.10 and later. This one does not clip in a '
+                                    'one-shot search; leave it out.')
+            nnis['gradient_clip_val'] = gradient_clip_val
+        OneShotStrategy.__init__(self, DartsModule, options=self._options, **nnis)
 
     @property
     def search(self) -> OneShotSearch:

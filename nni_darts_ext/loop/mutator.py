@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from ..core.bilevel.estimators import choose, unrolled_exact
 from ..core.derivation import Derivation
+from ..core.edge import compilation, recomputation
 from ..core.edge.compilation import Compile, CompiledMixture
 from ..core.logits import Logits, Relaxed
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
 from ..core.space import Choice, SearchSpace
-from ..errors import LogitsError
+from ..errors import LogitsError, TrainingError
+from ..methods import Method, Methods
 
 _logger = logging.getLogger(__name__)
+
+FORGOTTEN = 10
+"""After so many passes without it, a regulariser counts as forgotten."""
 
 
 class MutatorInterface(Search):
@@ -27,6 +33,8 @@ class MutatorInterface(Search):
     ----------
     form : str
         The form of :meth:`export` that the host itself takes.
+    methods : Methods
+        What the search does beyond plain DARTS.
     """
 
     form = 'classic'
@@ -34,7 +42,11 @@ class MutatorInterface(Search):
     _cache: Dict[str, Tensor]
     _relaxed: Dict[str, Relaxed]
 
-    def _open(self, model: nn.Module, space: SearchSpace, zero_op_wins: bool) -> None:
+    methods: Methods
+    _resets = 0
+    """How often a pass was begun without the regularisers of the methods being asked for."""
+
+    def _open(self, model: nn.Module, space: SearchSpace, zero_op_wins: bool, methods: Iterable[Method]) -> None:
         self.space = space
         space.warn_of_narrowing()
         self.zero_op_wins = zero_op_wins
@@ -45,6 +57,19 @@ class MutatorInterface(Search):
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
         self._relaxation.watch(model)
+        self.use(Methods(methods, 'DartsMutator', has_epochs=False))
+        self.methods.attach(self)
+
+    def use(self, methods: Methods) -> None:
+        """Relax the edges as these methods do."""
+        self.methods = methods
+        methods.install(self.choices, self._relaxation)
+
+    def regularizer(self) -> Tensor:
+        """The term that a training loop of one's own adds to the loss of the architecture step: a scalar; 0 without one."""
+        self._resets = 0
+        term = self.methods.regularizer()
+        return torch.zeros((), device=self.device()) if term is None else term
 
     def execute(self, recompute: bool = False, compile: Compile = False) -> None:
         """How the edges run from now on: see :class:`nni_darts_ext.DartsTrainer`, whose arguments these are, too."""
@@ -61,6 +86,10 @@ class MutatorInterface(Search):
         Under ``torch.autocast`` the pass casts the model's own weights anew, too: PyTorch keeps casts until the context ends.
         """
         torch.clear_autocast_cache()
+        self._resets += 1
+        if self._resets == FORGOTTEN and self.methods.regularizes and not self.methods.is_led:
+            _logger.warning('The regulariser of methods=%r is in no loss. Add mutator.regularizer() to that of the architecture '
+                            'step, or search with DartsTrainer or DARTS.', list(self.methods))
         self._cache = self.sample_search()
 
     def sample_search(self) -> Dict[str, Tensor]:
@@ -149,22 +178,27 @@ class InPlaceMutator(MutatorInterface, nn.Module):
     choose_from
         For InputChoices by label the sources of their candidates, where the model's own shall not count. Default: what
         :func:`nni_darts_ext.nn.InputChoice` was told, and what the first forward pass shows where it was told nothing.
+    methods
+        What the search does beyond plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`; those that need no epochs. Of
+        methods with a regulariser, add ``mutator.regularizer()`` to the loss of the architecture step. Default: none.
 
     Raises
     ------
     SearchSpaceError
         The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+    MethodError
+        Methods that cannot be combined, or that need epochs.
     """
 
     form = 'sample'
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> None:
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
         super().__init__()
         space, choices = self.read_space(model, choose_from)
-        self._open(model, space, zero_op_wins)
         # Not as submodules: the model's weights are not the mutator's.
         vars(self).update(model=model, _found=choices)
+        self._open(model, space, zero_op_wins, methods)
         for module, choice in choices.items():
             relax(module, choice, self._relaxation)
 
@@ -181,3 +215,25 @@ class InPlaceMutator(MutatorInterface, nn.Module):
         for module, choice in vars(self)['_found'].items():
             by_key.setdefault(choice.key, module)
         return list(by_key.values())
+
+
+def check_mutator(mutator: Any, arguments: Mapping[str, Any]) -> None:
+    """Raise :class:`TrainingError` where a mutator of somebody else's cannot be searched with, or not with some arguments."""
+    name = f'{type(mutator).__module__}.{type(mutator).__qualname__}'
+    if not isinstance(mutator, nn.Module) or not hasattr(mutator, 'reset'):
+        raise TrainingError(f'The mutator is a {name}. Expected an nn.Module with reset() and export(), whose parameters are the '
+                            'logits: leave mutator out, or give a DartsMutator.')
+    if next(mutator.parameters(), None) is None:
+        raise TrainingError(f'The mutator, a {name}, has no parameters, and so there are no logits to learn. Leave mutator out, '
+                            'or give a DartsMutator.')
+    ours = [argument for argument, value in arguments.items() if value]
+    if ours and not isinstance(mutator, MutatorInterface):
+        raise TrainingError(f'{", ".join(ours)}: not with a {name}, of whose edges nobody here knows. Use the DartsMutator of '
+                            'nni_darts_ext (leave mutator out), or leave these arguments out.')
+
+
+def check_execution(recompute: bool, compile: Compile, unrolled: Any, methods: Methods) -> None:
+    """Raise :class:`TrainingError` where edges cannot run so, for what needs second derivatives."""
+    needs = f'unrolled={unrolled!r}' if choose(unrolled) is unrolled_exact else methods.needing_second_derivatives
+    recomputation.check(recompute, needs)
+    compilation.check(compile, needs)

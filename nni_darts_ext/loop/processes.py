@@ -18,13 +18,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ..core.bilevel.gradients import Gradients
 from ..errors import TrainingError
@@ -194,30 +192,3 @@ def _from_first(tensor: Tensor) -> Tensor:
     sent = tensor.detach().clone(memory_format=torch.contiguous_format)
     distributed.broadcast(sent, 0)
     return sent
-
-
-# Lightning's part ----------------------------------------------------------------------------------------------------------
-
-@contextmanager
-def without_reducer(model: nn.Module) -> Iterator[None]:
-    """Keep ``DistributedDataParallel`` from averaging gradients as backward passes go. It expects one backward pass a step, over
-    all parameters; a search has more, each over some of them, and averages itself.
-
-    Parameters
-    ----------
-    model
-        What Lightning runs: the module, or a ``DistributedDataParallel`` around it.
-
-    Raises
-    ------
-    TrainingError
-        There are several ranks, and something else than ``DistributedDataParallel`` keeps them together.
-    """
-    if isinstance(model, DistributedDataParallel):
-        with model.no_sync():
-            yield
-        return
-    if size() > 1:
-        raise TrainingError(f'The {size()} processes are kept together by {type(model).__name__}; a search needs each to have '
-                            'the whole model. Give the Trainer strategy="ddp", "ddp_spawn" or "ddp_fork".')
-    yield

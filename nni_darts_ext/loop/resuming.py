@@ -16,8 +16,8 @@ from ..errors import CheckpointError, DartsExtError
 from . import processes
 from .checkpoint import Checkpoints, check
 from .data import describe
-from .following import Follower, load_states, states
 from .stateful import other_lengths, state_of, stateful
+from .steps import Steps
 
 _logger = logging.getLogger(__name__)
 
@@ -35,15 +35,15 @@ class Resumable:
     valid_loader: Any
     test_loader: Any
     callbacks: List[Any]
-    followers: List[Follower]
+    steps: Steps
     history: List[Dict[str, Any]]
     num_epochs: int
-    stopped: Optional[str]
 
     def _open(self, folder: Optional[files.Path], settings: Mapping[str, Any]) -> None:
         """To be called once everything else is there. ``settings`` are those that must be the same for a search to go on."""
         self._epochs, self._is_between_epochs = 0, True
-        self._settings, *_ = processes.gathered({**settings, **self._described()})  # that of the process that writes
+        own = {**settings, 'methods': self.steps.methods.settings(), **self._described()}
+        self._settings, *_ = processes.gathered(own)  # those of the process that writes
         self._checkpoints = None if folder is None else Checkpoints(folder)
         if self._checkpoints is not None:
             check(self.checkpoint())
@@ -61,10 +61,11 @@ class Resumable:
         """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
         and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
         return {**{name: state_of(part) for name, part in self._parts().items()},
-                'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.stopped,
+                'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.steps.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
                 'readers': self.mutator.readers_found() if isinstance(self.mutator, Search) else None,
-                'followers': states(self.followers),
+                'selected': self.mutator.selected if isinstance(self.mutator, Search) else None,
+                'methods': self.steps.methods.state_dict(),
                 'random': [random_states(self._loaders())]}
 
     def _resume(self) -> int:
@@ -87,7 +88,7 @@ class Resumable:
             return epochs
         _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
                     'Going on from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
-                    '' if self.stopped is None else f', and the search ended there ({self.stopped})')
+                    '' if self.steps.stopped is None else f', and the search ended there ({self.steps.stopped})')
         return epochs
 
     def _restore(self, state: Any) -> None:
@@ -99,7 +100,7 @@ class Resumable:
             It is of another search, or none.
         """
         try:
-            were = state['settings']
+            were = with_methods(state['settings'])
             if None in (were['seed'], self._settings['seed']):
                 were = {**were, 'seed': self._settings['seed']}
             different = differences(were, self._settings)
@@ -124,9 +125,10 @@ class Resumable:
             if isinstance(self.mutator, Search):
                 self.mutator.name_sources(state['sources'])
                 self.mutator.name_readers(state.get('readers'))
-            load_states(self.followers, state['followers'])
+                self.mutator.selected = state.get('selected')
+            self.steps.methods.load_state_dict(state['methods'] if 'methods' in state else state['followers'])
             go_on_at_random(state['random'], self._loaders())
-            self.history, self.stopped, self._epochs, self._is_between_epochs = history, stopped, epochs, True
+            self.history, self.steps.stopped, self._epochs, self._is_between_epochs = history, stopped, epochs, True
         except DartsExtError:
             raise
         except Exception as error:  # of PyTorch, of callbacks: each says in its own way that a state does not fit
@@ -180,6 +182,16 @@ def check_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
         raise CheckpointError(f'It is of a search with another schedule: {"; ".join(different)}. A schedule for so many epochs '
                               'or steps cannot be stretched in the middle. Build it as it was, whatever the number of epochs is '
                               'now, or begin a new search with all its epochs.')
+
+
+def with_methods(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """Settings with the methods in them, which the first checkpoints name by arguments."""
+    if 'methods' in settings:
+        return dict(settings)
+    methods: Dict[str, Any] = {'EarlyStopping': {}} if settings.get('early_stopping') else {}
+    if settings.get('shrink') is not None:
+        methods['Shrinking'] = {'schedule': settings['shrink']}
+    return {**settings, 'methods': methods}
 
 
 def described(search: Search) -> Dict[str, Any]:

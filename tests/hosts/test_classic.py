@@ -28,6 +28,7 @@ from torch import nn
 import nni_darts_ext
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, HostNotSupported, SearchSpaceError
+from nni_darts_ext.methods import Eigenvalue, Shrinking
 
 REDUCTIONS = ('sum', 'mean')
 
@@ -537,14 +538,14 @@ def test_nnis_own_mutator_is_searched_with_and_refused_what_it_does_not_go_with(
         return nni_darts_ext.DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {},
                                           torch.optim.SGD(model.parameters(), 0.05), 2, tuple(zip(*data)), device='cpu',
                                           mutator=NniDartsMutator(model), unrolled=unrolled, **options)
-    search = trainer(checkpoint_dir=tmp_path / 'checkpoints', eigenvalue=True)
+    search = trainer(checkpoint_dir=tmp_path / 'checkpoints', methods=[Eigenvalue()])
     start = [logits.detach().clone() for logits in search.mutator.parameters()]
     search.train()
     assert not any(torch.equal(one, other) for one, other in zip(start, search.mutator.parameters()))
     search.export(str(tmp_path / 'architecture.json'))
     apply_fixed_architecture(Cells(TWO_NODES), str(tmp_path / 'architecture.json'))
-    again = trainer(checkpoint_dir=tmp_path / 'checkpoints', eigenvalue=True)
+    again = trainer(checkpoint_dir=tmp_path / 'checkpoints', methods=[Eigenvalue()])
     again.train()
     assert again.history == search.history
-    with pytest.raises(nni_darts_ext.TrainingError, match='shrink, run_dir: not with a nni.*DartsMutator'):
-        trainer(shrink={1: 2}, run_dir=tmp_path / 'run')
+    with pytest.raises(nni_darts_ext.TrainingError, match='run_dir, Shrinking.*: not with a nni.*DartsMutator'):
+        trainer(methods=[Shrinking({1: 2})], run_dir=tmp_path / 'run')

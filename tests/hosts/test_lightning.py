@@ -36,8 +36,7 @@ import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
-from nni_darts_ext.loop import oneshot
-from nni_darts_ext.loop.oneshot import Options
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking, eigenvalue
 from nni_darts_ext.run import Run
 
 
@@ -197,7 +196,7 @@ def test_a_loss_that_reaches_nothing_that_learns_moves_nothing_and_is_reported_o
 @pytest.mark.parametrize('unrolled', [False, 'exact', 'finite_difference'])
 def test_sparse_gradients_are_gradients(unrolled):
     def searched(sparse):
-        model, darts = words.model(sparse), strategy(unrolled=unrolled, eigenvalue=True)
+        model, darts = words.model(sparse), strategy(unrolled=unrolled, methods=[Eigenvalue()])
         search(model, darts, words.batches(3), lambda weights: torch.optim.SGD(weights, 0.5))
         return [model.embedding.weight.detach(), *darts.choices.values()]
     for one, other in zip(searched(True), searched(False)):
@@ -360,7 +359,7 @@ def test_batches_of_any_form_reach_the_module_with_their_channels_last(form):
             seen.append((type(batch), x.stride()))
             return super().training_step((x, y), batch_idx)
     data = [tuple(form(*batch) for batch in pair) for pair in images(2)]
-    search(Everything(), lightning.DARTS(channels_last=True, eigenvalue=True), data, module=Watching(torch.optim.Adam))
+    search(Everything(), lightning.DARTS(channels_last=True, methods=[Eigenvalue()]), data, module=Watching(torch.optim.Adam))
     strides = torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()
     assert len(seen) > 4 and set(seen) == {(type(form(0, 0)), strides)}
 
@@ -418,16 +417,15 @@ class Failing(Module):
 
 
 def resumable(folder, mocker, fails=None, last=None, model=Net, **options):
-    mocker.patch.object(Options, 'followers', lambda options: [Counting(last)])
     mocker.patch.object(numpy, 'Inf', numpy.inf, create=True)  # which NumPy 2 has no more and the oldest Lightning reads
     torch.manual_seed(0)
-    darts = lightning.DARTS(arc_learning_rate=0.1)
+    darts = lightning.DARTS(arc_learning_rate=0.1, methods=[Counting(last)])
     data = [[(x.float(), y) for x, y in pair] for pair in batches(3)]
     keep = ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1, every_n_epochs=1)
     search(model(), darts, data, epochs=4, module=Failing(darts, fails), callbacks=[keep], **options)
     module = darts.model
     return ({key: logits.tolist() for key, logits in darts.choices.items()}, darts.choices.cuts('b'), darts.choose_from,
-            [parameter.tolist() for parameter in module.parameters()], module.followers()[0].losses, module.stopped,
+            [parameter.tolist() for parameter in module.parameters()], module.search.methods.all[1].losses, module.stopped,
             [optimizer.param_groups[0]['lr'] for optimizer in module.trainer.optimizers], torch.rand(1).item())
 
 
@@ -572,28 +570,28 @@ def test_what_processes_of_lightnings_found_is_exported_where_they_were_started(
 
 
 def test_the_eigenvalue_is_recorded_and_ends_a_search_early(mocker, tmp_path):
-    search(small(), strategy(eigenvalue=True, run_dir=tmp_path), batches(2), epochs=2)
+    search(small(), strategy(methods=[Eigenvalue()], run_dir=tmp_path), batches(2), epochs=2)
     recorded = [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs]
     assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
 
     class Keeping(Callback):
         def on_train_epoch_end(self, trainer, module):
             kept.append(module.search.choices['node0_edge0'].tolist())
-    mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
-    darts, kept = strategy(early_stopping=True), []
+    mocker.patch.object(eigenvalue, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    darts, kept = strategy(methods=[EarlyStopping()]), []
     search(small(), darts, batches(1), epochs=30, callbacks=[Keeping()], enable_checkpointing=False)
     assert len(kept) == 10 and kept[9] == kept[4] == darts.choices['node0_edge0'].tolist() and kept[8] not in kept[:8]
     assert 'grown from 1 to 1.8' in darts.model.stopped
 
 
 def test_edges_shrink_on_the_way():
-    darts = strategy(shrink={1: 2}, arc_learning_rate=0.1)
+    darts = strategy(methods=[Shrinking({1: 2})], arc_learning_rate=0.1)
     search(small(), darts, batches(2), epochs=3)
     assert_left(darts, 2)
-    with pytest.raises(TrainingError, match='beginning of epoch 3, but the search ends with epoch 2'):
-        search(small(), strategy(shrink={3: 1}), batches(2), epochs=3)
-    with pytest.raises(TrainingError, match='shrink=5 is no schedule'):
-        lightning.DARTS(shrink=5)
+    with pytest.raises(TrainingError, match='start of epoch 3, but the search ends with epoch 2'):
+        search(small(), strategy(methods=[Shrinking({3: 1})]), batches(2), epochs=3)
+    with pytest.raises(TrainingError, match=r'Shrinking\(5\) has no schedule'):
+        lightning.DARTS(methods=[Shrinking(5)])
 
 
 def assert_left(strategy, n):

@@ -62,8 +62,7 @@ from nni_darts_ext import (
     apply_fixed_architecture,
 )
 from nni_darts_ext.hosts.nas.penalty import penalize
-from nni_darts_ext.loop import oneshot
-from nni_darts_ext.loop.oneshot import Options
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking, eigenvalue
 from nni_darts_ext.run import DONE, Run
 
 
@@ -376,7 +375,7 @@ def test_sparse_gradients_are_gradients(unrolled):
     def searched(sparse):
         torch.manual_seed(0)
         model = words.model(sparse)
-        darts, _, _ = search(model, unrolled=unrolled, data=words.batches(3), eigenvalue=True,
+        darts, _, _ = search(model, unrolled=unrolled, data=words.batches(3), methods=[Eigenvalue()],
                              optimizer=lambda weights: torch.optim.SGD(weights, 0.5))
         return [model.embedding.weight.detach(), *darts.choices.values()]
     for one, other in zip(searched(True), searched(False)):
@@ -440,7 +439,7 @@ def test_batches_of_any_form_reach_the_module_with_their_channels_last(form):
             seen.append((type(batch), x.stride()))
             return super().training_step((x, y), batch_idx)
     data = [tuple(form(*batch) for batch in pair) for pair in images(2, 6, 1, 2)]
-    nas_experiment.search(Everything(), DARTS(channels_last=True, eigenvalue=True), Watching(), data)
+    nas_experiment.search(Everything(), DARTS(channels_last=True, methods=[Eigenvalue()]), Watching(), data)
     strides = torch.empty(4, 1, 6, 6).contiguous(memory_format=torch.channels_last).stride()
     assert len(seen) > 4 and set(seen) == {(type(form(0, 0)), strides)}
 
@@ -545,9 +544,8 @@ class Failing(nas_experiment.Module):
 
 
 def resumable(folder, mocker, fails=None, last=None, model=Resumed, **options):
-    mocker.patch.object(Options, 'followers', lambda options: [Counting(last)])
     torch.manual_seed(0)
-    strategy = DARTS(arc_learning_rate=0.1)
+    strategy = DARTS(arc_learning_rate=0.1, methods=[Counting(last)])
     data = [[(x.float(), y) for x, y in pair] for pair in batches(3)]
     keep = ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1, every_n_epochs=1)
     torch.manual_seed(1)
@@ -555,7 +553,7 @@ def resumable(folder, mocker, fails=None, last=None, model=Resumed, **options):
                           **options)
     module = strategy.oneshot_module
     return ({key: logits.tolist() for key, logits in strategy.choices.items()}, strategy.choices.cuts('b'), strategy.choose_from,
-            [parameter.tolist() for parameter in strategy.supernet.parameters()], module.followers()[0].losses, module.stopped,
+            [parameter.tolist() for parameter in strategy.supernet.parameters()], module.search.methods.all[1].losses, module.stopped,
             [optimizer.param_groups[0]['lr'] for optimizer in module.trainer.optimizers], torch.rand(1).item())
 
 
@@ -721,7 +719,7 @@ def test_what_processes_of_lightnings_found_is_exported_where_they_were_started(
 
 def test_the_eigenvalue_is_recorded_and_changes_nothing(tmp_path):
     torch.manual_seed(0)
-    _, _, moved = search(steps=2, eigenvalue=True, run_dir=tmp_path, trainer={'max_epochs': 2})
+    _, _, moved = search(steps=2, methods=[Eigenvalue()], run_dir=tmp_path, trainer={'max_epochs': 2})
     recorded = [epoch.indicators['eigenvalue'] for epoch in Run.read(tmp_path).epochs]
     assert len(set(recorded)) == 2 and all(math.isfinite(value) and value != 0 for value in recorded)
     torch.manual_seed(0)
@@ -733,23 +731,23 @@ def test_a_search_whose_eigenvalue_grows_ends_early(mocker, caplog):
     class Keeping(Callback):
         def on_train_epoch_end(self, trainer, module):
             kept.append(module.search.choices['node0_edge0'].tolist())
-    mocker.patch.object(oneshot, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
+    mocker.patch.object(eigenvalue, 'dominant_eigenvalue', side_effect=[1.0] * 6 + [2.0] * 24)
     kept = []
     with caplog.at_level('WARNING'):
-        strategy, _, _ = search(steps=1, early_stopping=True, trainer={'max_epochs': 30, 'callbacks': [Keeping()]})
+        strategy, _, _ = search(steps=1, methods=[EarlyStopping()], trainer={'max_epochs': 30, 'callbacks': [Keeping()]})
     assert len(kept) == 10 and kept[9] == kept[4] == strategy.choices['node0_edge0'].tolist() and kept[8] not in kept[:8]
     assert 'The search ends after epoch 9: the dominant eigenvalue of the validation loss has grown from 1 to 1.8' in caplog.text
-    with pytest.raises(TrainingError, match="compile=True has no second derivatives, and early_stopping=True needs them"):
-        DARTS(early_stopping=True, compile=True)
+    with pytest.raises(TrainingError, match="compile=True has no second derivatives, and EarlyStopping\\(\\) needs them"):
+        DARTS(methods=[EarlyStopping()], compile=True)
 
 
 def test_edges_shrink_on_the_way():
-    strategy, _, _ = search(steps=2, shrink={1: 2}, arc_learning_rate=0.1, trainer={'max_epochs': 3})
+    strategy, _, _ = search(steps=2, methods=[Shrinking({1: 2})], arc_learning_rate=0.1, trainer={'max_epochs': 3})
     assert_left(strategy, 2)
-    with pytest.raises(TrainingError, match='beginning of epoch 3, but the search ends with epoch 2'):
-        search(shrink={3: 1}, trainer={'max_epochs': 3})
-    with pytest.raises(TrainingError, match='shrink=5 is no schedule'):
-        DARTS(shrink=5)
+    with pytest.raises(TrainingError, match='start of epoch 3, but the search ends with epoch 2'):
+        search(methods=[Shrinking({3: 1})], trainer={'max_epochs': 3})
+    with pytest.raises(TrainingError, match=r'Shrinking\(5\) has no schedule'):
+        DARTS(methods=[Shrinking(5)])
 
 
 def assert_left(strategy, n):

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, TrainingError
+from nni_darts_ext.methods import Eigenvalue
 
 Named = namedtuple('Named', 'inputs labels weights')
 
@@ -67,7 +68,7 @@ def formed(form, n=3):
 
 
 def searched(data, **options):
-    search = trainer(data, eigenvalue=True, **options)
+    search = trainer(data, methods=[Eigenvalue()], **options)
     search.train()
     return search.history, {key: logits.tolist() for key, logits in search.mutator.choices.items()}
 

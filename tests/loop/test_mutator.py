@@ -13,7 +13,7 @@ from torch import nn
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, LogitsError
 from nni_darts_ext.core.collapse import CollapseWatch, entropies
-from nni_darts_ext.loop.shrinking import shrink
+from nni_darts_ext.methods.shrinking import shrink
 from nni_darts_ext.run.recorder import Recorder
 
 pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')

@@ -51,13 +51,24 @@ RADIUS = 0.01
 
 # The estimators ------------------------------------------------------------------------------------------------------------
 
-def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = one_process) -> Gradients:
-    """The gradient at the weights as they are. Nothing is computed or kept for the other parameters of the model.
+def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = one_process,
+                weights: Optional[Sequence[nn.Parameter]] = None,
+                gradients: Callable[[Tensor, Sequence[nn.Parameter]], Gradients] = gradients_of) -> Gradients:
+    """The gradient at the weights as they are. Nothing is computed or saved for the weights.
 
     The validation pass is an ordinary one: it moves running statistics and the random state.
+
+    Parameters
+    ----------
+    validation, logits, model, average
+        See :func:`unrolled_exact`.
+    weights
+        The other parameters of the model, where they are known already.
+    gradients
+        Gives those of a loss by the logits. Default: autograd's.
     """
-    with frozen(all_but(logits, model)):
-        return average(gradients_of(validation(), logits), logits)
+    with frozen(all_but(logits, model) if weights is None else weights):
+        return average(gradients(validation(), logits), logits)
 
 
 def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],

@@ -36,13 +36,20 @@ def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """A pass in evaluation mode. Each module has its own mode again afterwards, those that other modules share included."""
+def with_modes_restored(module: nn.Module) -> Iterator[None]:
+    """Each part of a module is in training or evaluation mode afterwards as it was before."""
     modes = {part: part.training for part in module.modules()}
     try:
-        for part in modes:
-            part.training = False
         yield
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """A pass in evaluation mode, without ``eval()``, which a module may override."""
+    with with_modes_restored(module):
+        for part in module.modules():
+            part.training = False
+        yield

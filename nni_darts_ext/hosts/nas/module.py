@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
+import torch
 from nni.mutable import Categorical
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from ...loop.oneshot import ZERO_OP, BilevelSteps
-from ..callbacks import end_of_epoch
+from ..oneshot.callbacks import of_module
+from ..oneshot.module import BilevelSteps
+from ..oneshot.search import ZERO_OP
 from .penalty import penalize
 from .supernet import Supernet
 
@@ -38,16 +40,19 @@ class DartsModule(BilevelSteps, DartsLightningModule):
             self.log_probs(self.export_probs())
         return outputs
 
-    def configure_callbacks(self) -> List[Callback]:
-        return end_of_epoch()
+    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
+        return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)
 
-    def _inner(self) -> Any:
+    def configure_callbacks(self) -> List[Callback]:
+        return of_module(self.trainer, self.options.progress)
+
+    def inner(self) -> Any:
         return self.training_module
 
-    def _advance_weights(self, loss: Tensor, batch_idx: int) -> None:
+    def advance_weights(self, loss: Tensor, batch_idx: int) -> None:
         self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
 
-    def _penalized(self, loss: Tensor) -> Tensor:
+    def penalized(self, loss: Tensor) -> Tensor:
         if self.penalty is None:
             return loss
         loss, details = penalize(self.penalty, loss, self._distributions())

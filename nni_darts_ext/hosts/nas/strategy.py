@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from nni.nas.evaluator.pytorch import Lightning
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 
+from ...core import files
+from ...core.edge.compilation import Compile
 from ...core.edge.memory_format import lay_out
 from ...core.space import SearchSpace
 from ...errors import EvaluatorError
+from ...loop.arguments import known_keywords
 from ...loop.data import check_batches
-from ...loop.strategy import DOCUMENTATION, Options, StrategyInterface
+from ...methods import Method
+from ..oneshot.options import Options
+from ..oneshot.strategy import DOCUMENTATION, StrategyInterface
 from .module import DartsModule
 from .supernet import MixedCell, Supernet
 
@@ -22,15 +27,26 @@ class DARTS(StrategyInterface, NniDARTS):
     __doc__ = DOCUMENTATION.format(
         host="DARTS as a strategy of ``NasExperiment``: NNI's own, with zero op and edge strengths.",
         resume="``Lightning(..., fit_kwargs={'ckpt_path': file})``",
-        zero_op_wins="""NNI freezes only samples in which an InputChoice keeps ``n_chosen`` inputs, so the strongest edges stay
-        that it needs for that, though the zero op has won them.""",
-        kwargs="""``arc_learning_rate`` (default 3e-4, Adam with betas (0.5, 0.999) and weight decay 1e-3), ``gradient_clip_val``
-        (default None), ``log_prob_every_n_step`` (default 10), ``warmup_epochs`` (default 0), ``penalty`` (default None),
-        ``mutation_hooks`` (default none)""")
+        nnis="""
+    log_prob_every_n_step, warmup_epochs, penalty
+        NNI's: how often probabilities are logged, how many epochs move the weights alone, and a penalty on what the architecture
+        is expected to cost. Default 10, 0 and none.
 
-    def __init__(self, **kwargs: Any) -> None:
-        self._options = Options.taken_from(kwargs)
-        super().__init__(**kwargs)
+    NNI freezes only samples in which an InputChoice keeps ``n_chosen`` inputs, so with ``zero_op_wins`` the strongest edges stay
+    that it needs for that, though the zero op has won them.""")
+
+    @known_keywords
+    def __init__(self, *, arc_learning_rate: float = 3e-4, unrolled: Union[bool, str] = False, methods: Iterable[Method] = (),
+                 zero_op_wins: bool = False, choose_from: Optional[Mapping[str, Sequence[str]]] = None,
+                 arc_betas: Tuple[float, float] = (0.5, 0.999), arc_weight_decay: float = 1e-3, channels_last: bool = False,
+                 recompute: bool = False, compile: Compile = False, run_dir: Optional[files.Path] = None,
+                 progress: Optional[bool] = None, mutation_hooks: Optional[List[Any]] = None,
+                 gradient_clip_val: Optional[float] = None, log_prob_every_n_step: int = 10, warmup_epochs: int = 0,
+                 penalty: Any = None) -> None:
+        self._options = Options.among(locals())
+        super().__init__(arc_learning_rate=arc_learning_rate, gradient_clip_val=gradient_clip_val, penalty=penalty,
+                         log_prob_every_n_step=log_prob_every_n_step, warmup_epochs=warmup_epochs,
+                         **({} if mutation_hooks is None else {'mutation_hooks': mutation_hooks}))
         self._supernet = Supernet(self._options)
 
     @property

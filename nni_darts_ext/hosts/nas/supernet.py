@@ -10,7 +10,8 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import nn
 
 from ...core.space import refuse_nested
-from ...loop.oneshot import ZERO_OP, FedInputs, OneShotSearch, Options
+from ..oneshot.options import Options
+from ..oneshot.search import ZERO_OP, FedInputs, OneShotSearch
 from .choices import describe
 
 
@@ -44,7 +45,8 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         self._taken = {}
 
     def arch_parameters(self) -> Iterator[nn.Parameter]:
-        return self.choices.parameters()
+        yield from self.choices.parameters()
+        yield from self.methods.parameters()
 
     def resample(self, memo: Dict[str, Any]) -> Dict[str, Any]:
         return {}

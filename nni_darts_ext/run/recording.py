@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any, Mapping, Optional
 
-from ..core.search import Search
-from ..loop.following import Follower
+from ..methods.base import At, EndOfEpoch, Method
 from . import Epoch, PathLike, Run
 from .recorder import Recorder
 
@@ -14,8 +13,8 @@ TENSORBOARD = 'tensorboard'
 """The folder in the run's that TensorBoard reads, written where that is installed."""
 
 
-class Recording(Follower):
-    """Records each epoch.
+class Recording(Method):
+    """Records each epoch. A search with a ``run_dir`` has it.
 
     Parameters
     ----------
@@ -30,14 +29,13 @@ class Recording(Follower):
         self._recorder: Optional[Recorder] = None
         self._board: Any = None
 
-    def begin(self, search: Search, epochs: Optional[int]) -> None:
-        self._search, self._epochs = search, epochs
+    def begin(self, at: At) -> None:
         self._recorder = self._board = None  # those of a search that has ended are closed
 
-    def before_epoch(self, epoch: int) -> None:
+    def before_epoch(self, at: At) -> None:
         if self._recorder is None:
-            self._recorder = Recorder(self._folder, self._search, self._epochs, self._settings,
-                                      resume=epoch > 0 or self._is_empty())
+            self._recorder = Recorder(self._folder, at.search, at.epochs, self._settings,
+                                      resume=bool(at.epoch) or self._is_empty())
             self._board = _board(self._recorder.folder / TENSORBOARD)
 
     def _is_empty(self) -> bool:
@@ -47,13 +45,16 @@ class Recording(Follower):
         except Exception:  # the recorder says what is wrong
             return False
 
-    def record(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        assert self._recorder is not None
-        recorded = self._recorder.epoch(epoch, metrics.get('train', {}), metrics.get('valid'), **metrics.get('collapse', {}))
+    def record(self, at: At, end: EndOfEpoch) -> None:
+        assert self._recorder is not None and at.epoch is not None
+        recorded = self._recorder.epoch(at.epoch, end.metrics.get('train', {}), end.metrics.get('valid'), **end.indicators)
         if self._board is not None:
             for name, value in _scalars(recorded).items():
-                self._board.add_scalar(name, value, epoch)
+                self._board.add_scalar(name, value, at.epoch)
             self._board.flush()
+
+    def settings(self) -> None:
+        return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
         if self._recorder is not None:

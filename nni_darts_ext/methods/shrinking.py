@@ -1,4 +1,4 @@
-"""Progressive shrinking: edges lose their weakest candidates as the search goes on.
+"""Progressive shrinking: edges lose their weakest candidates during the search.
 
 X. Chen, L. Xie, J. Wu, Q. Tian, "Progressive Differentiable Architecture Search", ICCV 2019, arXiv 1904.12760, section 3.2. Only
 the dropping of candidates is here: the network does not grow deeper, and the weights stay.
@@ -12,18 +12,18 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from ..core.search import Search
 from ..core.space import Name
 from ..errors import TrainingError
-from .following import Follower
+from .base import At, Method
 
 _logger = logging.getLogger(__name__)
 
 
-class Shrinking(Follower):
-    """Cuts the weakest candidates at the beginning of given epochs.
+class Shrinking(Method):
+    """Cuts the weakest candidates at the start of given epochs.
 
     Parameters
     ----------
     schedule
-        From epochs, which count from 0, to how many candidates an edge keeps from then on: ``{10: 5, 20: 3}`` leaves each edge
+        From epochs, counted from 0, to how many candidates an edge keeps from then on: ``{10: 5, 20: 3}`` leaves each edge
         5 candidates when ten epochs are done and 3 when twenty are. Those with the largest logits stay, of equal ones those that
         come first. The zero op is no candidate: it always stays. Candidates that are cut already count as gone, so that an edge
         with as few candidates, or fewer, loses none; one that is restored later may have to go again.
@@ -36,37 +36,43 @@ class Shrinking(Follower):
     """
 
     def __init__(self, schedule: Mapping[int, int]) -> None:
-        self._stages = stages(schedule)
+        self.schedule = stages(schedule)
 
-    def begin(self, search: Search, epochs: Optional[int]) -> None:
-        last, _ = self._stages[-1]
-        if epochs is not None and last >= epochs:
-            raise TrainingError(f'shrink drops candidates at the beginning of epoch {last}, but the search ends with epoch '
-                                f'{epochs - 1} (the first is 0). Search longer, or leave the entry out.')
-        if not search.space.edges:
-            raise TrainingError('shrink has nothing to drop: no LayerChoice of the model is searched here. Leave it out.')
-        self._search = search
+    def begin(self, at: At) -> None:
+        last, _ = self.schedule[-1]
+        if at.epochs is not None and last >= at.epochs:
+            raise TrainingError(f'Shrinking drops candidates at the start of epoch {last}, but the search ends with epoch '
+                                f'{at.epochs - 1} (the first is 0). Search longer, or leave the entry out.')
+        if not at.search.space.edges:
+            raise TrainingError('Shrinking has nothing to drop: no LayerChoice of the model is searched here. Leave it out.')
 
-    def before_epoch(self, epoch: int) -> None:
-        due = [n for start, n in self._stages if start <= epoch]
+    def before_epoch(self, at: At) -> None:
+        assert at.epoch is not None
+        due = [n for start, n in self.schedule if start <= at.epoch]
         if due:
-            for key, dropped in shrink(self._search, due[-1]).items():
-                _logger.info('From epoch %d on LayerChoice %r goes without %s.', epoch, key, ', '.join(map(repr, dropped)))
+            for key, dropped in shrink(at.search, due[-1]).items():
+                _logger.info('From epoch %d on LayerChoice %r goes without %s.', at.epoch, key, ', '.join(map(repr, dropped)))
+
+    def settings(self) -> Optional[Dict[str, Any]]:
+        return {'schedule': self.schedule}
+
+    def __repr__(self) -> str:
+        return f'Shrinking({dict(self.schedule)})'
 
 
-def stages(schedule: Mapping[int, int]) -> List[Tuple[int, int]]:
+def stages(schedule: Any) -> List[Tuple[int, int]]:
     """The entries of a schedule in their order. Raises :class:`TrainingError` as :class:`Shrinking` does."""
     expected = 'Expected a mapping from epochs to the numbers of candidates that stay, all 1 or more, such as {10: 5, 20: 3}'
     if not isinstance(schedule, Mapping) or not schedule:
-        raise TrainingError(f'shrink={schedule!r} is no schedule. {expected}.')
+        raise TrainingError(f'Shrinking({schedule!r}) has no schedule. {expected}.')
     for epoch, n in schedule.items():
         if not _is_positive(epoch) or not _is_positive(n):
-            raise TrainingError(f'shrink={schedule!r} has the entry {epoch!r}: {n!r}. {expected}.')
+            raise TrainingError(f'Shrinking({schedule!r}) has the entry {epoch!r}: {n!r}. {expected}.')
     found = sorted(schedule.items())
     for (epoch, n), (later, m) in zip(found, found[1:]):
         if n <= m:
-            raise TrainingError(f'shrink={schedule!r} keeps {n} candidates from epoch {epoch} on and {m} from epoch {later} on. '
-                                'Expected fewer from epoch to epoch.')
+            raise TrainingError(f'Shrinking({schedule!r}) keeps {n} candidates from epoch {epoch} on and {m} from epoch {later} '
+                                'on. Expected fewer from epoch to epoch.')
     return found
 
 

@@ -8,7 +8,8 @@ from nni_darts_ext import TrainingError
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.search import Search
 from nni_darts_ext.core.space import Edge, SearchSpace
-from nni_darts_ext.loop.shrinking import Shrinking, shrink
+from nni_darts_ext.methods import At, Shrinking
+from nni_darts_ext.methods.shrinking import shrink
 
 
 def search_of(**logits):
@@ -23,16 +24,17 @@ def search_of(**logits):
 
 
 def begun(schedule, epochs=30, **logits):
-    search, follower = search_of(**logits), Shrinking(schedule)
-    follower.begin(search, epochs)
-    return search, follower
+    """The search, and what starts an epoch."""
+    search, method = search_of(**logits), Shrinking(schedule)
+    method.begin(At(search, epochs=epochs))
+    return search, lambda epoch: method.before_epoch(At(search, epoch=epoch, epochs=epochs))
 
 
 def test_the_weakest_go_at_their_epochs_and_of_equals_the_later_ones():
-    search, follower = begun({3: 3, 5: 1}, a=[0.5, 0.1, 0.4, 0.2, -9.0], b=[0.1, 0.2, 5.0], c=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
+    search, start = begun({3: 3, 5: 1}, a=[0.5, 0.1, 0.4, 0.2, -9.0], b=[0.1, 0.2, 5.0], c=[1.0, 1.0, 1.0, 1.0, 1.0, 1.0])
     cuts = []
     for epoch in range(7):
-        follower.before_epoch(epoch)
+        start(epoch)
         cuts.append([search.choices.cuts(key) for key in 'abc'])
     assert cuts[:3] == [[(), (), ()]] * 3
     assert cuts[3:5] == [[(1,), (), (3, 4)]] * 2
@@ -40,27 +42,27 @@ def test_the_weakest_go_at_their_epochs_and_of_equals_the_later_ones():
 
 
 def test_what_is_cut_already_counts_and_what_is_restored_may_go_again():
-    search, follower = begun({1: 2}, a=[0.5, 0.1, 0.4, 0.2, 0.0])
+    search, start = begun({1: 2}, a=[0.5, 0.1, 0.4, 0.2, 0.0])
     search.cut('a', 'op0')
-    follower.before_epoch(1)
+    start(1)
     assert search.choices.cuts('a') == (0, 1)
     search.restore('a', 0)
     search.choices['a'].data[0] = 9.0
-    follower.before_epoch(2)
+    start(2)
     assert search.choices.cuts('a') == (1, 3)
 
 
 def test_a_search_that_goes_on_later_has_what_it_would_have_had():
-    search, follower = begun({3: 3, 5: 1}, a=[0.5, 0.1, 0.4, 0.2, 0.0])
-    follower.before_epoch(8)
+    search, start = begun({3: 3, 5: 1}, a=[0.5, 0.1, 0.4, 0.2, 0.0])
+    start(8)
     assert search.choices.cuts('a') == (1, 2, 3)
 
 
 def test_the_log_says_what_goes(caplog):
-    _, follower = begun({1: 1}, a=[0.5, 0.1, 0.4, 0.0])
+    _, start = begun({1: 1}, a=[0.5, 0.1, 0.4, 0.0])
     with caplog.at_level('INFO', logger='nni_darts_ext'):
-        follower.before_epoch(1)
-        follower.before_epoch(2)
+        start(1)
+        start(2)
     assert [record.getMessage() for record in caplog.records] == [
         "From epoch 1 on LayerChoice 'a' goes without 'op1', 'op2'."]
 
@@ -81,7 +83,7 @@ def test_as_many_as_can_stay_stay_and_none_weaker_than_one_that_goes(logits, cut
 
 
 @pytest.mark.parametrize('schedule, message', [
-    ([5, 3], r'shrink=\[5, 3\] is no schedule.*such as'), ({}, 'no schedule'), (5, 'no schedule'),
+    ([5, 3], r'Shrinking\(\[5, 3\]\) has no schedule.*such as'), ({}, 'no schedule'), (5, 'no schedule'),
     ({0: 3}, 'the entry 0: 3'), ({3: 0}, 'the entry 3: 0'), ({1.5: 2}, 'the entry 1.5: 2'), ({2: True}, 'the entry 2: True'),
     ({3: 3, 6: 3}, 'keeps 3 candidates from epoch 3 on and 3 from epoch 6 on.*fewer'), ({9: 5, 3: 2}, 'keeps 2 .* 3 on and 5 '),
 ])
@@ -93,9 +95,9 @@ def test_what_is_no_schedule_is_named(schedule, message):
 def test_an_epoch_that_never_comes_and_a_space_without_edges_are_named_when_the_search_begins():
     begun({29: 1}, a=[0.0, 0.0])
     begun({30: 1}, epochs=None, a=[0.0, 0.0])
-    with pytest.raises(TrainingError, match='beginning of epoch 30, but the search ends with epoch 29'):
+    with pytest.raises(TrainingError, match='start of epoch 30, but the search ends with epoch 29'):
         begun({10: 2, 30: 1}, a=[0.0, 0.0])
     search = Search()
     search.space = SearchSpace([], may_lack_edges=True)
     with pytest.raises(TrainingError, match='nothing to drop'):
-        Shrinking({1: 1}).begin(search, 30)
+        Shrinking({1: 1}).begin(At(search, epochs=30))

@@ -7,27 +7,24 @@ from torch import nn
 from nni_darts_ext.core.logits import Logits
 from nni_darts_ext.core.search import Search
 from nni_darts_ext.core.space import Edge, SearchSpace
-from nni_darts_ext.loop import early_stopping
-from nni_darts_ext.loop.early_stopping import EarlyStopping
-from nni_darts_ext.loop.following import load_states, states
+from nni_darts_ext.methods import At, EarlyStopping, EndOfEpoch, Methods, early_stopping
 
 
 def searched(eigenvalues, resumed_at=None):
     """The search, and for each epoch why it ended."""
-    search, follower = Search(), EarlyStopping()
+    search, method = Search(), EarlyStopping()
     search.space, search.choices = SearchSpace([Edge('a', ('x', 'y'), 'a')]), Logits()
     search.choices['a'] = nn.Parameter(torch.zeros(3))
-    follower.begin(search, len(eigenvalues))
     said = []
     for epoch, eigenvalue in enumerate(eigenvalues):
         if epoch == resumed_at:
-            state, follower = states([follower]), EarlyStopping()
-            follower.begin(search, len(eigenvalues))
-            load_states([follower], state)
+            state, method = Methods([method]).state_dict(), EarlyStopping()
+            Methods([method]).load_state_dict(state)
         if epoch == 7:
             search.choices.cut('a', 0)
         search.choices['a'].data[1] = epoch
-        said.append(follower.after_epoch(epoch, {'train': {}, 'collapse': {'eigenvalue': eigenvalue}}))
+        end = EndOfEpoch({'train': {}}, None, [], nn.Module(), None, {'eigenvalue': eigenvalue})
+        said.append(method.after_epoch(At(search, epoch=epoch, epochs=len(eigenvalues)), end))
     return search, said
 
 

@@ -8,6 +8,7 @@ from spaces import TWO_NODES, Cells, batches
 from torch import nn
 
 from nni_darts_ext import DartsTrainer, RunError
+from nni_darts_ext.methods import Shrinking
 from nni_darts_ext.run import DONE, FAILED, Run
 
 pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
@@ -23,7 +24,7 @@ def trainer(epochs, **options):
 
 
 def test_the_folder_tells_what_the_trainer_did(tmp_path):
-    search = trainer(3, run_dir=tmp_path / 'run', shrink={2: 2})
+    search = trainer(3, run_dir=tmp_path / 'run', methods=[Shrinking({2: 2})])
     search.train()
     run = Run.read(tmp_path / 'run')
     assert [epoch.epoch for epoch in run.epochs] == [0, 1, 2]

@@ -1,0 +1,45 @@
+"""Lightning's callbacks for the strategies."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional
+
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+
+class AtEndOfEpoch(Callback):
+    """Calls a method of the module at the end of each epoch: among the callbacks, for Lightning calls these before the module and
+    writes checkpoints between the two.
+
+    Parameters
+    ----------
+    method
+        Its name.
+    comes_first
+        Whether the callbacks of the user come after it: :class:`nni_darts_ext.hosts.oneshot.module.BilevelSteps` sees to that.
+    """
+
+    def __init__(self, method: str, comes_first: bool = False) -> None:
+        self.method, self.comes_first = method, comes_first
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        getattr(pl_module, self.method)()
+
+
+class Hidden(Callback):
+    """Hides the progress bar of Lightning's trainer."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        for bar in _bars(trainer):
+            bar.disable()
+
+
+def of_module(trainer: Any, progress: Optional[bool]) -> List[Callback]:
+    """Those that a module of ours needs. ``progress``: whether there is a bar, None for what the trainer says."""
+    bar: List[Callback] = [Hidden()] if progress is False else [TQDMProgressBar()] if progress and not _bars(trainer) else []
+    return [*bar, AtEndOfEpoch('end_epoch', comes_first=True), AtEndOfEpoch('record_epoch')]
+
+
+def _bars(trainer: Any) -> List[Any]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, TQDMProgressBar.__mro__[1])]

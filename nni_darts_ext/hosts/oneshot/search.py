@@ -1,0 +1,134 @@
+"""What a one-shot strategy adds to a model: the logits of its edges, and what they derive."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Dict, Iterable, List, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ...core.edge.compilation import CompiledMixture
+from ...core.logits import Logits
+from ...core.relaxation import Relaxation, relax
+from ...core.search import Search
+from ...core.space import NO_KEY, Choice, SearchSpace
+from ...errors import SearchSpaceError
+from ...loop.steps import of_search
+from ...methods import Methods
+from .options import Options
+
+ZERO_OP = 'zero_op'
+"""The zero op's name among the logged probabilities."""
+
+
+class OneShotSearch(Search, nn.Module):
+    """The edges and inputs that a strategy has taken up in a model; none before :meth:`take`."""
+
+    _relaxation: Relaxation
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self._options = options
+        self.zero_op_wins = options.zero_op_wins
+        self.choices = Logits()
+        self.space = SearchSpace([], may_lack_edges=True)
+        self.is_taken = False
+        self.methods = Methods(options.methods)
+
+    def take(self, model: nn.Module, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
+        """Check what was taken up, draw its logits and relax it.
+
+        Parameters
+        ----------
+        model
+            The model that they are in.
+        taken
+            The choices by module; those that are :class:`FedInputs` relax themselves.
+        labels
+            All labels of the model, which ``choose_from`` may name.
+        """
+        self.is_taken = True
+        self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
+        self.space.warn_of_narrowing()
+        for edge in self.space.edges.values():
+            if ZERO_OP in edge.names:
+                raise SearchSpaceError(f'LayerChoice {edge.key!r} has a candidate named {ZERO_OP!r}, the name under which the '
+                                       'zero op is logged. Give the candidate another name.')
+            self.choices.add(edge.key, len(edge.names))
+        for change, key, candidate in self._options.cuts:
+            getattr(self, change)(key, candidate)
+        relaxation = Relaxation(self.choices, self.space, self._options.recompute,
+                                CompiledMixture(self._options.compile) if self._options.compile else None)
+        relaxation.watch(model)
+        self.methods.attach(self)
+        self._relaxation = relaxation
+        self.methods.install(self.choices, relaxation)
+        for module, choice in taken.items():
+            if isinstance(module, FedInputs):
+                module.relaxation = relaxation
+            else:
+                relax(module, choice, relaxation)
+
+    def start(self) -> Methods:
+        """The methods of the search that starts now: in the process that searches, for one of them records."""
+        self.methods = of_search(self.methods.all, True, self._options.run_dir, self._options.settings())
+        self.methods.install(self.choices, self._relaxation)
+        return self.methods
+
+    def get_extra_state(self) -> Dict[str, Any]:
+        """What the first forward pass has found out, for a process that makes none; plain strings, whatever labels are."""
+        return {'sources': self.sources_found(), 'readers': self.readers_found()}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        self.name_sources(state['sources'])
+        self.name_readers(state.get('readers'))
+
+    def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
+        """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""
+        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), self.choices.probabilities(key).unbind()))
+                for key in self.space.edges}
+
+    def numbers(self) -> Dict[str, Dict[Any, float]]:
+        """:meth:`named_probabilities` as plain numbers, all read at once."""
+        probabilities = self.named_probabilities()
+        tensors = [p for of_edge in probabilities.values() for p in of_edge.values()]
+        numbers = iter(torch.stack(tensors).tolist() if tensors else [])
+        return {label: {name: next(numbers) for name in of_edge} for label, of_edge in probabilities.items()}
+
+
+class FedInputs:
+    """Put before a host's own mixed InputChoice, whose logits decide unless the first forward pass shows edges behind it."""
+
+    relaxation: Relaxation
+    label: str
+    how: str
+    """The reduction of the InputChoice. Some hosts have a method of that name."""
+
+    @classmethod
+    def instead_of(cls, module: Any, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
+        """The host's mixed InputChoice for one that names no sources and that the host can mix, else None."""
+        named = any(source != NO_KEY for source in getattr(module, 'choose_from', ()))
+        if named or module.reduction not in ('sum', 'mean'):
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of n_chosen, which is put right below
+            try:
+                mixed = cls.mutate(module, name, memo, mutate_kwargs)  # type: ignore[attr-defined]
+            except ValueError:  # it is not like another one of its label: the search space will say in what
+                return None
+        if mixed is not None:
+            mixed.n_chosen, mixed.how = module.n_chosen, module.reduction
+        return mixed
+
+    def forward(self, inputs: List[Any]) -> Any:
+        self.relaxation.note(self.label, inputs)
+        if self.relaxation.is_fed(self.label):
+            return self.relaxation.inputs(self.label, inputs, self.how)
+        return super().forward(inputs)  # type: ignore[misc]
+
+    def export(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        return {} if self.relaxation.is_fed(self.label) else super().export(memo)  # type: ignore[misc]
+
+    def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
+        return {} if self.relaxation.is_fed(self.label) else super().export_probs(memo)  # type: ignore[misc]

@@ -1,0 +1,42 @@
+"""What a search does beyond plain DARTS, each method a file: given to a search as ``methods=[...]``.
+
+A method of one's own derives from :class:`Method` and overrides the hooks that it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any, Dict, List, Type
+
+from .base import ARCHITECTURE, READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method
+from .composition import Methods
+
+if TYPE_CHECKING:
+    from .early_stopping import EarlyStopping as EarlyStopping
+    from .eigenvalue import Eigenvalue as Eigenvalue
+    from .shrinking import Shrinking as Shrinking
+    from .softmax import Softmax as Softmax
+    from .unmoved_logits import UnmovedLogits as UnmovedLogits
+
+__all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods']
+
+
+def known() -> Dict[str, Type[Method]]:
+    """The methods in this folder by the names of their classes. A new file needs no line here."""
+    modules = (importlib.import_module(f'{__name__}.{found.name}') for found in pkgutil.iter_modules(__path__))
+    return {name: value for module in modules for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+            and value is not Method}
+
+
+def __getattr__(name: str) -> Any:
+    found = {} if name.startswith('_') else known()
+    if name not in found:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    globals()[name] = found[name]
+    return found[name]
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *known()})

@@ -1,0 +1,57 @@
+"""A search that ends before its architectures stop generalising.
+
+A. Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020, arXiv 1909.09656, section 4.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from .base import At, EndOfEpoch, Method
+from .eigenvalue import eigenvalue_of
+
+WINDOW = 5
+"""The number of epochs that eigenvalues are averaged over, and that lie between the averages compared. Source: the paper."""
+
+RATIO = 0.75
+"""The search ends when the average has grown by more than a factor of 1 / 0.75. Source: the paper."""
+
+
+class EarlyStopping(Method):
+    """Ends the search when the dominant eigenvalue grows too fast, and puts the logits back to where they were before it did.
+
+    The average of an epoch is that of the eigenvalues after it and after the 4 epochs before it. The search ends when the
+    average of the epoch 5 epochs ago is less than 0.75 of the current one. Logits and cuts are then those after the epoch
+    5 epochs ago. That takes at least 10 epochs. Eigenvalues count by their absolute values; they are recorded as by
+    :class:`nni_darts_ext.methods.Eigenvalue`.
+    """
+
+    needs_second_derivatives = True
+
+    def __init__(self) -> None:
+        self._values: List[float] = []
+        self._logits: List[Dict[str, Tensor]] = []
+
+    def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
+        assert at.epoch is not None
+        choices = at.search.choices
+        self._values = [*self._values, abs(eigenvalue_of(at, end))][-2 * WINDOW:]
+        self._logits = [*self._logits, {name: values.clone() for name, values in choices.state_dict().items()}][-WINDOW - 1:]
+        if len(self._values) < 2 * WINDOW:
+            return None
+        before, now = (sum(values) / WINDOW for values in (self._values[:WINDOW], self._values[WINDOW:]))
+        if not before < RATIO * now:
+            return None
+        with torch.no_grad():
+            choices.load_state_dict(self._logits[0])
+        return (f'the dominant eigenvalue of the validation loss has grown from {before:.3g} to {now:.3g} within {WINDOW} epochs '
+                f'(averages of {WINDOW}); the logits are those after epoch {at.epoch - WINDOW}')
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {'values': self._values, 'logits': self._logits}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._values, self._logits = list(state['values']), list(state['logits'])
