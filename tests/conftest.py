@@ -44,6 +44,7 @@ NEEDS = {  # one of these families each
     'test_malformed.py': hosts.FAMILIES,
     'test_nn.py': hosts.FAMILIES,
     'test_processes.py': hosts.FAMILIES,
+    'test_recorded.py': hosts.FAMILIES,
     'test_resume.py': hosts.FAMILIES,
     'test_ten_steps.py': hosts.FAMILIES,
     'test_trainer.py': hosts.FAMILIES,
