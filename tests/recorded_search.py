@@ -28,16 +28,17 @@ from torch import nn
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, DartsTrainer, hosts
 from nni_darts_ext.loop.checkpoint import Checkpoints, read
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking
 from nni_darts_ext.run import Run
 
 OPTIONS = {  # how trainer and strategy are told
     'first order': lambda: {},
     'exact': lambda: dict(unrolled='exact'),
     'finite difference': lambda: dict(unrolled='finite_difference'),
-    'shrink': lambda: dict(shrink={1: 2}),
-    'eigenvalue': lambda: dict(eigenvalue=True),
-    'early stopping': lambda: dict(early_stopping=True),
-    'shrink and early stopping': lambda: dict(shrink={1: 2}, early_stopping=True),
+    'shrink': lambda: dict(methods=[Shrinking({1: 2})]),
+    'eigenvalue': lambda: dict(methods=[Eigenvalue()]),
+    'early stopping': lambda: dict(methods=[EarlyStopping()]),
+    'shrink and early stopping': lambda: dict(methods=[Shrinking({1: 2}), EarlyStopping()]),
     'recompute': lambda: dict(recompute=True),
     'channels last': lambda: dict(channels_last=True),
 }

@@ -97,10 +97,14 @@ def test_neither_step_touches_what_the_other_owns():
     search.loss = lambda output, labels: (seen.append([p.requires_grad for p in (search.model.classifier.weight,
                                                                               *search.mutator.parameters())])
                                           or loss(output, labels))
-    search._architecture_step(*reversed(batches(1)[0]))
-    assert all(parameter.grad is None for parameter in search.model.parameters())
-    arch_gradients = [parameter.grad.clone() for parameter in search.mutator.parameters()]
-    search._weight_step(batches(1)[0][0])
+    step = search.ctrl_optim.step
+
+    def stepped():
+        assert all(parameter.grad is None for parameter in search.model.parameters())
+        arch_gradients.extend(parameter.grad.clone() for parameter in search.mutator.parameters())
+        step()
+    arch_gradients, search.ctrl_optim.step = [], stepped
+    search.train_one_epoch(0)
     assert all(torch.equal(p.grad, old) for p, old in zip(search.mutator.parameters(), arch_gradients))
     assert seen == [[False] + [True] * len(arch_gradients), [True] + [False] * len(arch_gradients)]
 

@@ -141,7 +141,8 @@ class SearchTrainer(Resumable, Host):
             self._train(validate)
 
     def _train(self, validate: bool) -> None:
-        check_holdings([self.ctrl_optim], [self.optimizer], self.logits(), self.model)
+        own = [*self.mutator.parameters(), *self.steps.methods.parameters()]
+        check_holdings([self.ctrl_optim], [self.optimizer], own, self.model)
         self.steps.begin(self.num_epochs)
         done = self._resume()
         self.history = self.history[:done]  # without what an error has left of an epoch

@@ -193,7 +193,7 @@ class Methods:
 
     def settings(self) -> Dict[str, Any]:
         """What must be the same for a search to resume, by the names of the methods."""
-        return {name: of_method for name, of_method in self._settings.items() if of_method is not None}
+        return {name: of_method for name, of_method in sorted(self._settings.items()) if of_method is not None}
 
     def state_dict(self) -> Dict[str, Any]:
         return {_name(method): method.state_dict() for method in self.all}

@@ -408,20 +408,11 @@ def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
 
 
 def test_the_second_order_under_scaled_losses_is_refused():
-    strategy = DARTS(unrolled=True)
-    module = strategy.configure_oneshot_module(nas_experiment.Module())
-    assert module.options.unrolled is True
-
-    class Trainer:
-        precision_plugin = type('Scaled', (), {'scaler': object()})
-    module.architecture_optimizers = lambda: torch.optim.SGD([torch.zeros(1)], 0.1)
-    vars(module)['_trainer'] = Trainer
-    type(module).trainer, property_of_nni = Trainer, type(module).trainer
-    try:
-        with pytest.raises(TrainingError, match='scaled losses.*bfloat16'):
-            module._architecture_step({}, 0, [], [])
-    finally:
-        type(module).trainer = property_of_nni
+    class Scaled(Callback):  # as on a GPU
+        def on_train_start(self, trainer, module):
+            trainer.precision_plugin.scaler = object()
+    with pytest.raises(TrainingError, match='scaled losses.*bfloat16'):
+        search(steps=1, unrolled=True, trainer={'callbacks': [Scaled()]})
 
 
 Named = namedtuple('Named', 'images labels')
