@@ -7,6 +7,7 @@ from typing import Any, Mapping, Optional, Sequence
 from torch import nn
 
 from . import hosts
+from .errors import TrainingError
 from .loop.arguments import SHARED
 from .loop.search_trainer import SearchTrainer
 
@@ -104,3 +105,14 @@ class DartsTrainer(SearchTrainer, *hosts.every('Trainer')):  # type: ignore[misc
 
     def make_mutator(self, model: nn.Module, zero_op_wins: bool, choose_from: Optional[Mapping[str, Sequence[str]]]) -> Any:
         return hosts.of_model(model).DartsMutator(model, zero_op_wins, choose_from)
+
+    def enable_visualization(self) -> None:
+        """What classic NNI's trainer has for its own viewer of searches.
+
+        Raises
+        ------
+        TrainingError
+            Always: says what there is in its place.
+        """
+        raise TrainingError('enable_visualization() writes what a viewer of classic NNI reads. Use run_dir=..., before the '
+                            'search, and "nni-darts-ext plot" or "nni-darts-ext report" with that folder, or TensorBoard.')

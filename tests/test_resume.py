@@ -86,7 +86,8 @@ def trainer(folder, seed=0, fails=None, last=None, data=lambda: TensorDataset(to
 def outcome(search):
     return (search.export(), {key: logits.tolist() for key, logits in search.mutator.choices.items()}, search.history,
             {name: value.tolist() for name, value in search.model.state_dict().items()}, search.mutator.choices.cuts('b'),
-            search.optimizer.param_groups[0]['lr'], next(one.losses for one in search.steps.methods if isinstance(one, Counting)), search.stopped, random.random())
+            search.optimizer.param_groups[0]['lr'],
+            next(one.losses for one in search.steps.methods if isinstance(one, Counting)), search.stopped, random.random())
 
 
 def loaders():

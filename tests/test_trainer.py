@@ -589,8 +589,8 @@ class Foreign(nn.Module):
         return self.ours.sample_final()
 
 
-@pytest.mark.parametrize('options', [dict(recompute=True), dict(compile=True), dict(methods=[Shrinking({1: 2})]), dict(methods=[EarlyStopping()]),
-                                     dict(run_dir='run')], ids=str)
+@pytest.mark.parametrize('options', [dict(recompute=True), dict(compile=True), dict(methods=[Shrinking({1: 2})]),
+                                     dict(methods=[EarlyStopping()]), dict(run_dir='run')], ids=str)
 def test_a_mutator_of_somebody_elses_is_refused_what_it_does_not_go_with(options, tmp_path):
     model = write_weights(Cells(TWO_NODES))
     name, = (repr(method) for method in options['methods']) if 'methods' in options else options

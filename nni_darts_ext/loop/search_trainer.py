@@ -23,7 +23,7 @@ from ..core.logits import Logits
 from ..core.search import Search
 from ..core.space import candidates_in
 from ..errors import TrainingError
-from ..methods import WEIGHTS, Method, Methods
+from ..methods import Method, Methods
 from . import batches, processes
 from .arguments import known_keywords
 from .batches import ForwardBatch, Loss, MetricsFunction
@@ -135,7 +135,7 @@ class SearchTrainer(Resumable, Host):
 
     def train(self, validate: bool = True) -> None:
         """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
-        for module in () if self.history else (self._network, self.mutator):
+        for module in () if self.history else (self.network(), self.mutator):
             processes.share(module)
         with self.steps.methods.told_of_the_end():
             self._train(validate)
@@ -190,7 +190,9 @@ class SearchTrainer(Resumable, Host):
         pairs = bar(processes.zip_until_shortest(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
                     self.progress if processes.is_first() else False)
         for step, (training, validation) in enumerate(pairs):
-            means.add(self.steps.take(step, self._placed(training), self._placed(validation)))
+            training = self._placed(training)
+            output, loss = self.steps.take(step, training, self._placed(validation))
+            means.add(batches.judged(self.metrics, output, training, loss, self.forward_batch))
             if self.log_frequency and step % self.log_frequency == 0 and processes.is_first():
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
         self._guard.read()
@@ -198,7 +200,7 @@ class SearchTrainer(Resumable, Host):
             raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data, and '
                                 'no iterator that gives its batches only once.')
         self._steps_of_epoch = step + 1
-        processes.share(self._network)  # for the sake of running statistics: one network is validated
+        processes.share(self.network())  # for the sake of running statistics: one network is validated
         return self._record(epoch, 'train', means)
 
     def validate_one_epoch(self, epoch: int) -> Metrics:
@@ -210,7 +212,8 @@ class SearchTrainer(Resumable, Host):
         of_loss = self.loss.modules() if isinstance(self.loss, nn.Module) else ()
         with torch.no_grad(), on_copied_buffers(of_loss):  # the model is in evaluation mode, and a loss may know of none
             for batch in self._held_out():
-                means.add(self._judged(batch, *self._forward(batch)))
+                output, loss = self._forward(batch)
+                means.add(batches.judged(self.metrics, output, batch, loss, self.forward_batch))
                 n += 1
         if not any(processes.gathered(n)):
             raise TrainingError('The data to validate on gave no batch. Give dataset_valid, or more data in it, and no iterator '
@@ -230,15 +233,10 @@ class SearchTrainer(Resumable, Host):
         batch = to_device(batch, self.device)
         return memory_format.channels_last(batch) if self.channels_last else batch
 
-    @property
-    def _network(self) -> nn.Module:
-        """All that a loss runs."""
-        return nn.ModuleList([self.model, self.loss]) if isinstance(self.loss, nn.Module) else self.model
-
     # What the steps ask for ------------------------------------------------------------------------------------------------
 
     def network(self) -> nn.Module:
-        return self._network
+        return nn.ModuleList([self.model, self.loss]) if isinstance(self.loss, nn.Module) else self.model
 
     def logits(self) -> List[nn.Parameter]:
         return [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
@@ -255,7 +253,7 @@ class SearchTrainer(Resumable, Host):
 
     def run_batch(self, batch: Any, phase: str) -> Tuple[Any, Tensor]:
         output, loss = self._forward(batch)
-        return (self._judged(batch, output, loss) if phase == WEIGHTS else {}), loss
+        return (output, loss), loss
 
     def before_weight_pass(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
@@ -274,9 +272,6 @@ class SearchTrainer(Resumable, Host):
         self.mutator.reset()
         return batches.forward(self.model, batch, self.loss, self.forward_batch)
 
-    def _judged(self, batch: Any, output: Any, loss: Optional[Tensor]) -> Mapping[str, Any]:
-        return batches.judged(self.metrics, output, batch, loss, self.forward_batch)
-
     def _record(self, epoch: int, part: str, means: RunningAverages) -> Metrics:
         torch.clear_autocast_cache()  # for those who run the model next
         means = RunningAverages.joined(processes.gathered(means.read()))
@@ -288,17 +283,6 @@ class SearchTrainer(Resumable, Host):
             _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
         return means.values()
 
-    def enable_visualization(self) -> None:
-        """What classic NNI's trainer has for its own viewer of searches.
-
-        Raises
-        ------
-        TrainingError
-            Always: says what there is in its place.
-        """
-        raise TrainingError('enable_visualization() writes what a viewer of classic NNI reads. Use run_dir=..., before the '
-                            'search, and "nni-darts-ext plot" or "nni-darts-ext report" with that folder, or TensorBoard.')
-
     # The result ----------------------------------------------------------------------------------------------------------
 
     def export(self, file: Optional[str] = None) -> Dict[str, Any]:
@@ -308,12 +292,5 @@ class SearchTrainer(Resumable, Host):
         architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
         if file is not None and processes.is_first():
             with open(file, 'w', encoding='utf-8') as opened:
-                json.dump(architecture, opened, indent=2, sort_keys=True, default=_listed)
+                json.dump(architecture, opened, indent=2, sort_keys=True, default=Tensor.tolist)  # of mutators of other origin
         return architecture
-
-
-def _listed(value: Any) -> Any:
-    """What mutators of others export as tensors."""
-    if isinstance(value, Tensor):
-        return value.tolist()
-    raise TypeError(f'An architecture with a {type(value).__name__} cannot be written as JSON.')

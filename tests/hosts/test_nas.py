@@ -544,7 +544,8 @@ def resumable(folder, mocker, fails=None, last=None, model=Resumed, **options):
                           **options)
     module = strategy.oneshot_module
     return ({key: logits.tolist() for key, logits in strategy.choices.items()}, strategy.choices.cuts('b'), strategy.choose_from,
-            [parameter.tolist() for parameter in strategy.supernet.parameters()], module.search.methods.all[1].losses, module.stopped,
+            [parameter.tolist() for parameter in strategy.supernet.parameters()],
+            module.search.methods.all[1].losses, module.stopped,
             [optimizer.param_groups[0]['lr'] for optimizer in module.trainer.optimizers], torch.rand(1).item())
 
 
