@@ -31,6 +31,7 @@ NEEDS = {  # one of these families each
     'hosts/test_retiarii.py': ['retiarii'],
     'loop/test_batches.py': hosts.FAMILIES,
     'loop/test_data.py': hosts.FAMILIES,
+    'methods/test_hooks.py': hosts.FAMILIES,
     'run/test_recorder.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,

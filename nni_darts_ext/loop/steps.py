@@ -101,6 +101,7 @@ class Steps:
         """All other parameters that a loss runs or the optimisers hold; to look for them in each step would take longer than many
         a candidate."""
         self._first: Any = None
+        self._architecture_steps = 0
         self._end: Optional[EndOfEpoch] = None
         methods.attach(search)
         methods.is_led = True
@@ -119,6 +120,7 @@ class Steps:
 
     def look(self) -> None:
         """Look for what the steps move. To be called before the first step of an epoch."""
+        self._architecture_steps = 0
         self.logits = self._host.logits()
         held = (parameter for optimizer in self._host.weight_optimizers() for group in optimizer.param_groups
                 for parameter in group['params'])
@@ -130,7 +132,8 @@ class Steps:
         """An epoch has ended, before the callbacks of the user. Sets :attr:`stopped` and returns the indicators of a collapse."""
         self.guard.read()
         at = self.methods.move(step=None, phase=READING)
-        self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average)
+        self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average,
+                               self._architecture_steps)
         self.stopped = self.methods.after_epoch(self._end)
         self.methods.move(phase=READING)
         if self.stopped is not None and processes.is_first():
@@ -180,6 +183,7 @@ class Steps:
 
     def _architecture_step(self, training: Any, validation: Any) -> None:
         host, optimizer = self._host, self._host.architecture_optimizer()
+        self._architecture_steps += 1
 
         def training_loss() -> Tensor:
             return self.see('training loss', self._forward(training, WEIGHTS)[1])

@@ -48,6 +48,8 @@ class EndOfEpoch:
     """All that the loss runs."""
     average: Average
     """The mean of gradients over all processes."""
+    architecture_steps: int = 1
+    """How many there were; 0 in an epoch of a warm-up."""
     indicators: Dict[str, float] = field(default_factory=dict)
     """Signs of a collapse. What a method adds is recorded, and methods that come later can read it."""
 

@@ -25,8 +25,7 @@ class UnmovedLogits(Method):
 
     def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
         choices = at.search.choices
-        unmoved = [key for key, logits in choices.items()
-                   if logits.requires_grad  # else the host is warming up
+        unmoved = [key for key, logits in choices.items() if end.architecture_steps and logits.requires_grad
                    and len(logits) - len(choices.cuts(key)) > 1 and torch.equal(logits, self._before[key])]
         if unmoved and unmoved != self._warned:
             _logger.warning('In epoch %d the logits of %s have not moved. Is the architecture learning rate 0, does the '
