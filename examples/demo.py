@@ -22,8 +22,7 @@ from nni.nas.space import model_context
 from space import CellSpace
 from torch.utils.data import random_split
 
-from nni_darts_ext import DARTS, cli, plot
-from nni_darts_ext.run import Run
+from nni_darts_ext import DARTS, Run, cli, plot
 
 SHOWN = ('cell-normal', 'weights-normal')
 """The pictures that the README shows."""

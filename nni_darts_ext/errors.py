@@ -1,6 +1,6 @@
-"""The exceptions that users meet.
+"""The exceptions of this package.
 
-Each message names the thing, what was found, what was expected and the way out.
+Each message says what was found, what was expected, and how to fix it.
 """
 
 
@@ -9,22 +9,22 @@ class DartsExtError(Exception):
 
 
 class HostNotSupported(DartsExtError, ImportError):
-    """The installed NNI (or its absence) does not offer what was asked for.
+    """NNI is missing, or the installed version does not offer the requested feature.
 
-    An ``ImportError`` too, so that ``from nni_darts_ext import DARTS`` fails the way imports fail.
+    Also an ``ImportError``, so that ``from nni_darts_ext import DARTS`` fails as any other import does.
     """
 
 
 class SearchSpaceError(DartsExtError, ValueError):
-    """The model is no search space that DARTS can search."""
+    """The model is not a search space that DARTS can search."""
 
 
 class ArchitectureError(DartsExtError, ValueError):
-    """A file or mapping that is no architecture, or none of this model."""
+    """A file or mapping is not an architecture, or not one of this model."""
 
 
 class LogitsError(DartsExtError, ValueError):
-    """Logits that have no answer: not a number, infinite, or nothing left after cutting."""
+    """Logits that do not determine an architecture: NaN, infinite, or none left after shrinking."""
 
 
 class EvaluatorError(DartsExtError, TypeError):
@@ -32,7 +32,7 @@ class EvaluatorError(DartsExtError, TypeError):
 
 
 class TrainingError(DartsExtError, ValueError):
-    """A search that cannot run with the data or settings that it was given."""
+    """The search cannot run with these data or settings."""
 
 
 class ArgumentError(DartsExtError, TypeError):
@@ -44,20 +44,20 @@ class MethodError(TrainingError):
 
 
 class CheckpointError(DartsExtError, ValueError):
-    """A checkpoint that cannot be written, read, or gone on from."""
+    """A checkpoint cannot be written or read, or the search cannot resume from it."""
 
 
 class ClassArgsError(DartsExtError, ValueError):
-    """An argument of the tuner or assessor in an experiment's configuration that it cannot use."""
+    """Invalid ``classArgs`` of the tuner or assessor in the configuration of an experiment."""
 
 
 class ExperimentError(DartsExtError, ValueError):
-    """An experiment that cannot be found or read, or has nothing to show yet."""
+    """An experiment cannot be found or read, or has no result yet."""
 
 
 class RunError(DartsExtError, ValueError):
-    """The folder of a search's run that cannot be read or written."""
+    """The folder of a run cannot be read or written."""
 
 
 class PackageMissing(DartsExtError, ImportError):
-    """A package that only a part of this one needs, and that is not installed."""
+    """An optional package that this feature needs is not installed."""

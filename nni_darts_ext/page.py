@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from . import plot
 from .run import Run, now, text
-from .run.cells import FIXED, cells, free_edges
+from .run.cells import NO_CHOICE, cells, free_edges
 from .run.storage import write_out
 
 FILE = 'report.html'
@@ -38,7 +38,7 @@ def render(run: Run) -> str:
     PackageMissing
         matplotlib or networkx is not installed.
     """
-    body = [_e('h1', f'Search {run.name}'), _e('p', text.standing(run)), *_times(run)]
+    body = [_e('h1', f'Search {run.name}'), _e('p', text.status_line(run)), *_times(run)]
     if run.epochs:
         body += [_e('h2', 'Now'), *_now(run), _e('h2', 'Architecture'), *_architecture(run), _e('h2', 'Pictures'),
                  *(_picture(picture) for picture in plot.pictures(run, all_edges=True)), _e('h2', 'Epochs'), _epochs(run)]
@@ -93,7 +93,7 @@ def _configuration(run: Run) -> Iterable[Element]:
     yield _table('Versions', ('', ''), list(run.versions.items()))
     yield _table('Edges', ('key', 'candidates'), [(key, ', '.join(map(str, names))) for key, names in run.space.edges.items()])
     yield _table('Inputs', ('key', 'chosen', 'from'), [
-        (key, 'all' if node.n_chosen is None else str(node.n_chosen), ', '.join(source or FIXED for source in node.choose_from))
+        (key, 'all' if node.n_chosen is None else str(node.n_chosen), ', '.join(key or NO_CHOICE for key in node.choose_from))
         for key, node in run.space.inputs.items()])
 
 

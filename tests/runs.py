@@ -3,7 +3,7 @@
 import math
 import random
 
-from nni_darts_ext.run import Epoch, Input, Space, now
+from nni_darts_ext.run import Epoch, InputRecord, SpaceRecord, now
 from nni_darts_ext.run.writer import Writer
 
 NAMES = ('max_pool_3x3', 'avg_pool_3x3', 'skip_connect', 'sep_conv_3x3', 'sep_conv_5x5', 'dil_conv_3x3', 'dil_conv_5x5',
@@ -16,12 +16,12 @@ def cell(kind, nodes, names, n_inputs=2, n_chosen=2):
     for node in range(n_inputs, n_inputs + nodes):
         keys = [f'{kind}_{node}_{source}' for source in range(node)]
         edges.update(dict.fromkeys(keys, tuple(names)))
-        inputs[f'{kind}_{node}_inputs'] = Input(tuple(keys), n_chosen)
-    return Space(edges, inputs)
+        inputs[f'{kind}_{node}_inputs'] = InputRecord(tuple(keys), n_chosen)
+    return SpaceRecord(edges, inputs)
 
 
 def together(*spaces):
-    return Space({key: names for space in spaces for key, names in space.edges.items()},
+    return SpaceRecord({key: names for space in spaces for key, names in space.edges.items()},
                  {key: node for space in spaces for key, node in space.inputs.items()})
 
 
@@ -30,9 +30,9 @@ SPACES = {  # by what is special about them
     'nine edges of six': cell('normal', 3, NAMES[:6]),
     'fourteen edges of eight': cell('normal', 4, NAMES),
     'two kinds of cells': together(cell('normal', 4, NAMES[:7]), cell('reduce', 4, NAMES[:7])),
-    'no inputs': Space({'blocks.0': ('mb_conv_3x3', 'mb_conv_5x5'), 'blocks.1': (0, 1, 2), 'head': ('linear', 'mlp')}, {}),
-    'of all sorts': Space({'stem': ('conv_3x3', 'conv_5x5'), 'a': ('linear', 'skip'), 'b': ('linear', 'tanh', 'skip')},
-                          {'inputs': Input(('a', 'b', ''), 1), 'unfed': Input(('', ''), None)}),
+    'no inputs': SpaceRecord({'blocks.0': ('mb_conv_3x3', 'mb_conv_5x5'), 'blocks.1': (0, 1, 2), 'head': ('linear', 'mlp')}, {}),
+    'of all sorts': SpaceRecord({'stem': ('conv_3x3', 'conv_5x5'), 'a': ('linear', 'skip'), 'b': ('linear', 'tanh', 'skip')},
+                          {'inputs': InputRecord(('a', 'b', ''), 1), 'unfed': InputRecord(('', ''), None)}),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from nni_darts_ext import page
-from nni_darts_ext.run import Input, Run, Space
+from nni_darts_ext.run import InputRecord, Run, SpaceRecord
 from nni_darts_ext.run import text as texts
 from nni_darts_ext.run.writer import Writer
 
@@ -60,7 +60,8 @@ def text(run):
 def test_the_page_holds_what_there_is_to_know(run, text):
     said = Parsed(text).words
     assert text.startswith('<!DOCTYPE html>\n<html lang="en">')
-    assert {'Search run', texts.standing(run), 'learning_rate', '0.05', run.decision('stem'), 'conv_3x3, conv_5x5'} <= set(said)
+    assert {'Search run', texts.status_line(run), 'learning_rate', '0.05', run.decision('stem'),
+            'conv_3x3, conv_5x5'} <= set(said)
     for epoch in run.epochs:
         assert {str(epoch.epoch + 1), texts.number(epoch.valid['acc']), texts.number(epoch.indicators['entropy'])} <= set(said)
 
@@ -79,14 +80,15 @@ def test_every_picture_has_words_for_those_who_cannot_see_it(run, text):
 
 
 def test_names_are_no_markup(tmp_path):
-    space = Space({'<script>"&': ('<b>', 'a\x00\x1b')}, {})
+    space = SpaceRecord({'<script>"&': ('<b>', 'a\x00\x1b')}, {})
     parsed = Parsed(page.render(Run.read(runs.write(tmp_path / '<i>', space, 1))))
     assert 'script' not in {tag for tag, _ in parsed.elements}
     assert {'Search <i>', '<script>"&', '<b>, a'} <= set(parsed.words)
 
 
 def test_names_that_are_no_text_have_a_page(tmp_path):
-    space = Space({'a\ud800': ('x\udfff', 'y\x00'), 'b\x1b': ('x', 'y')}, {'in\udc00': Input(('a\ud800', 'b\x1b'), 1)})
+    space = SpaceRecord({'a\ud800': ('x\udfff', 'y\x00'), 'b\x1b': ('x', 'y')},
+                        {'in\udc00': InputRecord(('a\ud800', 'b\x1b'), 1)})
     runs.write(tmp_path / 'run', space, 1)
     command(tmp_path / 'run')
     parsed = Parsed((tmp_path / 'run' / 'report.html').read_text(encoding='utf-8'))
@@ -113,7 +115,7 @@ def test_the_command_writes_it(run, tmp_path):
     assert Run.read(tmp_path / 'run').state.status == 'done'
     assert command(run.folder, '--output', tmp_path / 'new' / 'page.html') == f'{tmp_path}/new/page.html\n'
     Parsed((tmp_path / 'new' / 'page.html').read_text(encoding='utf-8'))
-    assert 'is no run of a search' in command(tmp_path, status=1)
+    assert 'is not the run of a search' in command(tmp_path, status=1)
     assert 'cannot be written' in command(tmp_path / 'run', '--output', tmp_path, status=1)
     assert '--output first.html' in command('--help')
 

@@ -54,4 +54,13 @@ def test_a_host_that_is_broken_is_reported_with_the_reason(mocker):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match='no attribute'):
         nni_darts_ext.Darts  # noqa: B018
-    assert {'DARTS', 'DartsMutator', 'nn'} <= set(dir(nni_darts_ext))
+
+
+def test_names_are_imported_from_the_top():
+    from nni_darts_ext import errors, run
+    of_errors = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert of_errors == set(nni_darts_ext.__all__)
+    assert {'DARTS', 'DartsMutator', 'DartsTrainer', 'Recorder', 'Run', 'apply_fixed_architecture', 'available', 'nn',
+            *of_errors} <= set(dir(nni_darts_ext))
+    assert nni_darts_ext.Run is run.Run and nni_darts_ext.available is hosts.available
+    assert nni_darts_ext.Recorder.__module__ == 'nni_darts_ext.run.recorder' and nni_darts_ext.nn.__name__ == 'nni_darts_ext.nn'

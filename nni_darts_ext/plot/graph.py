@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 
 from ..run import Run
-from ..run.cells import FIXED, Cell, Edge, edges_of
+from ..run.cells import NO_CHOICE, Cell, CellEdge, edges_of
 from . import style
 from .style import MARGIN
 
@@ -26,9 +26,9 @@ ROW, NODE, GAP, TOP = 0.38, 0.3, 0.3, 0.5
 """In inches: from one row to the next, the height of a node, the least space between two layers, that for the title."""
 
 
-def label(edge: Edge) -> str:
+def label(edge: CellEdge) -> str:
     """What is written on an edge: its candidate, and how much it weighs."""
-    return FIXED if edge.candidate is None else f'{edge.candidate}  {edge.weight:.2f}'
+    return NO_CHOICE if edge.candidate is None else f'{edge.candidate}  {edge.weight:.2f}'
 
 
 def draw(run: Run, cell: Cell, all_edges: bool = False) -> Any:
@@ -79,7 +79,7 @@ class Column(NamedTuple):
         return (self.left + self.right) / 2
 
 
-def _columns(graph: nx.DiGraph, heights: Dict[Any, float], edges: Sequence[Edge],
+def _columns(graph: nx.DiGraph, heights: Dict[Any, float], edges: Sequence[CellEdge],
              node_widths: Sequence[float]) -> List[Column]:
     """A column for each layer, as wide as what is in it, with more space between two the more the edges rise and fall there."""
     ranks = 1 + max(rank for _, rank in graph.nodes(data='rank'))
@@ -102,7 +102,7 @@ def _rank(node: int, n_inputs: int) -> int:
     return 2 * max(0, node - n_inputs + 1)
 
 
-def layered(n_nodes: int, n_inputs: int, edges: Sequence[Edge]) -> nx.DiGraph:
+def layered(n_nodes: int, n_inputs: int, edges: Sequence[CellEdge]) -> nx.DiGraph:
     """The nodes, labels and bends by layer, each of which has its order.
 
     Returns

@@ -1,19 +1,19 @@
-"""The folder of a search, which trainer, strategy and trial write alike and which pictures, ``show`` and ``report`` read.
+"""The folder of a search: written by trainer, strategy and trial, read by ``plot``, ``show`` and ``report``.
 
 =====================  =========================================================================================================
 ``config.json``        ``format``, ``schema``, ``num_epochs`` (null: unknown), ``settings``, ``versions`` and ``space``: for each
                        edge its candidates, for each input its ``choose_from`` and ``n_chosen``
-``epochs.jsonl``       a line for each epoch, see :class:`Epoch`; its writer holds a lock on it
+``epochs.jsonl``       a line for each epoch, see :class:`Epoch`; the process that writes it holds a lock on it
 ``state.json``         ``started``, ``resumed`` (times), ``pid``, ``host``, ``ended``, ``error``
 ``architecture.json``  the architecture after the last epoch, for ``apply_fixed_architecture``
-``checkpoints/``       what the search needs to be resumed
-``tensorboard/``       TensorBoard's scalars, where that is installed
-``pictures/``          what ``nni-darts-ext plot`` draws
+``checkpoints/``       the checkpoints from which the search resumes
+``tensorboard/``       TensorBoard's scalars, if TensorBoard is installed
+``pictures/``          the pictures of ``nni-darts-ext plot``
 =====================  =========================================================================================================
 
 Times are in UTC and ISO 8601, durations in seconds, epochs counted from 0. NaN and infinities are the strings ``"NaN"``,
 ``"Infinity"`` and ``"-Infinity"``.
-A search that is resumed goes on in its folder: a line for an epoch takes back every line before it of that epoch and later ones.
+A resumed search appends to the files in its folder. A line for an epoch replaces all earlier lines for that epoch and later ones.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ..core.files import parse
-from ..core.files import read as content_of
+from ..core import files
 from ..errors import RunError
 from . import storage
 
@@ -34,42 +33,42 @@ CONFIG, EPOCHS, STATE, ARCHITECTURE = 'config.json', 'epochs.jsonl', 'state.json
 CHECKPOINTS, PICTURES = 'checkpoints', 'pictures'
 
 RUNNING, DONE, FAILED, DEAD, UNKNOWN = STATUSES = ('running', 'done', 'failed', 'dead', 'unknown')
-"""Running; ended by itself; ended by an error; ended without a word, as by a kill; not to be seen from this machine."""
+"""Running; finished; ended by an error; ended without writing its state, as when killed; cannot be determined from here."""
 
-MAX_SIZE, MAX_EPOCHS = 2 ** 24, 2 ** 30
-"""Bytes that are read of a file, and of the one of all epochs, at most."""
+MAX_SIZE, MAX_EPOCHS_SIZE = 2 ** 24, 2 ** 30
+"""Maximum size in bytes of each file, and of ``epochs.jsonl``. Larger files are refused."""
 LONGEST = 10 ** 9
-"""No search has more epochs than that, and no epoch more seconds."""
+"""Maximum number of epochs of a search, and of seconds of an epoch."""
 ROUNDING = 0.05
-"""How far the probabilities of an edge may be from 1 together, in a format of few digits."""
+"""How far the sum of an edge's probabilities may be from 1, as they may be rounded."""
 
 Name = Union[str, int]
 PathLike = Union[str, 'os.PathLike[str]']
 
 
-class Input(NamedTuple):
-    """An InputChoice."""
+class InputRecord(NamedTuple):
+    """An InputChoice, as ``config.json`` holds it."""
 
     choose_from: Tuple[str, ...]
     """The key of the LayerChoice behind each candidate, ``''`` where there is none."""
     n_chosen: Optional[int]
-    """How many are chosen; None for all."""
+    """The number of candidates to choose; None for all."""
 
 
-class Space(NamedTuple):
-    """What is searched, in the order of the model's modules."""
+class SpaceRecord(NamedTuple):
+    """A search space, as ``config.json`` holds it, in the order of the model's modules."""
 
     edges: Dict[str, Tuple[Name, ...]]
     """The names of the candidates of each LayerChoice."""
-    inputs: Dict[str, Input]
+    inputs: Dict[str, InputRecord]
 
     def size(self, key: str) -> int:
-        """How many candidates a choice has, the zero op left out."""
+        """The number of candidates of a choice, without the zero op."""
         return len(self.edges[key]) if key in self.edges else len(self.inputs[key].choose_from)
 
     @property
     def choices(self) -> List[str]:
-        """The keys, those of edges first."""
+        """The keys of all choices, edges first."""
         return [*self.edges, *self.inputs]
 
 
@@ -79,24 +78,24 @@ class Epoch(NamedTuple):
     epoch: int
     """Counted from 0."""
     seconds: float
-    """How long it took."""
+    """Duration."""
     time: str
     """When it ended."""
     train: Dict[str, float]
     """Means of the loss and the metrics over the training batches."""
     valid: Dict[str, float]
-    """The same of the supernet's validation."""
+    """Means of the loss and the metrics over the validation batches of the supernet."""
     weights: Dict[str, List[float]]
     """For each edge the n + 1 probabilities of its candidates and, last, of the zero op."""
     indicators: Dict[str, float]
-    """Of collapse: ``skip_share``, ``entropy``, ``movement`` and what else is known."""
+    """Indicators of collapse: ``skip_share``, ``entropy``, ``movement`` and any others that are known."""
     architecture: Dict[str, List[int]]
-    """For each choice the indices of what is derived, ascending; none for a dropped edge. A form of architecture that
-    ``apply_fixed_architecture`` takes."""
+    """For each choice the indices of the derived candidates, ascending; empty for a dropped edge.
+    ``apply_fixed_architecture`` accepts this form."""
 
 
 class State(NamedTuple):
-    """Where a run stands."""
+    """The state of a run."""
 
     status: str
     """One of :data:`STATUSES`."""
@@ -107,7 +106,7 @@ class State(NamedTuple):
     host: str
     ended: Optional[str]
     error: Optional[str]
-    """What ended it, if it failed."""
+    """The error that ended it, if it failed."""
 
 
 class Run(NamedTuple):
@@ -118,7 +117,7 @@ class Run(NamedTuple):
     num_epochs: Optional[int]
     settings: Dict[str, Any]
     versions: Dict[str, str]
-    space: Space
+    space: SpaceRecord
     epochs: List[Epoch]
     """In ascending order."""
 
@@ -129,14 +128,14 @@ class Run(NamedTuple):
 
     @classmethod
     def read(cls, folder: PathLike, by_writer: bool = False) -> Run:
-        """Read the folder of a run, finished or not; one that is being written at this moment, too.
+        """Read the folder of a run, finished or not, also while another process writes it.
 
         Parameters
         ----------
         folder
-            The run's.
+            The folder of the run.
         by_writer
-            Whether the caller has the lock of the writer, so that nobody else writes the run. Default False.
+            Whether the caller holds the writer's lock, so that no other process writes the run. Default False.
 
         Raises
         ------
@@ -144,29 +143,29 @@ class Run(NamedTuple):
             There is no run in the folder, or a newer version has written it, or one of its files is broken.
         """
         folder = Path(folder)
-        config = _config(folder)  # before all else: whether this is a run at all
+        _config(folder)  # first, because this raises if the folder holds no run
         state = _state(folder, by_writer)
-        written = _content(folder / EPOCHS, MAX_EPOCHS)
-        config = _config(folder)  # again: what an epoch has found out of the space is written before its line
+        written = _content(folder / EPOCHS, MAX_EPOCHS_SIZE)
+        config = _config(folder)  # after the epochs, because a writer updates the space before it writes the epoch's line
         try:
             space = _space(config['space'])
             _check_counts(config['num_epochs'], *(node.n_chosen for node in space.inputs.values()))
-            read = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
+            run = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _broken(folder / CONFIG, error) from error
-        lines = written.split(b'\n')[:-1]  # what the last newline does not end is not written yet, or a kill has torn it
+        lines = written.split(b'\n')[:-1]  # a last line without newline is incomplete: still being written, or cut by a kill
         for number, line in enumerate(lines, 1):
             try:
-                epoch = _epoch(parse(line), space)
+                epoch = _epoch(files.parse(line), space)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise _broken(folder / EPOCHS, error, f' in line {number}') from error
-            while read.epochs and read.epochs[-1].epoch >= epoch.epoch:
-                read.epochs.pop()
-            read.epochs.append(epoch)
-        return read
+            while run.epochs and run.epochs[-1].epoch >= epoch.epoch:
+                run.epochs.pop()
+            run.epochs.append(epoch)
+        return run
 
     def since(self, key: str) -> Optional[int]:
-        """The epoch since which a choice is decided as it is; None before the first epoch has ended."""
+        """The first epoch of the current decision of a choice; None before the first epoch has ended."""
         found = None
         for epoch in reversed(self.epochs):
             if epoch.architecture[key] != self.epochs[-1].architecture[key]:
@@ -175,12 +174,12 @@ class Run(NamedTuple):
         return found
 
     def decision(self, key: str, epoch: int = -1) -> str:
-        """What is derived for a choice, in words.
+        """The names of the candidates that are derived for a choice, as text.
 
         Parameters
         ----------
         key
-            Of an edge or an input.
+            The key of an edge or an input.
         epoch
             The index in ``epochs``. Default: the last.
         """
@@ -191,7 +190,8 @@ class Run(NamedTuple):
 
     @property
     def seconds_left(self) -> Optional[float]:
-        """How long the epochs to come will take if they take as long as the last five; None where that cannot be known."""
+        """Estimated time until the search ends, from the mean of the last five epochs; None if it is not running or the number of
+        epochs is not known."""
         if self.num_epochs is None or not self.epochs or self.state.status not in (RUNNING, UNKNOWN):
             return None
         last = self.epochs[-5:]
@@ -200,35 +200,35 @@ class Run(NamedTuple):
 
 
 def now() -> str:
-    """The time, as the files of a run say it."""
+    """The current time in the format of a run's files."""
     return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
 
 def moment(written: str) -> datetime:
-    """The time that a file of a run says."""
-    read = datetime.fromisoformat(written)
-    if read.tzinfo is None:
-        raise ValueError(f'the time {written} has no zone')
-    return read
+    """Parse a time from a run's files."""
+    parsed = datetime.fromisoformat(written)
+    if parsed.tzinfo is None:
+        raise ValueError(f'the time {written} has no time zone')
+    return parsed
 
 
 def _config(folder: Path) -> Dict[str, Any]:
     if not (folder / CONFIG).is_file():
-        raise RunError(f'{folder} is no run of a search: ' + (f'it has no {CONFIG}.' if folder.is_dir() else 'there is no such '
-                       'folder.') + ' Give the run_dir that DartsTrainer or the strategy was given.')
+        raise RunError(f'{folder} is not the run of a search: ' + (f'it has no {CONFIG}.' if folder.is_dir() else 'there is no '
+                       'such folder.') + ' Pass the run_dir of DartsTrainer or of the strategy.')
     config = _json(folder / CONFIG)
     if not isinstance(config, dict) or config.get('format') != FORMAT:
-        raise RunError(f'{folder} is no run of a search: its {CONFIG} is of something else. Give the run_dir that DartsTrainer '
-                       'or the strategy was given.')
+        raise RunError(f'{folder} is not the run of a search: its {CONFIG} belongs to something else. Pass the run_dir of '
+                       'DartsTrainer or of the strategy.')
     if config.get('schema') != SCHEMA:
         raise RunError(f'The run in {folder} has schema {config.get("schema")!r}; this version of nni_darts_ext reads {SCHEMA}. '
                        'Read it with the version that wrote it, or with a newer one.')
     return config
 
 
-def _space(config: Mapping[str, Any]) -> Space:
-    space = Space({key: tuple(names) for key, names in config['edges'].items()},
-                  {key: Input(tuple(node['choose_from']), node['n_chosen']) for key, node in config['inputs'].items()})
+def _space(config: Mapping[str, Any]) -> SpaceRecord:
+    space = SpaceRecord({key: tuple(names) for key, names in config['edges'].items()},
+                  {key: InputRecord(tuple(node['choose_from']), node['n_chosen']) for key, node in config['inputs'].items()})
     for name in (name for names in space.edges.values() for name in names):
         if not isinstance(name, (str, int)):
             raise ValueError(f'a candidate is named {name!r}')
@@ -246,7 +246,7 @@ def _state(folder: Path, by_writer: bool) -> State:
     try:
         if written['ended']:
             status = FAILED if written['error'] else DONE
-        elif was_written or is_written():  # a run that started in between is locked now
+        elif was_written or is_written():  # checked again, as a run may have started since the first check
             status = RUNNING
         else:
             status = DEAD if storage.LOCKS and written['host'] == socket.gethostname() else UNKNOWN
@@ -258,7 +258,7 @@ def _state(folder: Path, by_writer: bool) -> State:
         raise _broken(folder / STATE, error) from error
 
 
-def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
+def _epoch(record: Mapping[str, Any], space: SpaceRecord) -> Epoch:
     epoch = Epoch(*(record[name] for name in Epoch._fields))
     moment(epoch.time)
     if epoch.epoch is None:
@@ -271,7 +271,7 @@ def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
             raise ValueError(f'{key!r} has {len(epoch.weights[key])} weights, expected {len(names) + 1}')
         weights = [_number(f'a weight of {key!r}', weight) for weight in epoch.weights[key]]
         if not all(0 <= weight <= 1 + ROUNDING for weight in weights) or abs(sum(weights) - 1) > ROUNDING:
-            raise ValueError(f'the weights of {key!r} are no probabilities')
+            raise ValueError(f'the weights of {key!r} are not probabilities')
     for key in space.choices:
         if not isinstance(epoch.architecture[key], list):
             raise ValueError(f'{key!r} chooses {epoch.architecture[key]!r}, expected a list of indices')
@@ -286,7 +286,7 @@ def _epoch(record: Mapping[str, Any], space: Space) -> Epoch:
 def _check_counts(*counts: Any) -> None:
     for count in counts:
         if count is not None and (type(count) is not int or not 0 <= count <= LONGEST):
-            raise ValueError(f'{count!r} is no number from 0 to {LONGEST}')
+            raise ValueError(f'{count!r} is not an integer from 0 to {LONGEST}')
 
 
 def _number(name: str, value: Any) -> float:
@@ -299,18 +299,18 @@ def _number(name: str, value: Any) -> float:
 
 def _content(file: Path, limit: int) -> bytes:
     try:
-        return content_of(file, limit)
+        return files.read(file, limit)
     except (OSError, ValueError) as error:
         raise _broken(file, error) from error
 
 
 def _json(file: Path) -> Any:
     try:
-        return parse(_content(file, MAX_SIZE))
+        return files.parse(_content(file, MAX_SIZE))
     except ValueError as error:
         raise _broken(file, error) from error
 
 
 def _broken(file: Path, error: Exception, where: str = '') -> RunError:
-    said = f'{error.args[0]!r} is missing' if isinstance(error, KeyError) else str(error)
-    return RunError(f'{file} is broken{where}: {said}. Take it from a backup, or search anew.')
+    reason = f'{error.args[0]!r} is missing' if isinstance(error, KeyError) else str(error)
+    return RunError(f'{file} is broken{where}: {reason}. Restore it from a backup, or start a new search.')

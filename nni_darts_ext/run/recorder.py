@@ -1,4 +1,4 @@
-"""What writes a search down epoch by epoch, whichever host runs it."""
+"""Records a search epoch by epoch, whichever host runs it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any, Dict, Iterable, Mapping, Optional, Type
 from .. import __version__
 from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
 from ..core.search import Search
-from . import Epoch, Input, PathLike, Space, now
+from . import Epoch, InputRecord, PathLike, SpaceRecord, now
 from .writer import Writer
 
 PACKAGES = ('nni', 'torch', 'pytorch_lightning', 'lightning')
-"""Those whose versions a run records where the process has imported them."""
+"""The packages whose versions a run records, if the process has imported them."""
 
 
 class Recorder:
-    """Records a search in a run's folder. A context manager: what leaves it by an exception has failed.
+    """Records a search in a run's folder. As a context manager, it marks the run as failed if the block raises an exception.
 
     Parameters
     ----------
     folder
-        The run's folder, made if there is none. See :mod:`nni_darts_ext.run`.
+        The run's folder, created if missing. See :mod:`nni_darts_ext.run`.
     search
         A mutator, or the ``search`` of a strategy.
     num_epochs
-        How many epochs the search shall have; None if that is not known.
+        The number of epochs of the search; None (default) if it is not known.
     settings
-        Of the search, for the record.
+        The settings of the search, recorded as they are. Default: none.
     resume
-        Whether to go on with the run that the folder holds. Default False: such a folder is refused.
+        Whether to resume the run in the folder, if there is one. Default False: a folder with a run is refused.
     skip_connections
         The names of the candidates that count as skip connections. Default:
         :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`.
@@ -40,7 +40,7 @@ class Recorder:
     Raises
     ------
     RunError
-        The folder holds a run already (or, with ``resume``, that of another space), or another process is writing it.
+        The folder already holds a run (or, with ``resume``, a run of another space), or another process is writing it.
     """
 
     def __init__(self, folder: PathLike, search: Search, num_epochs: Optional[int] = None,
@@ -51,7 +51,7 @@ class Recorder:
         self._space = space_of(search)
         self._writer = Writer(folder, self._space, settings, num_epochs, versions(), resume)
         self._watch = CollapseWatch(search, skip_connections)
-        self._watch.read()  # from where the logits move in the first epoch
+        self._watch.read()  # movement in the first epoch is measured from here
         self._since = time.monotonic()
 
     def epoch(self, epoch: int, train: Mapping[str, float], valid: Optional[Mapping[str, float]] = None,
@@ -65,26 +65,26 @@ class Recorder:
         train, valid
             Means of the loss and the metrics; ``valid`` of the supernet's validation, if there was one.
         indicators
-            Of collapse, beside those that :class:`nni_darts_ext.core.collapse.CollapseWatch` reads; None for what is not known.
+            Indicators of collapse besides those of :class:`nni_darts_ext.core.collapse.CollapseWatch`; None if not known.
         """
-        now_known = space_of(self._search)
-        if now_known != self._space:
-            self._space = now_known
-            self._writer.know(now_known)
+        space = space_of(self._search)
+        if space != self._space:
+            self._space = space
+            self._writer.update_space(space)
         seconds, self._since = time.monotonic() - self._since, time.monotonic()
-        read = {**self._watch.read()._asdict(), **indicators}
+        all_indicators = {**self._watch.read()._asdict(), **indicators}
         choices = self._search.choices
         recorded = Epoch(
             epoch, seconds, now(), _numbers(train), _numbers(valid or {}),
-            {key: choices.probabilities(key).detach().tolist() for key in now_known.edges},
-            _numbers({name: value for name, value in read.items() if value is not None}),
+            {key: choices.probabilities(key).detach().tolist() for key in space.edges},
+            _numbers({name: value for name, value in all_indicators.items() if value is not None}),
             {key: [i for i, kept in enumerate(decision.tolist()) if kept]
              for key, decision in self._search.sample_final().items()})
         self._writer.epoch(recorded, self._search.architecture())
         return recorded
 
     def end(self, error: Optional[BaseException] = None) -> None:
-        """Say that the search is done, or what ended it."""
+        """Record that the search has finished, or the error that ended it."""
         self._writer.end(error)
 
     def __enter__(self) -> Recorder:
@@ -95,15 +95,15 @@ class Recorder:
         self.end(error)
 
 
-def space_of(search: Search) -> Space:
-    """The space of a search in the words of a run, with the sources that are known by now."""
+def space_of(search: Search) -> SpaceRecord:
+    """The record of a search's space, with the sources that are known so far."""
     space = search.space
-    return Space({edge.key: tuple(edge.names) for edge in space.edges.values()},
-                 {node.key: Input(tuple(space.sources[node.key]), node.n_chosen) for node in space.inputs.values()})
+    return SpaceRecord({edge.key: tuple(edge.names) for edge in space.edges.values()},
+                 {node.key: InputRecord(tuple(space.sources[node.key]), node.n_chosen) for node in space.inputs.values()})
 
 
 def versions() -> Dict[str, str]:
-    """Of this package, of Python, and of what the process has imported of :data:`PACKAGES`."""
+    """The versions of this package, of Python, and of those :data:`PACKAGES` that the process has imported."""
     imported = {name: getattr(sys.modules.get(name), '__version__', None) for name in PACKAGES}
     return {'nni_darts_ext': __version__, 'python': sys.version.split()[0],
             **{name: str(version) for name, version in imported.items() if version}}

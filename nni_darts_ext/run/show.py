@@ -1,4 +1,4 @@
-"""``nni-darts-ext show``: where a run stands, in the terminal, while it runs too."""
+"""``nni-darts-ext show``: the state of a run in the terminal, also while it is running."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print where the run stands."""
+    """Print the state of the run."""
     print(''.join(one if one.isprintable() or one == '\n' else '?' for one in render(Run.read(args.run_dir))))
     return 0
 
 
 def render(run: Run) -> str:
     """State, losses, metrics, indicators, and the architecture so far."""
-    lines = [f'{run.folder}: {text.standing(run)}']
+    lines = [f'{run.folder}: {text.status_line(run)}']
     if not run.epochs:
         return lines[0]
     found = text.metrics(run)

@@ -1,4 +1,4 @@
-"""How the files of a run are written, and the lock of the one who writes."""
+"""How the files of a run are written, and the lock that its writer holds."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOCKS = fcntl is not None
-"""Whether this system tells who holds a lock."""
+"""Whether this system supports file locks."""
 NOT_FINITE = {'NaN': math.nan, 'Infinity': math.inf, '-Infinity': -math.inf}
-"""How the numbers are spelled that JSON has no word for."""
+"""The strings that stand for numbers that JSON cannot represent."""
 PATIENCE = 2.0
-"""Seconds that a writer waits for the lock, which readers hold for a moment."""
+"""Seconds that a writer waits for the lock, as each reader holds it for a moment."""
 
 
 def dumps(value: Any, **options: Any) -> bytes:
-    """JSON, with the words of :data:`NOT_FINITE` for the numbers that it has not, and ``str`` of what else it does not know."""
+    """JSON, with the strings of :data:`NOT_FINITE`, and ``str(value)`` for other values that JSON cannot represent."""
     return json.dumps(_spelled(value), default=str, allow_nan=False, **options).encode('utf-8')
 
 
@@ -38,13 +38,13 @@ def _spelled(value: Any) -> Any:
 
 
 def write_json(file: Path, value: Any, **options: Any) -> None:
-    """Write a value as JSON. Whoever reads finds the old file or the new one, whatever happens."""
+    """Write a value as JSON. Readers find either the old file or the new one, even after a crash."""
     with replacing(file) as opened:
         opened.write(dumps(value, indent=2, **options) + b'\n')
 
 
 def write_out(file: Path, content: Union[str, bytes]) -> None:
-    """Write a file that a user has asked for, and the folder that it lies in.
+    """Write a file that a command was asked for, and create its folder.
 
     Raises
     ------
@@ -56,11 +56,11 @@ def write_out(file: Path, content: Union[str, bytes]) -> None:
         with replacing(file) as opened:
             opened.write(content.encode('utf-8') if isinstance(content, str) else content)
     except OSError as error:
-        raise RunError(f'{file} cannot be written: {error}. Give another --output.') from error
+        raise RunError(f'{file} cannot be written: {error}. Pass another --output.') from error
 
 
 def cut_torn_line(lines: IO[bytes]) -> None:
-    """Take away what a kill has left of a last line that has no end."""
+    """Remove a last line without newline, which a killed process has left."""
     with open(lines.name, 'rb') as opened:
         whole = opened.read().rfind(b'\n') + 1
     lines.truncate(whole)
@@ -68,12 +68,12 @@ def cut_torn_line(lines: IO[bytes]) -> None:
 
 
 def lock(opened: IO[bytes]) -> bool:
-    """Take the lock of the writer. It is given back when the file is closed, or the process ends in whichever way.
+    """Take the writer's lock. It is released when the file is closed or the process ends, however it ends.
 
     Returns
     -------
     bool
-        Whether nobody else has it. True, too, where there are no locks.
+        False if another process holds it. Always True where there are no locks.
     """
     if fcntl is None:
         return True
@@ -91,7 +91,7 @@ def lock(opened: IO[bytes]) -> bool:
 
 
 def is_locked(file: Path) -> bool:
-    """Whether a writer holds its lock."""
+    """Whether a writer holds the lock."""
     if fcntl is None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""A run in words, for the terminal, the page, and those who cannot see the pictures."""
+"""A run as text: for the terminal, the HTML page, and the alternative texts of pictures."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from datetime import datetime, timedelta, timezone
 from typing import Dict, List, Optional, Tuple
 
 from . import DEAD, DONE, FAILED, LONGEST, RUNNING, Run, moment
-from .cells import FIXED, Cell, edges_of
+from .cells import NO_CHOICE, Cell, edges_of
 
 
-def standing(run: Run) -> str:
-    """Whether a run runs or how it ended, how far it got, and how long it took or will take."""
+def status_line(run: Run) -> str:
+    """The status of a run, the number of its epochs, and how long it took or will take."""
     state, n = run.state, run.epochs[-1].epoch + 1 if run.epochs else 0
     got = f'{n} of {run.num_epochs} epochs' if run.num_epochs is not None else f'{n} epoch{"" if n == 1 else "s"}'
     if state.status in (DONE, FAILED):
         took = duration((moment(state.ended or state.started) - moment(state.started)).total_seconds())
         return f'done: {got} in {took}' if state.status == DONE else f'failed after {got} and {took}: {state.error}'
-    sign = ago(run.epochs[-1].time if run.epochs else (state.resumed or [state.started])[-1])
+    updated = ago(run.epochs[-1].time if run.epochs else (state.resumed or [state.started])[-1])
     if state.status == DEAD:
-        return f'dead: process {state.pid} has ended without a word after {got}; last sign of life {sign}'
+        return f'dead: process {state.pid} was killed or crashed after {got}; last update {updated}'
     left = '' if run.seconds_left is None else f', about {duration(run.seconds_left)} left'
     if state.status == RUNNING:
-        return f'running, process {state.pid} on {state.host}: {got}{left}; last sign of life {sign}'
-    return (f'unknown: {got}; whether process {state.pid} on {state.host} still runs cannot be seen from here; last sign of '
-            f'life {sign}')
+        return f'running, process {state.pid} on {state.host}: {got}{left}; last update {updated}'
+    return (f'unknown: {got}; this machine cannot tell whether process {state.pid} on {state.host} is still running; last update '
+            f'{updated}')
 
 
 def ago(time: str) -> str:
-    """How long ago something was."""
+    """The time since ``time``."""
     return f'{duration((datetime.now(timezone.utc) - moment(time)).total_seconds())} ago'
 
 
@@ -43,7 +43,7 @@ def changed(run: Run, key: str) -> Optional[int]:
 
 
 def since(run: Run, key: str) -> str:
-    """Since when a choice is decided as it is."""
+    """The age of the current decision of a choice."""
     epoch = changed(run, key)
     return 'from the start' if epoch is None else f'since epoch {epoch}'
 
@@ -54,7 +54,7 @@ def cell(run: Run, cell: Cell) -> List[Tuple[str, str, str, str, str]]:
     for edge in edges_of(run, cell):
         source = f'{"input" if edge.source < cell.n_inputs else "node"} {edge.source}'
         if edge.candidate is None:
-            rows.append((f'node {edge.target}', source, FIXED, '', ''))
+            rows.append((f'node {edge.target}', source, NO_CHOICE, '', ''))
         elif edge.is_kept:
             rows.append((f'node {edge.target}', source, str(edge.candidate), f'{edge.weight:.2f}', since(run, edge.key)))
     return rows
@@ -77,10 +77,10 @@ def metrics(run: Run) -> List[Tuple[str, str, str]]:
 
 
 def indicators(run: Run) -> Dict[str, str]:
-    """Those of collapse after the last epoch."""
+    """The indicators of collapse after the last epoch."""
     return {name: number(value) for name, value in run.epochs[-1].indicators.items()}
 
 
 def number(value: Optional[float]) -> str:
-    """With four digits that count."""
+    """A number with four significant digits."""
     return '' if value is None else f'{value:.4g}'

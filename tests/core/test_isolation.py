@@ -13,6 +13,8 @@ HEAVY = {
     'nni_darts_ext': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     'nni_darts_ext.errors': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
     MODULES: ('nni', 'pytorch_lightning'),
+    'nni_darts_ext; nni_darts_ext.Run, nni_darts_ext.RunError, dir(nni_darts_ext)':
+        ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
     'nni_darts_ext.cli, nni_darts_ext.protocol': ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
     'nni_darts_ext.run.writer, nni_darts_ext.run.cells, nni_darts_ext.plot, nni_darts_ext.page':
         ('torch', 'nni', 'pytorch_lightning', 'numpy', 'matplotlib', 'networkx'),
@@ -20,7 +22,7 @@ HEAVY = {
 
 
 @pytest.mark.ends
-@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core', 'commands', 'runs'])
+@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core', 'names', 'commands', 'runs'])
 def test_importing_brings_no_host_along(modules):
     code = f'import sys, {modules}; print(sorted({{name.split(".")[0] for name in sys.modules}}))'
     loaded = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout

@@ -13,7 +13,7 @@ import runs
 
 from nni_darts_ext import plot
 from nni_darts_ext.errors import RunError
-from nni_darts_ext.run import Input, Run, Space
+from nni_darts_ext.run import InputRecord, Run, SpaceRecord
 from nni_darts_ext.run.writer import Writer
 
 if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # there, what is missing is an error
@@ -27,9 +27,9 @@ from nni_darts_ext.plot import graph, style
 
 pytestmark = pytest.mark.ends
 LONG = 'a_very_long_name_of_an_operation_that_nobody_would_choose_for_an_edge_of_a_cell'
-SPACES = {**runs.SPACES, 'odd names': Space(
+SPACES = {**runs.SPACES, 'odd names': SpaceRecord(
     {'': ('$x_1$', 'a\nb'), 'k$1$': (LONG, 'x'), LONG: (0, 1), '<b>&amp;</b>': tuple(f'op{i}' for i in range(30))},
-    {'in.puts/1': Input(('', 'k$1$', LONG), 1), LONG * 2: Input(('<b>&amp;</b>',) * 9, 3)})}
+    {'in.puts/1': InputRecord(('', 'k$1$', LONG), 1), LONG * 2: InputRecord(('<b>&amp;</b>',) * 9, 3)})}
 
 
 @pytest.fixture(scope='module')
@@ -191,12 +191,12 @@ def test_runs_are_compared_by_their_curves_and_by_the_decisions_in_which_they_di
     assert_readable(picture)
     said = shown(picture)
     differ = [key for key in one.space.edges if one.decision(key) != two.decision(key)]
-    assert f'{len(differ)} of 9 decisions differ. Bold: other than {one.name}.' in said and differ
+    assert f'{len(differ)} of 9 decisions differ. Bold: not as in {one.name}.' in said and differ
     assert [key for key in one.space.edges if key in said] == differ
     assert 'All 9 decisions are the same.' in shown(plot.comparison([one, one]))
     others = plot.comparison([one, read('of all sorts'), read('no inputs', epochs=1)])
     assert_readable(others)
-    assert 'has none' in shown(others) and '17 of 17 decisions differ. Bold: other than nine edges of six 0 12.' in shown(others)
+    assert 'has none' in shown(others) and '17 of 17 decisions differ. Bold: not as in nine edges of six 0 12.' in shown(others)
 
 
 def test_a_single_epoch_and_numbers_that_are_none_can_be_drawn(tmp_path):
@@ -250,7 +250,7 @@ def test_runs_are_compared_where_one_says(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
-    assert 'is no run of a search' in command('plot', tmp_path, status=1)
+    assert 'is not the run of a search' in command('plot', tmp_path, status=1)
     assert "invalid choice: 'gif'" in command('plot', tmp_path, '--format', 'gif', status=2)
     assert 'nni-darts-ext plot runs/first runs/second' in command('plot', '--help')
     runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 2)

@@ -3,14 +3,14 @@
 import pytest
 import runs
 
-from nni_darts_ext.run import Input, Run, Space
-from nni_darts_ext.run.cells import Cell, cells, edges_of, free_edges, telling
+from nni_darts_ext.run import InputRecord, Run, SpaceRecord
+from nni_darts_ext.run.cells import Cell, architecture_keys, cells, edges_of, free_edges
 
 
 def space(**inputs):
     """A space of InputChoices by key with that many sources."""
-    nodes = {key: Input(tuple(f'{key} {i}' for i in range(n)), 1) for key, n in inputs.items()}
-    return Space({source: ('conv', 'skip') for node in nodes.values() for source in node.choose_from}, nodes)
+    nodes = {key: InputRecord(tuple(f'{key} {i}' for i in range(n)), 1) for key, n in inputs.items()}
+    return SpaceRecord({source: ('conv', 'skip') for node in nodes.values() for source in node.choose_from}, nodes)
 
 
 @pytest.mark.parametrize('inputs, expected', [
@@ -65,8 +65,8 @@ def test_an_edge_may_be_chosen_and_dropped_or_have_nothing_to_choose(tmp_path):
 def test_choices_outside_cells_and_those_that_say_it_all():
     some = runs.SPACES['of all sorts']
     assert free_edges(some) == ['stem']
-    assert telling(some) == ['stem', 'a', 'b', 'inputs', 'unfed']  # one input of "inputs" has no edge to tell of it
+    assert architecture_keys(some) == ['stem', 'a', 'b', 'inputs', 'unfed']  # one input of "inputs" has no edge to tell of it
     fed = runs.cell('normal', 2, ('conv', 'skip'))
-    assert telling(fed) == list(fed.edges)
-    shared = Space({'a': ('x',), 'b': ('x',)}, {'i': Input(('a', 'b'), 1), 'j': Input(('b',), 1)})
-    assert telling(shared) == ['a', 'b', 'i', 'j']
+    assert architecture_keys(fed) == list(fed.edges)
+    shared = SpaceRecord({'a': ('x',), 'b': ('x',)}, {'i': InputRecord(('a', 'b'), 1), 'j': InputRecord(('b',), 1)})
+    assert architecture_keys(shared) == ['a', 'b', 'i', 'j']

@@ -9,7 +9,7 @@ from spaces import TWO_NODES, Cells, batches, write_weights
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, apply_fixed_architecture
 from nni_darts_ext.core.collapse import CollapseWatch
-from nni_darts_ext.run import Input, Run
+from nni_darts_ext.run import InputRecord, Run
 from nni_darts_ext.run.recorder import Recorder
 
 
@@ -31,7 +31,7 @@ def test_what_is_recorded_is_what_the_search_says(tmp_path):
             read = watch.read()
     run = Run.read(tmp_path / 'run')
     assert run.space.edges == {edge.key: edge.names for edge in mutator.space.edges.values()}
-    assert run.space.inputs == {node.key: Input(node.choose_from, node.n_chosen) for node in mutator.space.inputs.values()}
+    assert run.space.inputs == {node.key: InputRecord(node.choose_from, node.n_chosen) for node in mutator.space.inputs.values()}
     last = run.epochs[-1]
     assert last.weights == {key: mutator.choices.probabilities(key).tolist() for key in mutator.choices}
     assert last.indicators == read._asdict() and last.indicators['movement'] == pytest.approx(0.5)

@@ -47,7 +47,7 @@ def test_a_search_that_goes_on_goes_on_in_its_folder(tmp_path):
 
 def test_a_search_that_starts_anew_overwrites_no_other(tmp_path):
     trainer(1, run_dir=tmp_path).train()
-    with pytest.raises(RunError, match='holds a run already'):
+    with pytest.raises(RunError, match='already holds a run'):
         trainer(1, run_dir=tmp_path, checkpoint_dir=tmp_path / 'elsewhere').train()
 
 

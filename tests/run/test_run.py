@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nni_darts_ext.errors import RunError
-from nni_darts_ext.run import CONFIG, EPOCHS, SCHEMA, STATE, Epoch, Input, Run, Space, now, storage
+from nni_darts_ext.run import CONFIG, EPOCHS, SCHEMA, STATE, Epoch, InputRecord, Run, SpaceRecord, now, storage
 from nni_darts_ext.run.show import render
 from nni_darts_ext.run.writer import Writer
 
@@ -53,9 +53,10 @@ WORDS = st.text(max_size=8)
 def spaces(draw):
     names = st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=4).map(tuple)
     edges = draw(st.dictionaries(WORDS, names, min_size=1, max_size=4))
-    inputs = draw(st.dictionaries(WORDS.filter(lambda key: key not in edges), st.builds(
-        Input, st.lists(st.sampled_from(['', *edges]), min_size=1, max_size=3).map(tuple), st.none() | st.just(1)), max_size=2))
-    return Space(edges, inputs)
+    sources = st.lists(st.sampled_from(['', *edges]), min_size=1, max_size=3).map(tuple)
+    inputs = draw(st.dictionaries(WORDS.filter(lambda key: key not in edges),
+                                  st.builds(InputRecord, sources, st.none() | st.just(1)), max_size=2))
+    return SpaceRecord(edges, inputs)
 
 
 @given(spaces(), st.dictionaries(WORDS, st.floats()))
@@ -170,12 +171,12 @@ def test_a_missing_file_is_named(tmp_path, file):
 
 
 def test_foreign_folders_and_other_schemas_are_refused(tmp_path):
-    with pytest.raises(RunError, match='nowhere is no run of a search: there is no such folder'):
+    with pytest.raises(RunError, match='nowhere is not the run of a search: there is no such folder'):
         Run.read(tmp_path / 'nowhere')
     with pytest.raises(RunError, match='has no config.json.*run_dir'):
         Run.read(tmp_path)
     (tmp_path / CONFIG).write_text('{"model_type": "bert"}')
-    with pytest.raises(RunError, match='config.json is of something else'):
+    with pytest.raises(RunError, match='config.json belongs to something else'):
         Run.read(tmp_path)
     runs.write(tmp_path / 'run', SPACE, 1)
     config = json.loads((tmp_path / 'run' / CONFIG).read_text())
@@ -186,7 +187,7 @@ def test_foreign_folders_and_other_schemas_are_refused(tmp_path):
 
 def test_a_run_is_not_overwritten_and_goes_on_only_with_its_own_space(tmp_path):
     runs.write(tmp_path, SPACE, 2)
-    with pytest.raises(RunError, match=r'holds a run already, of 2 epochs \(done\)'):
+    with pytest.raises(RunError, match=r'already holds a run of 2 epochs \(done\)'):
         Writer(tmp_path, SPACE)
     other = SPACE._replace(edges={**SPACE.edges, 'a': ('linear', 'skip', 'tanh')})
     with pytest.raises(RunError, match=r"searches another space: \['a'\] differ"):
@@ -200,17 +201,17 @@ def test_a_run_is_not_overwritten_and_goes_on_only_with_its_own_space(tmp_path):
 def test_so_it_does_where_the_same_inputs_come_from_elsewhere(tmp_path):
     runs.write(tmp_path, SPACE, 1)
     named = SPACE.inputs['inputs'].choose_from
-    other = SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input((named[1], named[0], named[2]), 1)})
+    other = SPACE._replace(inputs={**SPACE.inputs, 'inputs': InputRecord((named[1], named[0], named[2]), 1)})
     with pytest.raises(RunError, match=r"searches another space: \['inputs'\] differ"):
         Writer(tmp_path, other, resume=True)
     with pytest.raises(RunError, match=r"searches another space: \['inputs'\] differ"):
-        Writer(tmp_path, SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input(('', ''), 1)}), resume=True)
+        Writer(tmp_path, SPACE._replace(inputs={**SPACE.inputs, 'inputs': InputRecord(('', ''), 1)}), resume=True)
 
 
 def test_sources_become_known_and_stay_so(tmp_path):
-    unknown = SPACE._replace(inputs={**SPACE.inputs, 'inputs': Input(('', '', ''), 1)})
+    unknown = SPACE._replace(inputs={**SPACE.inputs, 'inputs': InputRecord(('', '', ''), 1)})
     with Writer(tmp_path, unknown) as writer:
-        writer.know(SPACE)
+        writer.update_space(SPACE)
         writer.epoch(runs.epoch(SPACE, 0))
     Writer(tmp_path, unknown, resume=True).end()
     assert Run.read(tmp_path).space == SPACE

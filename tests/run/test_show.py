@@ -37,7 +37,7 @@ def test_a_run_that_is_done(tmp_path):
 def test_a_run_that_runs_and_has_no_epoch_yet(tmp_path):
     writer = Writer(tmp_path / 'run', runs.SPACES['no inputs'], num_epochs=10)
     try:
-        assert re.fullmatch(r'.*: (running|unknown).*: 0 of 10 epochs.*; last sign of life 0:00:\d\d ago\n',
+        assert re.fullmatch(r'.*: (running|unknown).*: 0 of 10 epochs.*; last update 0:00:\d\d ago\n',
                             command('show', tmp_path / 'run'))
         for number in range(3):
             writer.epoch(runs.epoch(runs.SPACES['no inputs'], number, seconds=100.0))
@@ -54,13 +54,13 @@ def test_a_run_that_is_dead(tmp_path):
     runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 1)
     state = json.loads((tmp_path / 'run' / STATE).read_text())
     (tmp_path / 'run' / STATE).write_text(json.dumps({**state, 'ended': None}))
-    assert 'has ended without a word after 1 of 1 epochs' in render(Run.read(tmp_path / 'run'))
+    assert 'was killed or crashed after 1 of 1 epochs' in render(Run.read(tmp_path / 'run'))
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     assert command('show', tmp_path, status=1) == (
-        f'nni-darts-ext: {tmp_path} is no run of a search: it has no config.json. Give the run_dir that DartsTrainer or the '
-        'strategy was given.\n')
+        f'nni-darts-ext: {tmp_path} is not the run of a search: it has no config.json. Pass the run_dir of DartsTrainer or of '
+        'the strategy.\n')
     assert 'the following arguments are required: RUN' in command('show', status=2)
     assert 'nni-darts-ext show runs/first' in command('show', '--help')
 
