@@ -18,16 +18,16 @@ from .run.storage import write_out
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Run a command. Returns its exit status: 0 if it did what was asked, 1 if it could not, 2 if it was not understood."""
+    """Run a command. Returns its exit status: 0 for success, 1 for failure, 2 for invalid arguments."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, 'reconfigure'):  # whatever is in a name, any terminal shows it somehow
+        if hasattr(stream, 'reconfigure'):  # print names that the terminal's encoding lacks
             stream.reconfigure(errors='backslashreplace')
     args = parser().parse_args(argv)
     try:
         status = args.run(args)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # who reads has gone, as head does; Python would say so once more at the end
+    except BrokenPipeError:  # the reader, such as head, has exited; Python would report it again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('register', help='make DartsTuner and DartsAssessor known to nnictl',
                                   description='Make DartsTuner and DartsAssessor known to nnictl, as nnictl algo register does. '
-                                  'Doing it twice is no error.')
+                                  'It may be repeated.')
     command.add_argument('--print-meta', action='store_true', help='only print the file for nnictl algo register --meta')
     command.set_defaults(run=_register)
 
@@ -62,15 +62,15 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_best)
 
     command = commands.add_parser('doctor', help='what works in this NNI, what has rotted around it, and what mends it',
-                                  description='Look at the NNI installation that this is in: what the plugin can offer there, '
-                                  'what has rotted, and the command that mends it. Changes nothing. Exits with 1 where nnictl '
+                                  description='Examine the NNI installation in this Python: what the plugin can offer there, '
+                                  'what has rotted, and the command that mends it. Changes nothing. Exits with 1 if nnictl '
                                   'would not start.')
     doctor.add_arguments(command)
     command.set_defaults(run=doctor.run)
 
-    command = commands.add_parser('show', help='where a run of a search stands',
-                                  description='Print where a run of a search stands, while it runs too: state, epochs,\n'
-                                  'time left, losses and metrics, indicators of collapse, and the architecture\nso far.',
+    command = commands.add_parser('show', help='the state of a run',
+                                  description='Print the state of a run, also while it is running: status, epochs, time left,\n'
+                                  'losses and metrics, indicators of collapse, and the architecture so far.',
                                   epilog=_RUN + '  nni-darts-ext show runs/first', formatter_class=RawDescriptionHelpFormatter)
     show.add_arguments(command)
     command.set_defaults(run=show.run)
@@ -85,8 +85,8 @@ def parser() -> argparse.ArgumentParser:
     plot.add_arguments(command)
     command.set_defaults(run=plot.run)
 
-    command = commands.add_parser('report', help='a run as one HTML page, pictures included',
-                                  description='Write a run as one HTML page that holds its pictures and needs no network.',
+    command = commands.add_parser('report', help='a run as one HTML page, including its pictures',
+                                  description='Write a run as one HTML page that contains its pictures and needs no network.',
                                   epilog=_RUN + '  nni-darts-ext report runs/first --output first.html',
                                   formatter_class=RawDescriptionHelpFormatter)
     page.add_arguments(command)
@@ -108,7 +108,7 @@ def _register(args: argparse.Namespace) -> int:
 
 def _unregister(args: argparse.Namespace) -> int:
     registration.unregister()
-    print(f'Not registered any more: {", ".join(registration.NAMES)}.')
+    print(f'Unregistered: {", ".join(registration.NAMES)}.')
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Apply an architecture to a model of whatever NNI is installed."""
+"""Apply an architecture to a model, with any installed NNI."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
                              choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> nn.Module:
     """Turn a search space into the network that an architecture describes, in place.
 
-    Each LayerChoice gives way to the candidate that was chosen, with its weights; each InputChoice to the inputs that were.
-    An edge whose output nothing reads leaves no parameters and computes nothing. It gives None, as NNI's does, or, where
-    operations lie between it and an InputChoice, a tensor without numbers that these can take.
+    Each LayerChoice is replaced by its chosen candidate, with its weights; each InputChoice by its chosen inputs. An edge whose
+    output nothing reads leaves no parameters and computes nothing. It returns None, as NNI's does, or, if operations lie between
+    it and an InputChoice, a tensor without data that these operations accept.
 
-    What reads an edge is found by a symbolic trace of the model (:mod:`torch.fx`). In a model that cannot be traced, edges stay
-    for which the architecture names a candidate, also where no InputChoice keeps them.
+    A symbolic trace of the model (:mod:`torch.fx`) finds what reads each edge. In a model that cannot be traced, every edge stays
+    for which the architecture names a candidate, even if no InputChoice keeps it.
 
     Parameters
     ----------
     model
-        The search space, fresh or searched.
+        The search space, before or after a search.
     architecture
-        What ``export()`` gave, a sample of NNI 3.0 or an export of NNI's own classes, or the name of a JSON file of it.
-        From any family to any family.
+        The result of ``export()``, a sample of NNI 3.0, an export of NNI's own classes, or the name of a JSON file with one of
+        these. It may come from another family of NNI than the model.
     verbose
-        Whether the log says what was applied. Default True (source: classic NNI, where it says how strict to be instead).
+        Whether to log the architecture. Default True (source: classic NNI, where it controls the strictness instead).
     strict
-        Whether every choice must be decided and every key must be one of the model's. Default True.
+        Whether every choice must have a decision and every key must be a choice of the model. Default True.
     choose_from
-        For InputChoices by key the sources of their candidates, where the model does not name them: without it, an
-        architecture of NNI 3.0's form drops no edge there, and one that names sources cannot be read.
+        For InputChoices by key the sources of their candidates, if the model does not name them. Without it, a sample of
+        NNI 3.0 drops no edge of such an InputChoice, and an architecture that names sources cannot be applied to it.
 
     Returns
     -------
@@ -47,20 +47,20 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
     Raises
     ------
     ArchitectureError
-        The file cannot be read, keys are missing or unexpected, a choice has no such candidate, or an InputChoice keeps what the
-        architecture drops.
+        The file cannot be read, keys are missing or unexpected, a choice has no such candidate, or an InputChoice keeps an edge
+        that the architecture drops.
     SearchSpaceError
-        The model is no search space.
+        The model is not a search space.
     """
     space, choices = hosts.of_model(model).read_space(model, choose_from)
-    architecture = decisions.read(architecture)
+    architecture = decisions.load(architecture)
     flow = tracing.flow(model, choices)
     decided = decisions.decide(space, architecture, strict, flow.readers if flow else {})
-    missed = [] if flow is None else decisions.missed(space, decided, flow.readers)
-    if missed:
-        _logger.warning('The architecture drops %s, which the model seems to read beside its InputChoices: what it computes from '
-                        'them will have no numbers. The search cannot see reads without gradients, or in evaluation alone. Name '
-                        'candidates for them if they are needed.', ', '.join(map(repr, missed)))
+    still_read = [] if flow is None else decisions.dropped_but_read(space, decided, flow.readers)
+    if still_read:
+        _logger.warning('The architecture drops %s, which the model seems to read outside its InputChoices: results that depend '
+                        'on them will have no data. The search does not see reads without gradients, or only in evaluation mode. '
+                        'Name candidates for them if they are needed.', ', '.join(map(repr, still_read)))
     as_none = flow.straight if flow else set()
     found = decisions.apply(model, choices, decided, as_none)
     if verbose:

@@ -1,7 +1,7 @@
-"""The choices of a search space, written once for every NNI: ``import nni_darts_ext.nn as dnn``.
+"""The choices of a search space, the same for every NNI: ``import nni_darts_ext.nn as dnn``.
 
-:func:`LayerChoice` and :func:`InputChoice` build the installed NNI's own modules, never others in their place;
-:data:`ModelSpace` is the base class that its models want (NNI's on 3.0, ``torch.nn.Module`` before).
+:func:`LayerChoice` and :func:`InputChoice` build the installed NNI's own modules. :data:`ModelSpace` is the base class for its
+models (NNI's ``ModelSpace`` on 3.0, ``torch.nn.Module`` before).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def LayerChoice(candidates: Union[Sequence[Module], Dict[str, Module]], key: Opt
     candidates
         The modules, in a list or by name in a dict. They take the same inputs and return the same shape.
     key
-        The name of the decision (NNI 3.0 says label). LayerChoices that share a key share the decision.
-        Default: NNI makes one up where it can.
+        The name of the decision (``label`` in NNI 3.0). LayerChoices that share a key share the decision.
+        Default: NNI generates one if it can.
     **kwargs
-        Whatever else the installed NNI's LayerChoice takes.
+        Further arguments of the installed NNI's LayerChoice.
 
     Raises
     ------
     SearchSpaceError
-        There are no candidates, or one of them is no module.
+        There are no candidates, or one of them is not a module.
     """
-    items: Any = getattr(candidates, 'items', None)  # an nn.ModuleDict has them, too, and is no dict
+    items: Any = getattr(candidates, 'items', None)  # an nn.ModuleDict has items but is not a dict
     candidates = [*candidates] if items is None else dict(items())
     check_candidates(candidates.items() if isinstance(candidates, dict) else enumerate(candidates), repr(key))
     return _host().layer_choice(candidates, key, **kwargs)
@@ -51,32 +51,32 @@ def InputChoice(n_candidates: Optional[int] = None, choose_from: Optional[List[s
     Parameters
     ----------
     n_candidates
-        How many tensors there are to choose from. May be left out when ``choose_from`` is given.
+        The number of tensors to choose from. Optional if ``choose_from`` is given.
     choose_from
-        For each tensor the key of the LayerChoice that it comes from, which decides how strong it is, or
-        ``InputChoice.NO_KEY`` where there is none. Kept on every NNI, also on those whose InputChoice has no such thing.
-        Default: what the first forward pass of the search shows.
+        For each tensor the key of the LayerChoice that it comes from, which determines its strength, or ``InputChoice.NO_KEY``
+        if there is none. Supported on every NNI, including those whose InputChoice has no such argument.
+        Default: found in the first forward pass of the search.
     n_chosen
-        How many are kept. Default None: all of them (source: classic NNI).
+        The number of tensors to keep. Default None: all of them (source: classic NNI).
     reduction
         ``'sum'`` (default, source: NNI), ``'mean'``, ``'concat'`` along dimension 1, or ``'none'`` for a list.
     key
-        The name of the decision (NNI 3.0 says label).
+        The name of the decision (``label`` in NNI 3.0).
     **kwargs
-        Whatever else the installed NNI's InputChoice takes.
+        Further arguments of the installed NNI's InputChoice.
 
     Raises
     ------
     SearchSpaceError
-        Neither or contradicting numbers of candidates; ``n_chosen`` out of range; an unknown reduction.
+        The number of candidates is missing or contradictory; ``n_chosen`` is out of range; the reduction is unknown.
     """
     if choose_from is None:
         if n_candidates is None:
-            raise SearchSpaceError(f'InputChoice {key!r} has neither n_candidates nor choose_from. Give one of them.')
+            raise SearchSpaceError(f'InputChoice {key!r} has neither n_candidates nor choose_from. Pass one of them.')
         choose_from = [NO_KEY] * n_candidates
     if n_candidates is not None and n_candidates != len(choose_from):
         raise SearchSpaceError(f'InputChoice {key!r} has n_candidates={n_candidates} but {len(choose_from)} keys in '
-                               'choose_from. Leave n_candidates out, or make them agree.')
+                               'choose_from. Omit n_candidates, or make them agree.')
     check_n_chosen(n_chosen, len(choose_from), key)
     if reduction not in REDUCTIONS:
         raise SearchSpaceError(f'InputChoice {key!r} has reduction={reduction!r}. Expected one of {", ".join(REDUCTIONS)}.')

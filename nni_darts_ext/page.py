@@ -1,4 +1,4 @@
-"""``nni-darts-ext report``: a run as one HTML page that needs nothing beside itself, neither a network nor JavaScript."""
+"""``nni-darts-ext report``: a run as one self-contained HTML page, without JavaScript and without network access."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _e(tag: str, *contents: Content, **attributes: str) -> Element:
 
 
 def _shown(text: str) -> str:
-    """Without the characters that HTML has no place for."""
+    """Text with a space for each character that HTML does not allow."""
     return ''.join(one if one.isprintable() or one == '\n' else ' ' for one in text)
 
 
@@ -131,8 +131,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the page."""
-    read = Run.read(args.run_dir)
-    file = Path(args.output) if args.output else read.folder / FILE
-    write_out(file, render(read))
+    loaded = Run.read(args.run_dir)
+    file = Path(args.output) if args.output else loaded.folder / FILE
+    write_out(file, render(loaded))
     print(file)
     return 0

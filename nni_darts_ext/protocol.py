@@ -1,10 +1,10 @@
-"""What a trial of ``DartsTuner`` asks and tells NNI, for trial scripts of one's own.
+"""The protocol between ``DartsTuner`` and its trials, for your own trial scripts.
 
     from nni_darts_ext import protocol
 
-    trial = protocol.start()                      # what to do: trial.phase, trial.seed, trial.architecture, trial.hyperparameters
+    trial = protocol.start()                    # the task: trial.phase, trial.seed, trial.architecture, trial.hyperparameters
     ...
-    trial.epoch(accuracy, trainer.mutator)      # after each epoch; without the mutator in a training
+    trial.epoch(accuracy, trainer.mutator)      # after each epoch; in a training without the mutator
     trial.result(accuracy, trainer.mutator)     # at the end
 """
 
@@ -21,7 +21,7 @@ __all__ = ['EVALUATE', 'FINAL', 'SEARCH', 'Trial', 'start']
 
 
 def start(skip_connections: Optional[Iterable[str]] = None) -> Trial:
-    """Ask NNI what this trial shall do. Outside an experiment it is a search with seed 0.
+    """Get the task of this trial from NNI. Outside an experiment it is a search with seed 0.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def start(skip_connections: Optional[Iterable[str]] = None) -> Trial:
 
 
 class Trial:
-    """A trial: what it shall do, and how to tell what came of it.
+    """The task of a trial, and the methods that report its results.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Trial:
     seed : int
         The seed of the search or training.
     architecture : dict or None
-        What to train, for :func:`nni_darts_ext.apply_fixed_architecture`; None for a search.
+        The architecture to train, for :func:`nni_darts_ext.apply_fixed_architecture`; None for a search.
     hyperparameters : dict
-        What the experiment's search space varies, for a search.
+        The hyper-parameters of a search that the experiment's search space varies.
     output : Path
         NNI's folder for the trial's files; the working directory outside an experiment.
     run_dir : Path or None
-        A folder in it for ``DartsTrainer(run_dir=...)``; None outside an experiment, where a second trial would meet the first.
+        A folder in ``output`` for ``DartsTrainer(run_dir=...)``; None outside an experiment, where several trials would share it.
     """
 
     def __init__(self, task: Task, skip_connections: Optional[Iterable[str]] = None) -> None:
@@ -61,12 +61,12 @@ class Trial:
         self.run_dir = self.output / 'run' if os.environ.get('NNI_OUTPUT_DIR') else None
 
     def epoch(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
-        """Report an epoch: the accuracy and, of a search, the indicators of collapse that ``DartsAssessor`` reads.
+        """Report an epoch: the accuracy and, for a search, the indicators of collapse that ``DartsAssessor`` reads.
 
         Returns
         -------
         dict
-            What was reported.
+            The reported result.
         """
         import nni
         reported = self._of(accuracy)
@@ -77,13 +77,13 @@ class Trial:
         return reported
 
     def result(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
-        """Report the final result: the accuracy and, of a search, the architecture, which is written to ``architecture.json``
-        in ``output`` as well.
+        """Report the final result: the accuracy and, for a search, the architecture, which is also written to
+        ``architecture.json`` in ``output``.
 
         Returns
         -------
         dict
-            What was reported.
+            The reported result.
         """
         import nni
         reported = self._of(accuracy)
@@ -94,11 +94,11 @@ class Trial:
         return reported
 
     def _of(self, accuracy: float) -> Dict[str, Any]:
-        """A report says what it is of, for NNI 3.0 may take it for that of another trial."""
+        """A report contains its task, because NNI 3.0 may assign it to another trial."""
         return {'default': float(accuracy), 'task': self._task.parameters()}
 
     def _watch(self, mutator: Any) -> Any:
-        """The indicators of a mutator; torch comes with them, so not before they are asked for."""
+        """The indicators of a mutator, created on first use because they import torch."""
         from .core.collapse import SKIP_CONNECTIONS, CollapseWatch
         if self._collapse is None:
             self._collapse = CollapseWatch(mutator, self._skip_connections or SKIP_CONNECTIONS)

@@ -66,7 +66,7 @@ def test_an_architecture_of_another_model_is_refused_and_changes_nothing():
     del architecture['node0']
     fresh = Cells(TWO_NODES, cells=2, named=True)
     before = list(fresh.modules())
-    with pytest.raises(ArchitectureError, match=r"missing are \['node0'\], unexpected are \['node9'\]"):
+    with pytest.raises(ArchitectureError, match=r"keys \['node0'\] are missing, \['node9'\] are unexpected"):
         apply_fixed_architecture(fresh, {**architecture, 'node9': []})
     assert list(fresh.modules()) == before
 
@@ -257,7 +257,7 @@ class Hidden(dnn.ModelSpace):
 
 def test_a_choice_that_no_module_has_registered_is_refused():
     for use in (DartsMutator, lambda model: apply_fixed_architecture(model, {'seen': 0})):
-        with pytest.raises(SearchSpaceError, match="'hidden' lies in a plain list, tuple or dict.*ModuleList"):
+        with pytest.raises(SearchSpaceError, match="'hidden' is in a plain list, tuple or dict.*ModuleList"):
             use(Hidden())
 
 
@@ -413,7 +413,7 @@ def test_a_read_that_a_search_does_not_see_is_reported_where_its_edge_is_dropped
     _, mutator, _ = read(how)
     assert mutator.export()['a'] == []
     apply_fixed_architecture(Read(how), mutator.export())
-    assert "drops 'a', which the model seems to read beside its InputChoices" in caplog.text
+    assert "drops 'a', which the model seems to read outside its InputChoices" in caplog.text
 
 
 def read(how):

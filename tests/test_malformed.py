@@ -164,16 +164,16 @@ def test_a_malformed_architecture_is_refused_or_means_what_it_says(examples, tmp
 
 
 @pytest.mark.parametrize('architecture, message', [
-    ({'schema': 'nni_darts_ext/architecture', 'version': 2, 'architecture': {}}, 'version 2 of .*reads version 1 alone'),
+    ({'schema': 'nni_darts_ext/architecture', 'version': 2, 'architecture': {}}, 'version 2 of .*reads only version 1'),
     ({'schema': 'nni_darts_ext/architecture', 'version': True, 'architecture': {}}, 'version True'),
     ({'schema': 'nni_darts_ext/architecture', 'version': 1}, 'around NoneType'),
     ({'schema': 'nni_darts_ext/architecture', 'version': 1, 'architecture': {}, 'more': 1}, "'more'"),
-    (None, 'A NoneType is no architecture'),
-    (3, 'A int is no architecture'),
-    ('folder', "'folder' is no architecture that can be read.*directory"),
-    ('a\0b', 'no architecture that can be read'),
+    (None, 'A NoneType is not an architecture'),
+    (3, 'A int is not an architecture'),
+    ('folder', "The architecture 'folder' cannot be read.*directory"),
+    ('a\0b', 'The architecture .* cannot be read'),
     ('large', 'larger than 1048576 bytes'),
-    ('twice', "the key 'a' stands twice"),
+    ('twice', "the key 'a' occurs twice"),
     ('deep', 'nested too deeply'),
     ('latin', "codec can't decode"),
 ])

@@ -1,4 +1,4 @@
-"""A tensor that stands for one that is never computed."""
+"""A tensor without data that stands for one that is never computed."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from .nested import map_tensors, tensors_of
 
 
 class Absent(Tensor):
-    """Has a shape and a type of numbers, but no numbers (its device is ``meta``).
+    """A tensor with a shape and a dtype, but no data (its device is ``meta``): the output of a dropped edge.
 
-    The output of an edge that was dropped. What is computed from it is absent, too, and nothing runs for that: operations between
-    the edge and the InputChoice that leaves it out need not know of it.
+    Operations on it return absent tensors and compute nothing. So operations between the edge and the InputChoice that leaves
+    it out work unchanged.
     """
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Iterable[type], args: Any = (),
                            kwargs: Optional[Mapping[str, Any]] = None) -> Any:
-        args, kwargs = map_tensors(_without_numbers, (tuple(args), dict(kwargs or {})))
+        args, kwargs = map_tensors(_without_data, (tuple(args), dict(kwargs or {})))
         try:
             return super().__torch_function__(func, types, args, kwargs)
-        except NotImplementedError:  # PyTorch 1 knows the shapes of few operations without running them
+        except NotImplementedError:  # PyTorch 1 supports few operations on the meta device: run it on zeros for its shape
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 args, kwargs = map_tensors(_zeros, (args, kwargs))
                 found = func(*args, **kwargs)
             if not any(True for _ in tensors_of(found)):
                 raise ArchitectureError(
-                    f'{getattr(func, "__name__", func)} asks for the numbers of a tensor that is computed from a LayerChoice '
-                    'which the architecture drops. Name a candidate for that LayerChoice, or let the model not ask.') from None
+                    f'{getattr(func, "__name__", func)} needs the data of a tensor that is computed from a LayerChoice which the '
+                    'architecture drops. Name a candidate for that LayerChoice, or remove this call from the model.') from None
             return absent(found)
 
 
 def absent(value: Any) -> Any:
-    """A structure of tensors like the given one, without numbers."""
-    return map_tensors(lambda tensor: _without_numbers(tensor).as_subclass(Absent), value)
+    """The same structure with absent tensors in place of its tensors."""
+    return map_tensors(lambda tensor: _without_data(tensor).as_subclass(Absent), value)
 
 
 def is_absent(value: Any) -> bool:
@@ -49,5 +49,5 @@ def _zeros(tensor: Tensor) -> Tensor:
     return torch.zeros(tuple(tensor.shape), dtype=tensor.dtype)
 
 
-def _without_numbers(tensor: Tensor) -> Tensor:
+def _without_data(tensor: Tensor) -> Tensor:
     return tensor if isinstance(tensor, Absent) else torch.empty_like(tensor, device='meta', requires_grad=False)

@@ -1,4 +1,4 @@
-"""What tells that a search goes wrong: skip connections that take over, logits that do not move, edges without a favourite."""
+"""Indicators of collapse: dominant skip connections, logits that do not move, undecided edges."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from .logits import Logits
 from .space import SearchSpace
 
 SKIP_CONNECTIONS: FrozenSet[str] = frozenset(['skip_connect', 'skip_connection', 'skip', 'identity'])
-"""Names, in lower case, that candidates without parameters or work of their own go by."""
+"""The names of skip connections, in lower case."""
 
 
 class Collapse(NamedTuple):
-    """Indicators of the state of a search."""
+    """The indicators of collapse."""
 
     skip_share: float
     """The share of the derived edges that are skip connections, from 0 to 1."""
     entropy: float
     """The mean entropy of the edges' probabilities as a share of its maximum, from 0 (decided) to 1."""
     movement: Optional[float]
-    """How far the logit that moved most is from where it was at the last reading; None at the first one."""
+    """The largest absolute change of a logit since the previous reading; None at the first one."""
 
 
 class CollapseWatch:
-    """Looks at a mutator epoch by epoch.
+    """Computes the indicators of a mutator epoch by epoch.
 
     Parameters
     ----------
     mutator
-        Any family's ``DartsMutator``: it has ``space``, ``choices`` and ``sample_final()``.
+        The ``DartsMutator`` of any family: it has ``space``, ``choices`` and ``sample_final()``.
     skip_connections
-        The names of the candidates that count as skip connections, whatever their case. Default
-        :data:`SKIP_CONNECTIONS`.
+        The names of the candidates that count as skip connections, ignoring case. Default :data:`SKIP_CONNECTIONS`.
     """
 
     def __init__(self, mutator: Any, skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:
@@ -44,7 +43,7 @@ class CollapseWatch:
         self._before: Optional[Dict[str, Tensor]] = None
 
     def read(self) -> Collapse:
-        """The state of the search now."""
+        """The current indicators."""
         before, self._before = self._before, self._logits()
         movement = None if before is None else max(float((logits - before[key]).abs().max())
                                                    for key, logits in self._before.items())
@@ -57,12 +56,12 @@ class CollapseWatch:
 
 
 def entropies(choices: Logits) -> Dict[str, float]:
-    """For each edge the entropy of its probabilities, the zero op's included, as a share of its maximum: 0 (decided) to 1.
+    """For each edge the entropy of its probabilities, including the zero op's, as a share of its maximum: 0 (decided) to 1.
 
     Raises
     ------
     LogitsError
-        Logits have no answer: see :meth:`nni_darts_ext.core.logits.Logits.read`.
+        Logits are not finite: see :meth:`nni_darts_ext.core.logits.Logits.read`.
     """
     choices.check()
     with torch.no_grad():
@@ -71,14 +70,14 @@ def entropies(choices: Logits) -> Dict[str, float]:
 
 
 def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> float:
-    """The share of skip connections among the edges that a derived architecture keeps (0 without any edge).
+    """The share of skip connections among the edges that a derived architecture keeps (0 if it keeps no edge).
 
     Parameters
     ----------
     space
-        The choices.
+        The search space.
     decisions
-        For each edge which of its candidates is kept, shape ``(n,)`` of bools.
+        For each edge whether each of its candidates is kept, n bools.
     skip_connections
         Names in lower case.
     """

@@ -1,4 +1,4 @@
-"""An architecture, in whichever form a family of NNI writes it, made into the network that it describes."""
+"""Apply an architecture to a model, in any form that a family of NNI writes."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ Architecture = Union[str, 'os.PathLike[str]', Mapping[str, Any]]
 
 
 MAX_SIZE = 2 ** 20
-"""Bytes of a file with an architecture that are read at most; one of NNI's largest spaces takes some thousands."""
+"""Maximum size in bytes of a file with an architecture. Those of NNI's largest spaces have some thousands."""
 
 
-def read(architecture: Architecture) -> Mapping[str, Any]:
-    """The architecture itself, or the one in the JSON file of that name, taken out of its envelope if it has one.
+def load(architecture: Architecture) -> Mapping[str, Any]:
+    """The architecture, or the one in the JSON file of that name, without its envelope.
 
     Raises
     ------
     ArchitectureError
-        The file is missing, too large, no JSON or holds no JSON object; the envelope is not of a version that this package reads.
+        The file is missing, too large, not JSON or not a JSON object; the envelope has a version that this package cannot read.
     """
     if isinstance(architecture, Mapping):
         return _unwrapped(architecture, 'The architecture')
     if not isinstance(architecture, (str, os.PathLike)):
-        raise ArchitectureError(f'A {type(architecture).__name__} is no architecture. Expected a dict or the name of a file.')
+        raise ArchitectureError(f'A {type(architecture).__name__} is not an architecture. Expected a dict or the name of a file.')
     name = repr(os.fspath(architecture))
     try:
         content = files.parse(files.read(architecture, MAX_SIZE))
     except (OSError, ValueError) as error:
-        raise ArchitectureError(f'{name} is no architecture that can be read: {error}. Expected a JSON file, as '
+        raise ArchitectureError(f'The architecture {name} cannot be read: {error}. Expected a JSON file, as '
                                 'trainer.export(file) or json.dump(mutator.export(), file) writes it.') from error
     if not isinstance(content, dict):
         raise ArchitectureError(f'{name} holds {type(content).__name__}. Expected an object that maps the key of each choice to '
@@ -53,13 +53,13 @@ def read(architecture: Architecture) -> Mapping[str, Any]:
 
 
 def _unwrapped(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """What :func:`nni_darts_ext.core.export.enveloped` was given, or the content as it is."""
+    """The architecture inside an envelope (see :func:`nni_darts_ext.core.export.enveloped`); without one, the content itself."""
     if content.get('schema') != SCHEMA:
         return content
     version, architecture = content.get('version'), content.get('architecture')
     if type(version) is not int or version != VERSION:
-        raise ArchitectureError(f'{name} is of version {reprlib.repr(version)} of {SCHEMA}, and this nni_darts_ext reads version '
-                                f'{VERSION} alone. Read it with the nni_darts_ext that wrote it.')
+        raise ArchitectureError(f'{name} has version {reprlib.repr(version)} of {SCHEMA}, but this nni_darts_ext reads only '
+                                f'version {VERSION}. Read it with the nni_darts_ext that wrote it.')
     if set(content) != {'schema', 'version', 'architecture'} or not isinstance(architecture, Mapping):
         raise ArchitectureError(f'{name} has {list(content)} around {type(architecture).__name__}. Expected "schema", '
                                 '"version" and "architecture", an object that maps the key of each choice to what was chosen.')
@@ -68,32 +68,32 @@ def _unwrapped(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = True,
            readers: Optional[Readers] = None) -> Dict[str, List[bool]]:
-    """For each choice of a space which candidates an architecture keeps.
+    """For each choice of a space, whether an architecture keeps each of its candidates.
 
     Parameters
     ----------
     space
-        The choices of the model.
+        The search space of the model.
     architecture
-        For each key a name, an index, a list of these, or a list of bools. Understood are the exports of every family:
-        classic (``[]`` for a dropped edge), Retiarii's and NNI 3.0's sample (which name a candidate for every edge; one whose
-        output nothing reads is dropped).
+        For each key a name, an index, a list of these, or a list of bools. The exports of every family are accepted: classic
+        (``[]`` for a dropped edge), Retiarii's, and samples of NNI 3.0 (which name a candidate for every edge; edges whose
+        output nothing reads are dropped).
     strict
-        Whether every choice of the model must be decided and every key must be one of the model's. Default True. If
-        not, choices without a decision are left out of the result and other keys are passed over.
+        Whether every choice must have a decision and every key must be a choice of the model. Default True. If False, choices
+        without a decision are left out of the result and unknown keys are ignored.
     readers
-        What reads the outputs of the edges in the model, see :func:`nni_darts_ext.core.derivation.unread`. Default: not known.
+        What reads the outputs of the edges in the model, see :func:`nni_darts_ext.core.derivation.unread`. Default None: unknown.
 
     Raises
     ------
     ArchitectureError
-        Missing or unexpected keys; a decision that the choice does not have; an InputChoice that keeps a dropped edge.
+        Keys are missing or unexpected; a choice has no such candidate; an InputChoice keeps a dropped edge.
     """
     missing = [choice.key for choice in space if choice.key not in architecture]
     unexpected = [key for key in architecture if key not in space.edges and key not in space.inputs]
     if strict and (missing or unexpected):
-        raise ArchitectureError(f'The architecture is not one of this model: missing are {missing}, unexpected are '
-                                f'{unexpected}. Apply it to the model that was searched, or pass strict=False.')
+        raise ArchitectureError(f'The architecture does not fit this model: keys {missing} are missing, {unexpected} are '
+                                'unexpected. Apply it to the model that was searched, or pass strict=False.')
     decisions = {choice.key: _parse(choice, space, architecture[choice.key]) for choice in space if choice.key in architecture}
     kept = {key: decision for key, decision in decisions.items() if key in space.inputs}
     for key, decision in kept.items():
@@ -101,14 +101,14 @@ def decide(space: SearchSpace, architecture: Mapping[str, Any], strict: bool = T
             if source in space.edges and not any(decisions.get(source, [True])):
                 raise ArchitectureError(
                     f'InputChoice {key!r} keeps the input from LayerChoice {source!r}, which the architecture drops. (NNI\'s own '
-                    f'DartsMutator writes such architectures where InputChoices share an edge.) Name a candidate for {source!r}, '
+                    f'DartsMutator writes such architectures if InputChoices share an edge.) Name a candidate for {source!r}, '
                     f'one of {list(space.edges[source].names)}, or leave it out of {key!r}.')
     dropped = unread(space, kept, readers)
     return {key: [False] * len(decision) if key in dropped else decision for key, decision in decisions.items()}
 
 
-def missed(space: SearchSpace, decisions: Mapping[str, List[bool]], readers: Readers) -> List[str]:
-    """The edges that are dropped though something reads them that stays."""
+def dropped_but_read(space: SearchSpace, decisions: Mapping[str, List[bool]], readers: Readers) -> List[str]:
+    """The edges that are dropped although the remaining network reads their outputs."""
     unneeded = unread(space, {key: decisions[key] for key in space.inputs if key in decisions}, readers)
     return [key for key in space.edges if key in readers and not any(decisions.get(key, [True])) and key not in unneeded]
 
@@ -123,9 +123,9 @@ def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
     for one in values:
         if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < len(names):
             chosen.add(one)
-        elif isinstance(one, str) and names.count(one) == 1:  # NO_KEY, too
+        elif isinstance(one, str) and names.count(one) == 1:  # including NO_KEY
             chosen.add(names.index(one))
-        elif isinstance(one, str) and one and sources.count(one) == 1:  # where the model does not name them itself
+        elif isinstance(one, str) and one and sources.count(one) == 1:  # a source that the model itself does not name
             chosen.add(sources.index(one))
         else:
             raise _unfit(choice, sources, value)
@@ -142,28 +142,28 @@ def _unfit(choice: Choice, names: Sequence[str], value: Any) -> ArchitectureErro
     if isinstance(choice, Edge):
         return ArchitectureError(f'LayerChoice {choice.key!r} cannot be {reprlib.repr(value)}. Expected one of {list(names)}, an '
                                  f'index from 0 to {len(names) - 1}, or [] to drop it.')
-    return ArchitectureError(f'InputChoice {choice.key!r} cannot keep {reprlib.repr(value)}. Expected sources out of '
+    return ArchitectureError(f'InputChoice {choice.key!r} cannot keep {reprlib.repr(value)}. Expected some of the sources '
                              f'{list(names)} or indices from 0 to {len(names) - 1}.')
 
 
 def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapping[str, List[bool]],
           as_none: AbstractSet[str] = frozenset()) -> nn.Module:
-    """Put what was chosen in the place of each choice. What was not chosen leaves neither parameters nor work behind.
+    """Replace each choice by what was chosen. Candidates that were not chosen leave neither parameters nor computation.
 
     A choice is replaced wherever a module of the model holds it: under every name, and in lists, tuples and dicts among its
-    attributes. Whoever else holds it, in a closure say, calls what was chosen through it.
+    attributes. Other references to the choice, such as closures, call what was chosen.
 
     Parameters
     ----------
     model
         The model, changed in place.
     choices
-        What each of its choice modules is.
+        The choice that each of its choice modules stands for.
     decisions
-        What :func:`decide` gave. Choices without a decision stay.
+        The result of :func:`decide`. Choices without a decision stay.
     as_none
-        The dropped edges that give None, as NNI's do. The others give a tensor without numbers, which what lies between them and
-        an InputChoice can take. Default: none.
+        The dropped edges that return None, as NNI's do. The others return an absent tensor, which operations between the edge
+        and an InputChoice accept. Default: no edge returns None.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def _chosen(module: Any, choice: Choice, decision: List[bool], as_none: bool) ->
         chosen = ChosenInputs(choice.key, kept, module.reduction, choice.choose_from)
     elif kept:
         chosen = candidates_of(module, choice)[kept[0]]
-        if begins_in_place(layers_of(chosen)):  # it would write over what other edges read, too
+        if begins_in_place(layers_of(chosen)):  # it would overwrite an input that other edges also read
             chosen.register_forward_pre_hook(_with_copies)
     else:
         chosen = DroppedEdge(None if as_none else candidates_of(module, choice)[0])
@@ -201,21 +201,19 @@ def _with_copies(module: nn.Module, args: Any) -> Any:
 class DroppedEdge(nn.Module):
     """An edge whose output nothing reads. It has no parameters and computes nothing.
 
-    It gives None, as NNI's does; the InputChoice behind it leaves that out.
-
     Parameters
     ----------
     like
-        If given, the edge gives a tensor without numbers (:class:`nni_darts_ext.core.absent.Absent`) of the shape that this
-        module's output has, for operations between the edge and the InputChoice. Default None.
+        If given, the edge returns an :class:`nni_darts_ext.core.absent.Absent` tensor of the shape of this module's output, for
+        operations between the edge and the InputChoice. Default None: it returns None, as NNI's does.
     """
 
     def __init__(self, like: Optional[nn.Module] = None) -> None:
         super().__init__()
         self._gives_none = like is None
         try:
-            self._like = () if like is None else (copy.deepcopy(like).to('meta'),)  # in a tuple, and so no part of the network
-        except Exception:  # it cannot be copied: the output is taken to be like the input
+            self._like = () if like is None else (copy.deepcopy(like).to('meta'),)  # in a tuple, so that it is not registered
+        except Exception:  # it cannot be copied: the output is assumed to have the shape of the input
             self._like = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -233,7 +231,7 @@ class DroppedEdge(nn.Module):
 
 
 class ChosenInputs(nn.Module):
-    """An InputChoice that has been decided: some of its inputs, reduced.
+    """An InputChoice after its decision: reduces the chosen inputs.
 
     Raises
     ------
@@ -249,8 +247,8 @@ class ChosenInputs(nn.Module):
         self.choose_from = choose_from
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        candidates, = (*args, *kwargs.values())  # which hosts name differently
-        if isinstance(candidates, Mapping):  # classic NNI takes a dict, too
+        candidates, = (*args, *kwargs.values())  # the parameter's name differs between hosts
+        if isinstance(candidates, Mapping):  # classic NNI also accepts a dict
             candidates = [candidates[key] for key in self.choose_from]
         kept = [candidates[i] for i in self.chosen]
         for i, value in zip(self.chosen, kept):
@@ -258,7 +256,7 @@ class ChosenInputs(nn.Module):
                 raise ArchitectureError(
                     f'InputChoice {self.key!r} keeps its candidate {i}, which is computed from a LayerChoice that the '
                     'architecture drops. Name a candidate for that LayerChoice, or export the architecture again after a forward '
-                    'pass of the supernet, which shows what reads each LayerChoice.')
+                    'pass of the supernet, which finds out what reads each LayerChoice.')
         return reduce(kept, self.reduction) if kept or self.reduction == 'none' else None
 
     def extra_repr(self) -> str:
@@ -266,7 +264,7 @@ class ChosenInputs(nn.Module):
 
 
 class WithMask(nn.Module):
-    """What classic NNI's ``return_mask=True`` asks for: the output and which candidates it is of."""
+    """Returns the output and the mask of the chosen candidates, for ``return_mask=True`` of classic NNI."""
 
     def __init__(self, module: nn.Module, decision: List[bool]) -> None:
         super().__init__()

@@ -15,33 +15,33 @@ class Derivation(NamedTuple):
     """A discrete architecture."""
 
     decisions: Dict[str, List[bool]]
-    """For each edge which candidate is kept (none: all false), for each InputNode which inputs are."""
+    """For each choice whether each of its candidates is kept. A dropped edge keeps no candidate."""
     best: Dict[str, int]
     """For each edge the candidate with the largest weight, kept or not."""
     strengths: Dict[str, float]
-    """For each edge the weight that it competes with: that of its best candidate."""
+    """For each edge the weight of its best candidate, by which the InputNodes select."""
 
 
 def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zero_op_wins: bool = False,
            exactly: bool = False, selected: Mapping[str, Sequence[bool]] = MappingProxyType({})) -> Derivation:
     """Keep the best candidate of each edge and the strongest inputs of each node.
 
-    Every tie is broken by the lower index.
+    Ties go to the lower index.
 
     Parameters
     ----------
     space
-        The choices to decide.
+        The search space.
     probabilities
         For each edge the n + 1 probabilities of its candidates and the zero op.
     zero_op_wins
-        Whether the zero op can win an edge: one on which it has the largest probability of all has strength 0, and no InputNode
-        selects it, so that it is dropped. Default False, what NNI's code does (its docstring says True). An InputNode keeps one
-        input at least. An edge whose output anything else reads stays, and so does one that feeds an InputNode with the
-        reduction ``concat`` or ``none``, for which the network needs a candidate.
+        Whether the zero op can win an edge: if it has the largest probability, the edge has strength 0 and is dropped, as no
+        InputNode selects it. Default False, as NNI's code does (its docstring says True). An InputNode keeps at least one
+        input. An edge is never dropped this way if anything but an InputNode reads its output, or if it feeds an InputNode
+        with the reduction ``concat`` or ``none``, for which the network needs a candidate.
     exactly
-        Whether an InputNode keeps ``n_chosen`` inputs also where the zero op has won so many edges that fewer are left: the
-        strongest of these fill it up. Default False.
+        Whether an InputNode always keeps ``n_chosen`` inputs: if the zero op leaves fewer, the strongest of the edges that it
+        has won are added. Default False.
     selected
         Decisions of edges and InputNodes that do not depend on the probabilities. Default: none.
 
@@ -62,7 +62,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         if key not in selected and zero_op_wins and zero_op > strengths[key] and is_optional:
             lost.add(key)
         elif strengths[key] == 0:
-            _logger.warning('All candidates of %r are cut or weigh 0: the first one stands for the edge.', key)
+            _logger.warning('All candidates of %r are cut or weigh 0: the first one is chosen.', key)
 
     decisions: Dict[str, List[bool]] = {}
     for node in space.inputs.values():
@@ -87,18 +87,18 @@ def unread(space: SearchSpace, kept: Mapping[str, Sequence[bool]], readers: Opti
     Parameters
     ----------
     space
-        The choices, with the sources of the InputNodes.
+        The search space, with the sources of the InputNodes.
     kept
-        For each InputNode which of its candidates it keeps; one that is missing keeps all.
+        For each InputNode whether it keeps each of its candidates. A missing InputNode keeps all.
     readers
-        What reads the output of each edge, None if that is not known. An edge that is missing is read by something unknown.
+        What reads the output of each edge; None if unknown. A missing edge has an unknown reader, which always counts.
 
     Returns
     -------
     set of str
-        An edge is read where an InputNode keeps a candidate that comes from it, or an edge that is read itself reads it, or
-        anything else does. Where readers are not known, InputNodes are the only ones: an edge that they name as a source, and
-        none of them keeps, is not read. An edge without any reader counts as read.
+        The keys of the edges. The output of an edge is read if an InputNode keeps a candidate that comes from it, if another
+        edge reads it whose own output is read, or if anything else reads it. If ``readers`` is None, only the sources of
+        InputNodes are considered. An edge without any known reader counts as read.
     """
     of_each = all_readers(space, readers)
 
@@ -116,7 +116,7 @@ def unread(space: SearchSpace, kept: Mapping[str, Sequence[bool]], readers: Opti
 
 
 def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, AbstractSet[Reader]]:
-    """The readers of each edge, those included of which it is a source."""
+    """The readers of each edge, including the InputNodes that name it as a source."""
     found: Dict[str, Set[Reader]] = {key: set() if readers is None else set(readers.get(key, {None})) for key in space.edges}
     for key, sources in space.sources.items():
         for i, source in enumerate(sources):
@@ -126,11 +126,11 @@ def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, Abs
 
 
 def _can_do_without(space: SearchSpace, key: str, reader: Reader) -> bool:
-    """Whether a reader of an edge is a candidate of an InputNode that can be left out of the sum."""
+    """Whether a reader of an edge is a candidate of an InputNode that can leave this candidate out."""
     return isinstance(reader, tuple) and space.sources[reader[0]][reader[1]] == key \
         and space.inputs[reader[0]].reduction in (None, 'sum', 'mean')
 
 
 def _strongest(values: Sequence[float]) -> List[int]:
-    """The indices of some values, the largest first."""
+    """The indices of the values, in descending order of the values."""
     return sorted(range(len(values)), key=lambda i: (-values[i], i))

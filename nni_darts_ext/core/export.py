@@ -1,4 +1,4 @@
-"""A derived architecture in the forms that people and hosts read."""
+"""The forms in which a derived architecture is exported."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ SCHEMA, VERSION = 'nni_darts_ext/architecture', 1
 
 
 def to_classic(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
-    """``{key: name | index | list}`` as classic NNI writes it, in the order edges, inputs.
+    """``{key: name | index | list}`` as classic NNI writes it, edges first.
 
-    One name stands without brackets, ``[]`` for none. Indices where the names are all digits or not distinct.
+    A single name is not in a list; ``[]`` if nothing is chosen. Indices are used if the names are all digits or not distinct.
     """
     return {choice.key: _readable(choice, derivation.decisions[choice.key]) for choice in space}
 
 
 def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
-    """``{label: name}`` for edges and ``{label: [indices]}`` for inputs, the sample that NNI 3.0 freezes a space with.
+    """``{label: name}`` for edges and ``{label: [indices]}`` for inputs: a sample with which NNI 3.0 freezes a space.
 
-    This form has no word for an edge without a candidate: such an edge names its best one, and the inputs leave it out. In the
-    network that NNI makes of it the edge runs, and nothing reads it.
+    A sample cannot drop an edge: it names the best candidate of a dropped edge, and the inputs leave the edge out. In the
+    network that NNI makes from it, the edge is computed although nothing reads it.
     """
     sample: Dict[str, Any] = {key: edge.names[derivation.best[key]] for key, edge in space.edges.items()}
     for key in space.inputs:
@@ -33,8 +33,7 @@ def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
 
 
 def enveloped(architecture: Mapping[str, Any]) -> Dict[str, Any]:
-    """An architecture in any form, for a file that says what it is. NNI itself reads architectures without an envelope alone,
-    this package both."""
+    """An architecture in an envelope that says what the file is. NNI itself reads only architectures without an envelope."""
     return {'schema': SCHEMA, 'version': VERSION, 'architecture': dict(architecture)}
 
 

@@ -1,4 +1,4 @@
-"""Files: JSON from outside, which is data and never code, and files of ours, which are there as a whole or not at all."""
+"""Parse untrusted JSON, and write files atomically."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import IO, Any, Dict, Iterator, List, Tuple, Union
 Path = Union[str, 'os.PathLike[str]']
 
 MAX_DIGITS = 40
-"""Of an integer. Longer ones take Python a time that grows with their square."""
+"""Maximum number of digits of an integer, as Python's time to parse one grows with the square of its length."""
 MAX_NAME = 48
-"""Characters of a file's name that its temporary file has in its own, which must not get too long for the file system."""
-READERS_HOLD_FILES = os.name == 'nt'
+"""Maximum number of characters of a file's name that its temporary file repeats, to stay within the file system's limit."""
+READERS_BLOCK_REPLACING = os.name == 'nt'
+"""Whether the system refuses to replace a file that another process reads."""
 PATIENCE = 2.0
-"""Seconds that a file waits for its readers there."""
+"""Seconds to wait for such readers."""
 
 
 def read(file: Path, limit: int) -> bytes:
@@ -28,9 +29,9 @@ def read(file: Path, limit: int) -> bytes:
     Raises
     ------
     OSError
-        It cannot be read.
+        The file cannot be read.
     ValueError
-        It is larger.
+        The file is larger.
     """
     with open(os.fspath(file), 'rb') as opened:
         content = opened.read(limit + 1)
@@ -40,12 +41,12 @@ def read(file: Path, limit: int) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """JSON in UTF-8, as the standard has it: no key twice in an object, no NaN, no number out of range.
+    """Parse strict JSON in UTF-8: without duplicate keys, NaN, or numbers out of range.
 
     Raises
     ------
     ValueError
-        It is no such JSON, or nested more deeply than Python reads.
+        It is not such JSON, or nested more deeply than Python can parse.
     """
     try:
         return json.loads(content.decode('utf-8'), object_pairs_hook=_object, parse_int=_integer, parse_float=_number,
@@ -58,7 +59,7 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found: Dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f'the key {reprlib.repr(key)} stands twice in an object')
+            raise ValueError(f'the key {reprlib.repr(key)} occurs twice in an object')
         found[key] = value
     return found
 
@@ -72,21 +73,20 @@ def _integer(digits: str) -> int:
 def _number(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise ValueError(f'{digits[:MAX_DIGITS]} is no finite number')
+        raise ValueError(f'{digits[:MAX_DIGITS]} is not a finite number')
     return number
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[IO[bytes]]:
-    """Opens a file that takes the place of ``file`` at the end, in one go: whoever reads, and whatever dies when, finds the old
-    one or the new one.
+    """Open a file that atomically replaces ``file`` at the end: readers find the old file or the new one, even after a crash.
 
-    The new file has the permissions that ``open`` gives. If ``file`` is a symbolic link, the new file takes the place of the
-    link, and what that points to stays as it is. What a kill leaves behind is named ``.<name>.<hexadecimal digits>.tmp``.
+    The new file has the default permissions of ``open``. If ``file`` is a symbolic link, the link is replaced, not its target.
+    A killed process may leave a temporary file ``.<name>.<hexadecimal digits>.tmp``.
     """
     folder, name = os.path.split(os.fspath(file))
     temporary = os.path.join(folder, f'.{name[:MAX_NAME]}.{secrets.token_hex(8)}.tmp')
-    with open(temporary, 'xb') as opened:  # refused if there is anything of that name, links included
+    with open(temporary, 'xb') as opened:  # fails if the name exists, even as a link
         try:
             yield opened
             opened.flush()
@@ -102,19 +102,19 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
 
 
 def _replace(temporary: str, file: Path) -> None:
-    """``os.replace``, which Windows refuses as long as somebody reads the file."""
+    """``os.replace``, which Windows refuses while another process reads the file."""
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
             return os.replace(temporary, file)
         except PermissionError:
-            if not READERS_HOLD_FILES or time.monotonic() > give_up:
+            if not READERS_BLOCK_REPLACING or time.monotonic() > give_up:
                 raise
             time.sleep(0.02)
 
 
 def _sync(folder: str) -> None:
-    """Let the new name outlive a loss of power, where the system lets one ask for it."""
+    """Make the new name durable, if the system can sync a folder."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Modules of a model, wherever other modules of it hold them: registered under several names, or in plain containers."""
+"""Find and replace the modules of a model, registered (possibly under several names) or in plain containers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kinds = Union[Type[nn.Module], Tuple[Type[nn.Module], ...]]
 
 
 def replace(model: nn.Module, instead: Mapping[nn.Module, nn.Module]) -> None:
-    """Put other modules in the places of some: under every name, and in the lists, tuples and dicts that modules have."""
+    """Replace modules: under every name, and in the lists, tuples and dicts among the attributes of modules."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child is not None and child in instead:
@@ -22,7 +22,7 @@ def replace(model: nn.Module, instead: Mapping[nn.Module, nn.Module]) -> None:
 
 @contextmanager
 def replaced(model: nn.Module, instead: Mapping[nn.Module, nn.Module]) -> Iterator[None]:
-    """Replace modules for a while."""
+    """Replace modules inside a ``with`` block."""
     replace(model, instead)
     try:
         yield
@@ -31,7 +31,7 @@ def replaced(model: nn.Module, instead: Mapping[nn.Module, nn.Module]) -> Iterat
 
 
 def unregistered(model: nn.Module, kinds: Kinds) -> List[Tuple[str, nn.Module]]:
-    """The modules of some kinds that plain containers hold and no module has registered, with their paths."""
+    """The modules of some kinds that are only in plain containers and not registered, with their paths."""
     registered = set(model.modules())
     return [(f'{path}.{name}' if path else name, module)
             for path, parent in model.named_modules() for name, value in _plain(parent)
@@ -53,7 +53,7 @@ def _modules_in(value: Any, seen: Set[int]) -> Iterator[nn.Module]:
 
 
 def _replaced(value: Any, instead: Mapping[nn.Module, nn.Module]) -> Any:
-    """A plain container with the other modules in it; lists and dicts stay the same objects."""
+    """A plain container with its modules replaced; lists and dicts are changed in place."""
     if isinstance(value, nn.Module):
         return instead.get(value, value)
     if not any(module in instead for module in _modules_in(value, set())):

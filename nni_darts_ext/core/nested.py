@@ -1,8 +1,8 @@
-"""Nested structures of tensors, as models take and return them: lists, tuples, mappings and dataclasses, each of any type.
+"""Nested structures of tensors, as models take and return them: lists, tuples, mappings and dataclasses, including subclasses.
 
-A structure that is made of another one keeps its type: a namedtuple stays one, and so does a mapping or dataclass with
-attributes of its own, as tokenizers and models of other libraries return them. Of a :class:`~torch.nn.utils.rnn.PackedSequence`
-only the data are values; how they are packed stays. Whatever is none of these is a leaf.
+A structure that is built from another one has its type: a namedtuple stays a namedtuple, and mappings and dataclasses of other
+libraries (tokenizers, model outputs) keep their type and attributes. The only part of a
+:class:`~torch.nn.utils.rnn.PackedSequence` is its data. Any other value is a leaf.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
-    """Apply a function to the tensors of one structure, or to those at the same place of several structures of the same form.
+    """Apply a function to each tensor of a structure, or to corresponding tensors of several structures of the same form.
 
     Returns
     -------
     Any
         A structure of the type of ``first``. Leaves that are not tensors are those of ``first``.
     """
-    if isinstance(first, Tensor):  # at once, for most are
+    if isinstance(first, Tensor):  # first, because most values are tensors
         return function(first, *others)
     parts = parts_of(first)
     if parts is None:
@@ -43,7 +43,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def parts_of(value: Any) -> Optional[Dict[Hashable, Any]]:
-    """The parts of a structure by key, index or name of the field; None for a leaf."""
+    """The parts of a structure by key, index or field name; None for a leaf."""
     if isinstance(value, PackedSequence):
         return {'data': value.data}
     if isinstance(value, Mapping):
@@ -56,7 +56,7 @@ def parts_of(value: Any) -> Optional[Dict[Hashable, Any]]:
 
 
 def with_parts(value: Any, parts: Mapping[Hashable, Any]) -> Any:
-    """A structure like ``value`` with other parts in their places: as :func:`parts_of` gives them."""
+    """A structure like ``value`` with other parts, in the form that :func:`parts_of` returns."""
     if isinstance(value, PackedSequence):
         return value._replace(data=parts['data'])
     if isinstance(value, Mapping):
@@ -76,18 +76,18 @@ def _mapping(value: Mapping[Any, Any], parts: Mapping[Hashable, Any]) -> Any:
         if not isinstance(value, MutableMapping):
             return type(value)(parts)  # type: ignore[call-arg]
         made: Any
-        if getattr(value, '__dict__', None) is value:  # whose items are its attributes
+        if getattr(value, '__dict__', None) is value:  # its items are its attributes
             made = type(value).__new__(type(value))
             made.__dict__ = made
         else:
-            made = copy.copy(value)  # with its attributes, in one of which the items of a mapping that is no dict lie
+            made = copy.copy(value)  # a mapping that is not a dict holds its items in an attribute, which is also copied
             for name, held in list(getattr(made, '__dict__', {}).items()):
                 if isinstance(held, dict):
                     made.__dict__[name] = copy.copy(held)
         for key, part in parts.items():
             made[key] = part
         return made
-    except (TypeError, KeyError):  # of a type that cannot be made so
+    except (TypeError, KeyError):  # its type cannot be built this way
         return dict(parts)
 
 
@@ -97,6 +97,6 @@ def _sequence(value: Any, parts: List[Any]) -> Any:
         made[:] = parts
         return made
     try:
-        return tuple.__new__(type(value), parts)  # as namedtuples make themselves, whatever their constructor takes
-    except TypeError:  # of a type written in C
+        return tuple.__new__(type(value), parts)  # as namedtuples do, because their constructors may take other arguments
+    except TypeError:  # a type written in C
         return type(value)(parts)

@@ -1,6 +1,6 @@
-"""What is searched: the edges of the supernet and the inputs chosen among them.
+"""The search space: the edges of the supernet and the inputs chosen among them.
 
-Hosts read their models into these descriptions; everything else in the core works on the descriptions alone.
+Each host translates its models into these descriptions; the rest of the core uses only the descriptions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .modules import Kinds, unregistered
 _logger = logging.getLogger(__name__)
 
 NO_KEY = ''
-"""Stands in ``choose_from`` for an input with no LayerChoice behind it. NNI's own constant has the same value."""
+"""The entry of ``choose_from`` for an input that does not come from a LayerChoice. NNI's own constant has the same value."""
 
 Name = Union[str, int]
 
@@ -29,24 +29,24 @@ class Edge:
 
     key: str
     names: Tuple[Name, ...]
-    """The candidates' names as the host spells them: int for list candidates on NNI 3.0, else str."""
+    """The candidates' names in the host: int for list candidates on NNI 3.0, else str."""
     path: str = ''
-    """Where the module sits in the model, for messages."""
+    """The path of the module in the model, for messages."""
     reduction: Optional[str] = None
-    """Of the outputs; None where the host has none."""
+    """The reduction of the candidates' outputs; None if the host has none."""
 
 
 @dataclass(frozen=True)
 class InputNode:
-    """An InputChoice: ``n_chosen`` of its candidates are derived, all of them when that is None."""
+    """An InputChoice: ``n_chosen`` of its candidates are derived; all of them if None."""
 
     key: str
     choose_from: Tuple[str, ...]
-    """The key of the source of each candidate as the model spells it, :data:`NO_KEY` where it names none."""
+    """The key of the source of each candidate as the model names it; :data:`NO_KEY` if it names none."""
     n_chosen: Optional[int]
     path: str = ''
     reduction: Optional[str] = None
-    """Of what it passes on; None where that is not known."""
+    """The reduction of the chosen inputs; None if unknown."""
 
     @property
     def names_sources(self) -> bool:
@@ -59,7 +59,7 @@ Reader = Union[None, str, Tuple[str, int]]
 """What reads the output of a LayerChoice: another LayerChoice, by its key; a candidate of an InputChoice, by key and index; None
 for anything else, the output of the model included."""
 Readers = Mapping[str, AbstractSet[Reader]]
-"""For the key of each LayerChoice what reads its output, directly or through other operations."""
+"""For the key of each LayerChoice its readers, direct or through other operations."""
 
 
 class SearchSpace:
@@ -70,31 +70,30 @@ class SearchSpace:
     choices
         All choices found in the model, duplicates included.
     other_keys
-        Keys that ``choose_from`` may name although no logits belong to them (NNI's mutable scopes).
-        They count like :data:`NO_KEY`.
+        Keys that ``choose_from`` may name although they have no logits (NNI's mutable scopes). They count as :data:`NO_KEY`.
     choose_from
-        Sources that the user names for InputChoices by key; they go before those of the model.
+        Sources of InputChoices by key, named by the user. They override those of the model.
     may_lack_edges
-        Whether a space without edges is one, because the host searches more than these choices. Default False.
+        Whether a space without edges is allowed, because the host also searches other choices. Default False.
 
     Attributes
     ----------
     sources
-        For each InputNode the key of the source of each candidate, :data:`NO_KEY` where there is none.
+        For each InputNode the key of the source of each candidate; :data:`NO_KEY` if there is none.
     given
-        The entries of ``sources`` that the model or the user names, as opposed to those that were found out.
+        The entries of ``sources`` that the model or the user names, without those that a forward pass has found.
     unnamed
-        The InputNodes of which nobody has named a source yet.
+        The InputNodes that have no named source yet.
     readers
-        What reads the output of each edge; None until a forward pass has shown it.
+        What reads the output of each edge; None before the first forward pass.
     layer_choices
-        Every LayerChoice of the model, also those that share a key.
+        Every LayerChoice of the model, including those that share a key.
 
     Raises
     ------
     SearchSpaceError
-        No edge at all; a key shared by choices of different kinds, candidates, ``n_chosen`` or sources; an unknown key in
-        ``choose_from``; ``n_chosen`` out of range.
+        There is no edge; choices of different kinds, candidates, ``n_chosen`` or sources share a key; ``choose_from`` has an
+        unknown key; ``n_chosen`` is out of range.
     """
 
     def __init__(self, choices: Iterable[Choice], other_keys: Iterable[str] = (),
@@ -122,7 +121,7 @@ class SearchSpace:
         self._check_sources(set(self.edges) | set(self.inputs) | set(other_keys) | {NO_KEY})
 
     def name_sources(self, key: str, sources: Tuple[str, ...]) -> None:
-        """Say where the candidates of an InputNode come from."""
+        """Set the sources of the candidates of an InputNode."""
         if key not in self.inputs or len(sources) != len(self.inputs[key].choose_from):
             raise SearchSpaceError(
                 f'choose_from names {len(sources)} sources for {key!r}, but the model has '
@@ -140,7 +139,7 @@ class SearchSpace:
         return any(source in self.edges for source in self.sources[key])
 
     def _add(self, choice: Choice, is_named: bool) -> None:
-        """``is_named``: the user names its sources."""
+        """``is_named``: whether the user names its sources."""
         same_kind: Dict[str, Choice] = self.edges if isinstance(choice, Edge) else self.inputs  # type: ignore[assignment]
         other_kind = self.inputs if isinstance(choice, Edge) else self.edges
         if isinstance(choice, Edge):
@@ -162,14 +161,14 @@ class SearchSpace:
                     f'{other[what]} at {choice.path!r}. Choices that share a key share one decision, which must mean the same '
                     'for all of them: make them equal, in the same order, or give one of them another key.')
         if one.get('sources', ()) is None:
-            same_kind[choice.key] = choice  # which may name them
+            same_kind[choice.key] = choice  # this one may name the sources
 
     def warn_of_narrowing(self) -> None:
-        """Say in the log which choices give less in the network that is found than in the search."""
+        """Warn of choices whose output has fewer channels in the derived network than in the supernet."""
         for key, choice in self._narrowing.items():
             _logger.warning(
-                "The choice %r at %r has reduction='concat': the search gives the channels of all %d candidates to what lies "
-                'behind it, the network that is found those of %d. Build the layers behind it anew for that network, or use '
+                "The choice %r at %r has reduction='concat': in the search its output has the channels of all %d candidates, in "
+                'the derived network only those of %d. Build the layers that follow it to match the derived network, or use '
                 "reduction='sum' or 'mean'%s.", key, choice.path, _offered(choice), _kept(choice),
                 '' if isinstance(choice, Edge) else ' or n_chosen=None')
 
@@ -179,12 +178,12 @@ class SearchSpace:
             if unknown:
                 raise SearchSpaceError(
                     f'InputChoice {key!r} names {unknown} in choose_from, which the model does not have. Its keys '
-                    f'are {sorted(self.edges)}. Name one of these, or InputChoice.NO_KEY where no LayerChoice '
-                    'stands behind a candidate.')
+                    f'are {sorted(self.edges)}. Name one of these, or InputChoice.NO_KEY for a candidate that does not come '
+                    'from a LayerChoice.')
 
 
 def _meaning(choice: Choice) -> Dict[str, Any]:
-    """What a decision about a choice is about, None where that is not known. Reductions may differ, as NNI lets them."""
+    """What choices with the same key must have in common; None if unknown. Reductions may differ, as in NNI."""
     if isinstance(choice, Edge):
         return {'candidates': list(choice.names)}
     return {'numbers of candidates': _offered(choice), 'n_chosen': _kept(choice),
@@ -205,22 +204,22 @@ def check_n_chosen(n_chosen: Optional[int], n_candidates: int, key: Optional[str
     """Raise ``SearchSpaceError`` unless ``n_chosen`` is None or between 0 and ``n_candidates``."""
     if n_chosen is not None and not 0 <= n_chosen <= n_candidates:
         raise SearchSpaceError(
-            f'InputChoice {key!r} shall choose n_chosen={n_chosen} of {n_candidates} candidates. '
+            f'InputChoice {key!r} has n_chosen={n_chosen} of {n_candidates} candidates. '
             f'Expected None (keep all) or a number from 0 to {n_candidates}.')
 
 
 def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tuple[str, nn.Module]]:
     """All modules of the given kinds with their paths, each module once, in the order of the model's modules.
 
-    Modules that are also of one of the ``scopes`` may hold further choices; any other choice may not.
+    Only modules that are also one of the ``scopes`` may contain further choices.
 
     Raises
     ------
     SearchSpaceError
-        A choice lies inside another one, or in a plain container, where PyTorch does not see it.
+        A choice is inside another one, or in a plain container, where PyTorch does not see it.
     """
     for path, module in unregistered(model, kinds):
-        raise SearchSpaceError(f'The {type(module).__name__} in {path!r} lies in a plain list, tuple or dict, where neither '
+        raise SearchSpaceError(f'The {type(module).__name__} in {path!r} is in a plain list, tuple or dict, where neither '
                                'PyTorch nor NNI finds it. Use torch.nn.ModuleList or ModuleDict.')
     found: List[Tuple[str, nn.Module]] = []
     outer: List[str] = []
@@ -234,22 +233,21 @@ def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tup
 
 
 def refuse_nested(path: str, outer: Iterable[str]) -> None:
-    """Raise ``SearchSpaceError`` if the choice at ``path`` lies inside one of the choices at ``outer``."""
+    """Raise ``SearchSpaceError`` if the choice at ``path`` is inside one of the choices at ``outer``."""
     for around in outer:
         if path.startswith(f'{around}.' if around else ''):
             raise SearchSpaceError(
-                f'The choice at {path!r} lies inside the choice at {around!r}. DARTS weighs the candidates of an edge '
-                'against each other and cannot search a choice within a candidate: move it out, or turn its '
-                'alternatives into candidates of the outer choice.')
+                f'The choice at {path!r} lies inside the choice at {around!r}. DARTS cannot search a choice within a candidate: '
+                'move it out, or turn its alternatives into candidates of the outer choice.')
 
 
 def edge_of(module: nn.Module, key: str, names: Iterable[Name], path: str) -> Edge:
-    """What a LayerChoice is, whose candidates have these names.
+    """The description of a LayerChoice whose candidates have these names.
 
     Raises
     ------
     SearchSpaceError
-        It has none, or one that is no module.
+        It has no candidates, or one is not a module.
     """
     edge = Edge(key, tuple(names), path, getattr(module, 'reduction', None))
     check_candidates(((name, module._modules.get(str(name))) for name in edge.names), f'{key!r} at {path!r}')
@@ -257,24 +255,24 @@ def edge_of(module: nn.Module, key: str, names: Iterable[Name], path: str) -> Ed
 
 
 def check_candidates(candidates: Iterable[Tuple[Name, Any]], which: str) -> None:
-    """Raise ``SearchSpaceError`` unless there are candidates, by name, and all are modules. ``which`` LayerChoice has them?"""
+    """Raise ``SearchSpaceError`` unless there are candidates and all are modules. ``which`` names the LayerChoice."""
     named = list(candidates)
     if not named:
         raise SearchSpaceError(f'LayerChoice {which} has no candidates. Give it at least one module.')
     for name, candidate in named:
         if not isinstance(candidate, nn.Module):
             raise SearchSpaceError(f'Candidate {name!r} of LayerChoice {which} is {reprlib.repr(candidate)}. Expected a module: '
-                                   'put several layers into an nn.Sequential; nn.Identity() passes the input on, and nothing at '
-                                   'all is the zero op, which every edge has.')
+                                   'an nn.Sequential for several layers, nn.Identity() for a skip connection. The zero op needs '
+                                   'no candidate, as every edge has it.')
 
 
 def candidates_of(module: nn.Module, edge: Edge) -> List[nn.Module]:
-    """The candidates of a LayerChoice, which every host registers under their names."""
+    """The candidates of a LayerChoice. Every host registers them under their names."""
     return [module._modules[str(name)] for name in edge.names]  # type: ignore[misc]
 
 
 def candidates_in(model: nn.Module, space: SearchSpace) -> Dict[str, List[nn.Module]]:
-    """For each edge of a model's search space its candidates, those of every LayerChoice with its key."""
+    """For each edge of a model's search space the candidates of every LayerChoice with its key."""
     modules = dict(model.named_modules())
     found: Dict[str, List[nn.Module]] = {}
     for edge in space.layer_choices:

@@ -1,4 +1,4 @@
-"""What reads the outputs of LayerChoices in a model that has not run, found by a symbolic trace (:mod:`torch.fx`)."""
+"""Find what reads the outputs of LayerChoices by a symbolic trace of the model (:mod:`torch.fx`), without a forward pass."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ class Flow(NamedTuple):
     """Where the outputs of the edges of a model go."""
 
     readers: Readers
-    """What reads the output of each edge that the trace has met."""
+    """What reads the output of each edge in the trace."""
     straight: Set[str]
-    """The edges whose outputs go straight to InputChoices, with nothing in between."""
+    """The edges whose outputs only InputChoices read, directly."""
 
 
 def flow(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Optional[Flow]:
-    """Trace a model, in training and in evaluation, and with every flag among the arguments of its forward set and not set.
+    """Trace a model in training and evaluation mode, with the default arguments of its forward and with each flag flipped.
 
     Parameters
     ----------
     model
         The model.
     choices
-        What each of its choice modules is.
+        The choice that each of its choice modules stands for.
 
     Returns
     -------
     Flow or None
-        None where the model cannot be traced: the control flow of its forward depends on data, say.
+        None if the model cannot be traced, for example because its control flow depends on data.
     """
     if model in choices:
         return None
     readers: Dict[str, Set[Reader]] = {}
     seen: Set[str] = set()
-    astray: Set[str] = set()
+    indirect: Set[str] = set()
     try:
         for graph, modules in _graphs(model, choices):
             called = ((node, modules.get(str(node.target))) for node in graph.nodes if node.op == 'call_module')
             found = {node: module.choice for node, module in called if isinstance(module, _StandIn)}
             _collect(graph, found, readers)
             seen.update(choice.key for choice in found.values() if isinstance(choice, Edge))
-            astray.update(choice.key for node, choice in found.items()
+            indirect.update(choice.key for node, choice in found.items()
                           if not all(isinstance(found.get(user), InputNode) for user in node.users))
-    except Exception as error:  # of the model's own code, which meets symbols in the place of tensors
+    except Exception as error:  # raised by the model's own code, which receives symbols instead of tensors
         _logger.info('%s cannot be traced: %s: %s', type(model).__name__, type(error).__name__, error)
         return None
-    return Flow({key: readers.get(key, set()) for key in seen}, seen - astray)
+    return Flow({key: readers.get(key, set()) for key in seen}, seen - indirect)
 
 
 def _graphs(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Iterator[Any]:
-    """The graphs of a model and the modules that they call by name. The model's own attributes stay as they are."""
+    """The graphs of a model, each with the modules that it calls by name. The model's attributes do not change."""
     with replaced(model, {module: _StandIn(choice) for module, choice in choices.items()}):
         shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-        traced = copy.deepcopy(model, shared)  # for a forward may store what it computes
+        traced = copy.deepcopy(model, shared)  # because a forward may store results in attributes
     modules = dict(traced.named_modules())
     defaults = {name: parameter.default for name, parameter in inspect.signature(type(model).forward).parameters.items()
                 if parameter.default is not inspect.Parameter.empty}
@@ -89,20 +89,20 @@ def _collect(graph: fx.Graph, choices: Mapping[fx.Node, Choice], readers: Dict[s
                 read(_behind(candidate, choices), None if i is None else (choice.key, i))
         elif node.op == 'output':
             read(_behind(node.args, choices), None)
-        elif _writes(node):  # into a tensor that the graph does not follow
+        elif _writes(node):  # the trace does not follow values that are written into a tensor
             target, *others = node.args
             read(_behind((others, node.kwargs), choices) - _behind(target, choices), None)
 
 
 def _writes(node: fx.Node) -> bool:
-    """Whether it is an operation in place on its first argument."""
+    """Whether a node changes its first argument in place."""
     name = str(node.target if node.op == 'call_method' else getattr(node.target, '__name__', ''))
     in_place = name in ('setitem', '__setitem__') or (name.endswith('_') and not name.endswith('__'))
     return node.op in ('call_method', 'call_function') and in_place and bool(node.args)
 
 
 class _StandIn(nn.Module):
-    """A choice in the trace, whichever host it is of."""
+    """Replaces a choice of any host in the trace."""
 
     def __init__(self, choice: Choice) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _StandIn(nn.Module):
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules of PyTorch's own only if they hold choices, and never into choices."""
+    """Traces PyTorch's own modules only if they contain choices, and never traces choices."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, _StandIn):
@@ -119,11 +119,11 @@ class _Tracer(fx.Tracer):
 
 
 def _candidates(node: fx.Node, choice: InputNode) -> Dict[Optional[int], Any]:
-    """The candidates of an InputChoice by index; under None what cannot be told apart."""
+    """The candidates of an InputChoice by index; under None if they cannot be distinguished."""
     given, *_ = [*node.args, *node.kwargs.values()]
     if isinstance(given, (list, tuple)):
         return dict(enumerate(given))
-    if isinstance(given, dict) and set(given) == set(choice.choose_from):  # classic NNI takes it by key
+    if isinstance(given, dict) and set(given) == set(choice.choose_from):  # classic NNI also accepts a dict by key
         return {i: given[key] for i, key in enumerate(choice.choose_from)}
     return {None: given}
 

@@ -1,4 +1,4 @@
-"""The ``classArgs`` of the algorithms, checked alike by ``nnictl`` and by the algorithms themselves."""
+"""The checks of ``classArgs``, used both by ``nnictl`` and by the algorithms themselves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..errors import ClassArgsError
 
 
 def whole(name: str, value: Any, at_least: int) -> int:
-    """A whole number from a bound on."""
+    """Check that a value is an integer of at least ``at_least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
         raise ClassArgsError(f'{name}={value!r} in classArgs. Expected a whole number, at least {at_least}.')
     return value
 
 
 def number(name: str, value: Any, at_least: float, at_most: Optional[float] = None) -> float:
-    """A number within bounds."""
+    """Check that a value is a number within bounds."""
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and at_least <= value
     if not fits or (at_most is not None and value > at_most):
         raise ClassArgsError(f'{name}={value!r} in classArgs. Expected a number, at least {at_least}'
@@ -25,19 +25,19 @@ def number(name: str, value: Any, at_least: float, at_most: Optional[float] = No
 
 
 def one_of(name: str, value: Any, expected: Sequence[Any]) -> Any:
-    """One of some values."""
+    """Check that a value is one of the expected ones."""
     if value not in expected:
         raise ClassArgsError(f'{name}={value!r} in classArgs. Expected one of {", ".join(map(repr, expected))}.')
     return value
 
 
-def try_out(algorithm: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Raise what the algorithm raises for these arguments, and name those that it does not have.
+def check_class_args(algorithm: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Check the arguments of an algorithm by constructing it.
 
     Raises
     ------
     ClassArgsError
-        An argument is unknown or has a value that the algorithm cannot use.
+        An argument is unknown or has an invalid value.
     """
     known = list(inspect.signature(algorithm).parameters)
     unknown = sorted(set(given) - set(known))

@@ -9,19 +9,20 @@ from typing import Any, List, Mapping, Set
 from nni.assessor import Assessor, AssessResult
 from nni.utils import ClassArgsValidator
 
-from .arguments import number, try_out, whole
+from .arguments import check_class_args, number, whole
 from .task import Task
 
 _logger = logging.getLogger(__name__)
 
 STOPPED: Set[str] = set()
-"""The tasks that were stopped, for the tuner, which runs in the same process and is told no more than that a trial ended."""
+"""The stopped tasks. The tuner, which runs in the same process, reads them, because NNI tells it only that a trial ended."""
 
 
 class DartsAssessor(Assessor):
-    """Stops a search whose skip connections take over, or whose logits do not move.
+    """Stops a search when skip connections dominate or its logits do not move.
 
-    It reads what :mod:`nni_darts_ext.protocol` adds to the intermediate results of a search; trials without that are left alone.
+    It reads the indicators that :mod:`nni_darts_ext.protocol` adds to the intermediate results of a search. Trials that do not
+    report them are never stopped.
 
     Parameters
     ----------
@@ -32,9 +33,10 @@ class DartsAssessor(Assessor):
         A search is stopped when no logit moves by more than this in an epoch. Default 1e-6: with Adam a single step moves a
         logit by about the learning rate, 3e-4 in the paper.
     patience
-        For how many epochs in a row. Default 3; DARTS+ stops at once, and waits 10 epochs where it watches for a stable ranking.
+        The number of consecutive epochs for which this must hold. Default 3; DARTS+ uses 1, and 10 for its criterion of a stable
+        ranking.
     start_step
-        How many epochs are left alone at first. Default 0.
+        The number of epochs at the beginning that are ignored. Default 0.
 
     Raises
     ------
@@ -50,7 +52,7 @@ class DartsAssessor(Assessor):
         self.start_step = whole('start_step', start_step, 0)
 
     def assess_trial(self, trial_job_id: str, trial_history: List[Any]) -> AssessResult:
-        """Good unless the last ``patience`` epochs all say the same of the search."""
+        """``Bad`` if one of the criteria holds for the last ``patience`` epochs, else ``Good``."""
         epochs = [result for result in trial_history[self.start_step:] if isinstance(result, Mapping) and 'skip_share' in result]
         last = epochs[-self.patience:]
         if len(last) < self.patience:
@@ -67,7 +69,7 @@ class DartsAssessor(Assessor):
 
 
 class DartsAssessorValidator(ClassArgsValidator):
-    """Lets ``nnictl`` refuse what :class:`DartsAssessor` would."""
+    """Lets ``nnictl`` check the arguments of :class:`DartsAssessor`."""
 
     def validate_class_args(self, **kwargs: Any) -> None:
-        try_out(DartsAssessor, kwargs)
+        check_class_args(DartsAssessor, kwargs)

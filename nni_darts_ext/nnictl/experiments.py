@@ -1,4 +1,4 @@
-"""The experiments that nnictl has a list of: where they lie, and how to end one that has nothing more to do."""
+"""Find the folders of nnictl's experiments, and end an experiment that has no more tasks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Dict
 from ..errors import ExperimentError
 
 TIMEOUT = 20
-"""Seconds that the manager may take to answer, as in nnictl."""
+"""Seconds to wait for an answer of the manager, as in nnictl."""
 
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-"""Opens URLs without a proxy, whatever the environment says: the manager runs on this machine."""
+"""Opens URLs without the environment's proxy, as the manager runs on this machine."""
 
 
 def listed() -> Dict[str, Any]:
-    """What nnictl knows of each experiment by its id."""
+    """The entries of nnictl's list of experiments, by id."""
     try:
         return dict(json.loads((_home() / '.experiment').read_text(encoding='utf-8')))
     except (OSError, ValueError):
@@ -25,7 +25,7 @@ def listed() -> Dict[str, Any]:
 
 
 def folder_of(experiment: str) -> Path:
-    """The folder of an experiment that its id or its folder names.
+    """The folder of an experiment, given its id or its folder.
 
     Raises
     ------
@@ -38,14 +38,14 @@ def folder_of(experiment: str) -> Path:
     for parent in ([Path(place)] if isinstance(place, str) else []) + [_home()]:
         if (parent / experiment / 'db').is_dir():
             return parent / experiment
-    raise ExperimentError(f'There is no experiment {experiment!r}: it is no folder with a db in it, and {_home()} knows '
-                          f'{sorted(listed()) or "none"}. Give the id that nnictl create printed, or the experiment\'s folder.')
+    raise ExperimentError(f'There is no experiment {experiment!r}: it is not a folder with a db in it, and {_home()} lists '
+                          f'{sorted(listed()) or "none"}. Pass the id that nnictl create printed, or the experiment\'s folder.')
 
 
 def end(experiment: str, n_trials: int) -> None:
-    """Tell the manager of a running experiment that it has all its trials: it is done when they are.
+    """Set the maximum number of trials of a running experiment, so that it is done when its current trials are.
 
-    ``nnictl update trialnum`` does the same, but not in every version of NNI.
+    As ``nnictl update trialnum``, which does not work in every version of NNI.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def end(experiment: str, n_trials: int) -> None:
     with _open(url, timeout=TIMEOUT) as answer:
         profile = json.loads(answer.read().decode('utf-8'))
     parameters = profile['params']
-    parameters['maxTrialNum' if 'maxTrialNum' in parameters else 'maxTrialNumber'] = n_trials  # the older schema, the newer one
+    parameters['maxTrialNum' if 'maxTrialNum' in parameters else 'maxTrialNumber'] = n_trials  # older and newer schema
     request = urllib.request.Request(f'{url}?update_type=MAX_TRIAL_NUM', json.dumps(profile).encode('utf-8'),
                                      {'Content-Type': 'application/json'}, method='PUT')
     _open(request, timeout=TIMEOUT).close()

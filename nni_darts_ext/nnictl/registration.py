@@ -1,4 +1,4 @@
-"""Make the algorithms known to the installed NNI, through NNI's own functions."""
+"""Register the tuner and the assessor with the installed NNI, by NNI's own functions."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from pathlib import Path
 from ..errors import HostNotSupported
 
 META = Path(__file__).with_name('algorithms.yml')
-"""What ``nnictl algo register --meta`` takes."""
+"""The file for ``nnictl algo register --meta``."""
 
 NAMES = re.findall(r'builtinName: (\w+)', META.read_text())
 
 
 def register() -> str:
-    """Register the tuner and the assessor; those that are registered already are registered anew.
+    """Register the tuner and the assessor, again if they are already registered.
 
     Returns
     -------
     str
-        What NNI says to it.
+        The output of NNI.
 
     Raises
     ------
     HostNotSupported
-        NNI does not do it.
+        NNI fails to register them.
     """
     known = _registered()
-    said = ''.join(_ask('algo_unreg', name=[name]) for name in NAMES if name in known)  # the first versions refuse a second time
-    said += _ask('algo_reg', meta_path=str(META))
+    output = ''.join(_call('algo_unreg', name=[name]) for name in NAMES if name in known)  # early NNI refuses a second time
+    output += _call('algo_reg', meta_path=str(META))
     if not set(NAMES) <= _registered():
-        raise HostNotSupported(f'NNI does not register {", ".join(NAMES)}. It says: {said or "nothing"}')
-    return said
+        raise HostNotSupported(f'NNI does not register {", ".join(NAMES)}. Its output: {output or "none"}')
+    return output
 
 
 def unregister() -> str:
-    """Undo :func:`register`; it is no error if there is nothing to undo. Returns what NNI says to it."""
+    """Undo :func:`register`, if they are registered. Returns the output of NNI."""
     known = _registered()
-    return ''.join(_ask('algo_unreg', name=[name]) for name in NAMES if name in known)
+    return ''.join(_call('algo_unreg', name=[name]) for name in NAMES if name in known)
 
 
 def _registered() -> set:
     """The names that NNI lists."""
-    return set(re.findall(r'\w+', _ask('algo_list')))
+    return set(re.findall(r'\w+', _call('algo_list')))
 
 
-def _ask(function: str, **arguments: object) -> str:
-    """Call what is behind ``nnictl algo`` and return what it prints."""
-    said = io.StringIO()
+def _call(function: str, **arguments: object) -> str:
+    """Call a function of ``nnictl algo`` and return its output."""
+    captured = io.StringIO()
     try:
         from nni.tools.nnictl import algo_management
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(captured), contextlib.redirect_stderr(captured):
             getattr(algo_management, function)(argparse.Namespace(**arguments))
-    except (Exception, SystemExit) as error:  # NNI leaves the process where its YAML reader has rotted
-        what = said.getvalue().strip().splitlines()
-        raise HostNotSupported(f'nnictl does not work here: {what[-1] if what else error}. nni-darts-ext doctor says what to do '
-                               'about it.') from error
-    return said.getvalue()
+    except (Exception, SystemExit) as error:  # NNI exits if its YAML reader fails
+        lines = captured.getvalue().strip().splitlines()
+        raise HostNotSupported(f'nnictl does not work here: {lines[-1] if lines else error}. Run nni-darts-ext doctor, which '
+                               'finds the cause.') from error
+    return captured.getvalue()

@@ -1,4 +1,4 @@
-"""What an experiment with ``DartsTuner`` has found so far, read from NNI's database while it runs or afterwards."""
+"""The results of an experiment with ``DartsTuner``, read from NNI's database, also while it is running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ranking(folder: Path) -> List[Ranked]:
     ranked = rank(results, arguments.get('optimize_mode', 'maximize') == 'maximize')
     if not ranked:
         raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, '
-                              'or look into the trials\' logs with nnictl if none is running.')
+                              'or read the trials\' logs with nnictl if none is running.')
     return ranked
 
 
@@ -48,13 +48,13 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
 
 
 def _decoded(data: str) -> Any:
-    """NNI encodes some values twice."""
+    """Decode JSON that NNI may have encoded twice."""
     value = json.loads(data)
     return json.loads(value) if isinstance(value, str) else value
 
 
 def table(ranked: Sequence[Ranked]) -> str:
-    """The ranking, for people."""
+    """The ranking as a table for the terminal."""
     rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings')]
     for i, one in enumerate(ranked, 1):
         rows.append((f'{i}.', '; '.join(sorted({_named(task) for task in one.found_by})),
@@ -65,7 +65,7 @@ def table(ranked: Sequence[Ranked]) -> str:
 
 
 def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
-    """The ranking, for machines."""
+    """The ranking as values for JSON."""
     return [{'architecture': one.architecture, 'found_by': [task.parameters() for task in one.found_by],
              'accuracies': one.accuracies, 'mean': one.mean, 'spread': one.spread, 'finals': one.finals} for one in ranked]
 

@@ -1,6 +1,6 @@
-"""Search several times, train each architecture that was found for a short while, keep the best (Liu et al., section 3.1).
+"""Search several times, train each architecture that was found for a short time, keep the best (Liu et al., section 3.1).
 
-No NNI in here: which task comes next, and what the results of the others make of it.
+This module does not import NNI. It decides which task comes next and ranks the results.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from .task import EVALUATE, FINAL, SEARCH, Task, accuracy_of, architecture_of, c
 _logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""How often a task is tried before it is left out."""
+"""The number of attempts before a task is skipped."""
 
 
 class Selection:
-    """Hands out tasks and takes their results, in any order.
+    """Hands out tasks and accepts their results in any order.
 
-    A search that ends hands out the evaluations of its architecture at once, before further searches. A task that fails is
-    handed out once more, then left out.
+    When a search ends, the evaluations of its architecture come before further searches. A task that fails is repeated once,
+    then skipped.
 
     Parameters
     ----------
     evaluations
-        How many trainings from scratch each architecture gets, with the seeds 0, 1, ...
+        The number of trainings from scratch of each architecture, with the seeds 0, 1, ... Default 1.
     finals
-        How many long trainings the best architecture gets, once everything else is done. Default 0.
+        The number of long trainings of the best architecture, after all other tasks. Default 0.
     maximize
-        Whether the larger result is the better one. Default True.
+        Whether a larger result is better. Default True.
     """
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True) -> None:
@@ -41,65 +41,65 @@ class Selection:
         self._known: Dict[str, Task] = {}
         self._failures: Dict[str, int] = {}
         self._settled: Dict[str, Any] = {}
-        """The results by task; None for those that were left out."""
+        """The results by task; None for skipped tasks."""
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Tasks to do. Those that are known already are not done again."""
+        """Add tasks. Known tasks are ignored."""
         for task in tasks:
             if task.key() not in self._known:
                 self._known[task.key()] = task
                 self._queue(task).append(task)
 
     def next(self) -> Optional[Task]:
-        """A task to begin, or None while there is none."""
+        """The next task, or None if there is none now."""
         while self._trainings or self._searches:
             task = (self._trainings or self._searches).popleft()
-            if not self.has_result(task):  # it may have come late, after the task had been counted as failed
+            if not self.has_result(task):  # a late result may arrive after the task was counted as failed
                 return task
         return None
 
     def result(self, task: Task, value: Any) -> None:
-        """A trial reported its final result. What holds no number, or no architecture where one was searched, is none."""
+        """Accept the final result of a trial. A result without a number, or of a search without an architecture, is ignored."""
         if accuracy_of(value) is None or (task.phase == SEARCH and architecture_of(value) is None):
-            _logger.warning('The trial %s reported %r, which is no result: expected a number%s.', task.parameters(), value,
+            _logger.warning('The trial %s reported %r. Expected a number%s. This result is ignored.', task.parameters(), value,
                             ' and an architecture' if task.phase == SEARCH else '')
             return
         key = task.key()
-        self._known.setdefault(key, task)  # a task of an earlier run of the experiment may be unknown to this one
+        self._known.setdefault(key, task)  # it may be unknown if the experiment was resumed
         if self.has_result(task):
             return
         self._settled[key] = value
         if task.phase == SEARCH:
             architecture = architecture_of(value)
             self.add(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
-        self._go_on()
+        self._add_finals()
 
     def has_result(self, task: Task) -> bool:
         """Whether a trial has reported the task's result."""
         return self._settled.get(task.key()) is not None
 
     def try_again(self, task: Task) -> bool:
-        """A trial of the task has failed: hand the task out again, unless that has happened too often. Returns which."""
+        """Queue a failed task again, up to :data:`ATTEMPTS` attempts. Returns whether it was queued."""
         self._failures[task.key()] = failures = self._failures.get(task.key(), 0) + 1
         if failures >= ATTEMPTS:
             return False
-        _logger.warning('The trial %s ended without a result. It is tried once more.', task.parameters())
+        _logger.warning('The trial %s ended without a result. It is repeated once.', task.parameters())
         self._queue(task).appendleft(task)
         return True
 
-    def leave_out(self, task: Task) -> None:
-        """Wait no longer for the result of a task."""
-        _logger.warning('The trial %s ended without a result. It is left out.', task.parameters())
+    def skip(self, task: Task) -> None:
+        """Give up a task without a result."""
+        _logger.warning('The trial %s ended without a result. It is skipped.', task.parameters())
         self._settled[task.key()] = None
-        self._go_on()
+        self._add_finals()
 
     def __len__(self) -> int:
-        """How many tasks there are so far."""
+        """The number of known tasks."""
         return len(self._known)
 
     @property
     def is_done(self) -> bool:
-        """Whether every task has a result or was left out."""
+        """Whether every task has a result or was skipped."""
         return len(self._settled) == len(self._known)
 
     def ranking(self) -> List[Ranked]:
@@ -109,7 +109,7 @@ class Selection:
     def _queue(self, task: Task) -> Deque[Task]:
         return self._searches if task.phase == SEARCH else self._trainings
 
-    def _go_on(self) -> None:
+    def _add_finals(self) -> None:
         if self._finals and self.is_done:
             best = next((ranked for ranked in self.ranking() if ranked.accuracies), None)
             if best is not None and not any(task.phase == FINAL for task in self._known.values()):
@@ -117,41 +117,41 @@ class Selection:
 
 
 class Ranked(NamedTuple):
-    """An architecture and what became of it."""
+    """An architecture and its results."""
 
     architecture: Dict[str, Any]
     found_by: List[Task]
     """The searches that found it."""
     accuracies: Dict[int, float]
-    """The results of its short trainings by seed."""
+    """The results of its short trainings, by seed."""
     finals: Dict[int, float]
-    """The results of its long trainings by seed."""
+    """The results of its long trainings, by seed."""
 
     @property
     def mean(self) -> Optional[float]:
-        """The mean result of the short trainings, None without any."""
+        """The mean result of the short trainings; None without results."""
         return statistics.mean(self.accuracies.values()) if self.accuracies else None
 
     @property
     def spread(self) -> Optional[float]:
-        """The standard deviation of the short trainings' results, None of fewer than two."""
+        """The sample standard deviation of the short trainings' results; None for fewer than two."""
         return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
 
 
 def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True) -> List[Ranked]:
-    """The architectures among some tasks and their results (None where there is none yet), the best first.
+    """Rank the architectures of some tasks, the best first.
 
     Parameters
     ----------
     results
-        Tasks in any order with what their trials reported.
+        Tasks with their results, in any order; None for a task without a result.
     maximize
-        Whether the larger result is the better one. Default True.
+        Whether a larger result is better. Default True.
 
     Returns
     -------
     list of Ranked
-        By the mean result of the short trainings; architectures without any come last.
+        Sorted by the mean result of the short trainings; architectures without such results come last.
     """
     ranked: Dict[str, Ranked] = {}
     results = list(results)

@@ -1,4 +1,4 @@
-"""What one trial of an experiment does, as its parameters say it."""
+"""The task of one trial of an experiment, and its parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 
 SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
-"""The phases: search an architecture; train one from scratch for a short while; train the best one long."""
+"""The phases: search an architecture; train one from scratch for a short time; train the best one for a long time."""
 
 _OWN = ('phase', 'seed', 'architecture')
 
@@ -19,13 +19,13 @@ class Task(NamedTuple):
     phase: str = SEARCH
     seed: int = 0
     architecture: Optional[Dict[str, Any]] = None
-    """What to train, none for a search."""
+    """The architecture to train; None for a search."""
     hyperparameters: Mapping[str, Any] = MappingProxyType({})
-    """What the experiment's search space varies, for a search."""
+    """The hyper-parameters of a search that the experiment's search space varies."""
 
     @classmethod
     def of(cls, parameters: Optional[Mapping[str, Any]]) -> Task:
-        """The task that a trial's parameters describe; a search with seed 0 where they describe none."""
+        """The task of a trial's parameters. Defaults to a search with seed 0."""
         parameters = parameters or {}
         return cls(parameters.get('phase', SEARCH), parameters.get('seed', 0), parameters.get('architecture'),
                    {name: value for name, value in parameters.items() if name not in _OWN})
@@ -36,23 +36,23 @@ class Task(NamedTuple):
         return named if self.architecture is None else {**named, 'architecture': self.architecture}
 
     def key(self) -> str:
-        """The same for the same task, also after its parameters have been through NNI's manager and its database."""
+        """A key of the task that NNI's manager and database do not change."""
         return canonical(self.parameters())
 
 
 def task_of(result: Any, parameters: Optional[Mapping[str, Any]]) -> Task:
-    """The task that a trial's result is of: what the result says itself, else what NNI's record of the parameters says.
+    """The task of a trial's result: as the result itself names it, else from the parameters that NNI has recorded.
 
-    The two differ in NNI 3.0, which may give a trial the parameters that it records for another one.
+    They may differ in NNI 3.0, which may give a trial the parameters that it records for another one.
     """
-    said = result.get('task') if isinstance(result, Mapping) else None
-    return Task.of(said if isinstance(said, Mapping) else parameters)
+    reported = result.get('task') if isinstance(result, Mapping) else None
+    return Task.of(reported if isinstance(reported, Mapping) else parameters)
 
 
 def canonical(value: Any) -> str:
-    """JSON text that is equal for equal values, also after they have been through JavaScript.
+    """JSON text that is equal for equal values, even after they have passed through JavaScript.
 
-    NNI's manager and its database are written in it: there every number is a double, and 2.0 comes back as 2.
+    NNI's manager is written in JavaScript, where every number is a double and 2.0 becomes 2.
     """
     return json.dumps(json.loads(json.dumps(value), parse_int=_double, parse_float=_double), sort_keys=True)
 
@@ -62,7 +62,7 @@ def _double(digits: str) -> float:
 
 
 def accuracy_of(result: Any) -> Optional[float]:
-    """The number in a trial's result, None if it holds none that can be ranked."""
+    """The finite number in a trial's result; None if there is none."""
     number = result.get('default') if isinstance(result, Mapping) else result
     if not isinstance(number, (int, float)) or isinstance(number, bool) or not math.isfinite(number):
         return None
@@ -70,6 +70,6 @@ def accuracy_of(result: Any) -> Optional[float]:
 
 
 def architecture_of(result: Any) -> Optional[Dict[str, Any]]:
-    """The architecture in the result of a search, None if it holds none."""
+    """The architecture in the result of a search; None if there is none."""
     architecture = result.get('architecture') if isinstance(result, Mapping) else None
     return dict(architecture) if isinstance(architecture, Mapping) and architecture else None

@@ -16,7 +16,7 @@ from nni.utils import ClassArgsValidator
 
 from ..errors import SearchSpaceError
 from . import assessor, experiments
-from .arguments import one_of, try_out, whole
+from .arguments import check_class_args, one_of, whole
 from .selection import Selection
 from .task import SEARCH, Task, task_of
 
@@ -24,21 +24,22 @@ _logger = logging.getLogger(__name__)
 
 
 class DartsTuner(Tuner):
-    """Searches with several seeds, trains each architecture that was found from scratch, and can train the best one long.
+    """Searches with several seeds, trains each architecture that was found from scratch, and optionally trains the best one
+    for a long time.
 
-    The experiment's search space says which hyper-parameters of the search vary: every combination of its choices is
-    searched with every seed; of other kinds one value is drawn for each search, from its seed. Trials that fail are
-    tried once more and then left out, architectures that several searches found are trained once, and the experiment ends
-    by itself. It goes on after ``nnictl resume``.
+    The experiment's search space gives the hyper-parameters of the search: every combination of its ``choice`` values is
+    searched with every seed; for other types a value is drawn for each search, from its seed. Trials that fail are repeated once
+    and then skipped. An architecture that several searches found is trained once. The experiment ends by itself, and
+    ``nnictl resume`` resumes it.
 
     Parameters
     ----------
     searches
-        How many seeds each combination is searched with. Default 4 (source: the paper's protocol).
+        The number of seeds with which each combination is searched. Default 4 (source: the paper's protocol).
     evaluations
-        How many short trainings from scratch each architecture gets. Default 1 (source: the paper's protocol).
+        The number of short trainings from scratch of each architecture. Default 1 (source: the paper's protocol).
     final_trainings
-        How many long trainings the best architecture gets. Default 0.
+        The number of long trainings of the best architecture. Default 0.
     optimize_mode
         ``'maximize'`` (default, for an accuracy) or ``'minimize'``.
 
@@ -57,19 +58,19 @@ class DartsTuner(Tuner):
         self._tasks: Dict[int, Task] = {}
         self._running: Set[int] = set()
         self._doubtful: Dict[int, Set[int]] = {}
-        """Trials that ended without a result, and those that ran beside them and may still report it."""
+        """For each trial that ended without a result, the concurrent trials that may still report it (see trial_end)."""
         self._idle: Deque[int] = deque()
-        """Ids that were asked for when there was nothing to do; each stands for a trial that could run."""
+        """Parameter ids that NNI requested when there was no task; each can still start a trial."""
         self._send: Optional[Callable[[int, Any], None]] = None
         self._has_ended = False
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
-        """Take up the hyper-parameters; called again with ``nnictl update searchspace``, it adds searches."""
+        """Set the hyper-parameters. Called again by ``nnictl update searchspace``, it adds searches."""
         self.selection.add(Task(SEARCH, seed, None, hyperparameters)
                            for seed in range(self.searches) for hyperparameters in combinations(search_space, seed))
 
     def generate_multiple_parameters(self, parameter_id_list: List[int], **kwargs: Any) -> List[Dict[str, Any]]:
-        """As many tasks as there are now; the ids that are left are used, through the callback, as soon as there are more."""
+        """The parameters of as many tasks as there are now. The remaining ids get tasks later, through the callback."""
         self._send = kwargs.get('st_callback', self._send)
         handed_out = []
         for parameter_id in parameter_id_list:
@@ -86,26 +87,26 @@ class DartsTuner(Tuner):
         Raises
         ------
         nni.NoMoreTrialError
-            There is nothing to do now.
+            There is no task now.
         """
         task = self.selection.next()
         if task is None:
-            raise nni.NoMoreTrialError('Nothing to do until a running trial ends.')
+            raise nni.NoMoreTrialError('There is no task until a running trial ends.')
         self._tasks[parameter_id] = task
         self._running.add(parameter_id)
         return task.parameters()
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
-        """A search's result begins the evaluations of what it found, at once."""
+        """Accept a result; that of a search starts the evaluations of its architecture."""
         if parameter_id in self._tasks:
             self.selection.result(self._tasks[parameter_id], value)
             self._use_idle()
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
-        """A trial that ended without a result is tried again, unless the assessor stopped it: it would collapse again.
+        """Repeat a trial that ended without a result, unless the assessor stopped it, as it would collapse again.
 
-        NNI 3.0 may name another trial that started at the same time, for it hands out parameters in the order in which trials
-        ask for them. So no task is given up before all trials that ran beside it have ended.
+        NNI 3.0 may name another trial that started at the same time, as it assigns parameters in the order in which trials
+        request them. So a task is skipped only after all concurrent trials have ended.
         """
         if parameter_id not in self._running:
             return
@@ -119,11 +120,11 @@ class DartsTuner(Tuner):
             del self._doubtful[ended]
             task = self._tasks[ended]
             if not self.selection.has_result(task) and not self._try_again(task):
-                self.selection.leave_out(task)
+                self.selection.skip(task)
         self._use_idle()
 
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
-        """The finished trials of an experiment that is resumed."""
+        """Accept the finished trials of a resumed experiment."""
         for trial in data:
             self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
 
@@ -143,15 +144,15 @@ class DartsTuner(Tuner):
         if self.selection.is_done and not self._has_ended:
             self._has_ended = True
             _logger.info('Every search and training is done.')
-            # Not here: the manager waits for this process while it serves the request.
+            # In a thread, because the manager waits for this process while it serves the request.
             threading.Thread(target=_end_experiment, args=(len(self.selection),), daemon=True).start()
 
 
 class DartsTunerValidator(ClassArgsValidator):
-    """Lets ``nnictl`` refuse what :class:`DartsTuner` would."""
+    """Lets ``nnictl`` check the arguments of :class:`DartsTuner`."""
 
     def validate_class_args(self, **kwargs: Any) -> None:
-        try_out(DartsTuner, kwargs)
+        check_class_args(DartsTuner, kwargs)
 
 
 def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[str, Any]]:
@@ -162,19 +163,19 @@ def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[st
     search_space
         In NNI's form, ``{name: {'_type': ..., '_value': [...]}}``.
     seed
-        What is drawn is drawn from this seed, so that the same experiment always has the same searches.
+        The seed of the random values, so that the same experiment always has the same searches.
 
     Raises
     ------
     SearchSpaceError
-        A name that the tuner needs itself, or a type that NNI does not have.
+        A name is reserved by the tuner, or NNI does not have a type.
     """
     import numpy as np
     from nni import parameter_expressions
 
     for name, spec in search_space.items():
         if name in Task._fields:
-            raise SearchSpaceError(f'The search space varies {name!r}, a name that DartsTuner gives itself. Rename it.')
+            raise SearchSpaceError(f'The search space varies {name!r}, a name that DartsTuner reserves. Rename it.')
         if not isinstance(spec, Mapping) or not hasattr(parameter_expressions, str(spec.get('_type'))):
             raise SearchSpaceError(f'The search space has {spec!r} for {name!r}. Expected {{"_type": "choice", "_value": [...]}} '
                                    'or another type of NNI.')
@@ -187,17 +188,17 @@ def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[st
 
 
 def _plain(value: Any) -> Any:
-    """What was drawn, without numpy. A whole number is an int, as JSON has it, so that it can be a number of epochs, say."""
+    """A value without numpy types. Whole numbers become int, so that they can be a number of epochs, for example."""
     value = value.item() if hasattr(value, 'item') else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _end_experiment(n_trials: int) -> None:
-    """The manager goes on asking for trials, and is never done, unless it knows how many there are."""
+    """End the experiment: the manager requests trials until the maximum number is reached."""
     logs = os.environ.get('NNI_LOG_DIRECTORY')
-    if logs is None:  # no manager, as in a simulation
+    if logs is None:  # there is no manager, as in a simulation
         return
     try:
         experiments.end(Path(logs).parent.name, n_trials)
     except Exception as error:
-        _logger.warning('The experiment does not end by itself (%r). Stop it with nnictl stop; nothing more is to come.', error)
+        _logger.warning('All tasks are done, but the experiment cannot be ended (%r). Stop it with nnictl stop.', error)

@@ -1,4 +1,4 @@
-"""Pictures of searches: ``nni-darts-ext plot``. They need matplotlib and networkx, which are imported when something is drawn."""
+"""Pictures of searches: ``nni-darts-ext plot``. Drawing needs matplotlib and networkx, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from ..run.storage import write_out
 PACKAGES = ('matplotlib', 'networkx')
 FORMATS = ('png', 'svg')
 DPI = 150
-LENGTH = 80
-"""Of the name of a file, at most."""
+MAX_NAME = 80
+"""Maximum number of characters of a picture's file name, without ending."""
 
 
 class Picture(NamedTuple):
     """A picture of a run, or of several."""
 
     name: str
-    """What its file is called, without the ending."""
+    """The name of its file, without ending."""
     alt: str
-    """What is to be seen, in words."""
+    """The alternative text."""
     figure: Any
-    """Of matplotlib."""
+    """The figure of matplotlib."""
 
     def content(self, form: str) -> bytes:
-        """The picture as a file of a format, ``'png'`` or ``'svg'``. The same run gives the same file."""
+        """The content of the picture's file in a format, ``'png'`` or ``'svg'``. It depends only on the run."""
         from . import style
         buffer = io.BytesIO()
         with style.applied():
@@ -41,20 +41,20 @@ class Picture(NamedTuple):
         return buffer.getvalue()
 
     def _repr_png_(self) -> bytes:
-        """Notebooks show it by this."""
+        """Called by notebooks to show the picture."""
         return self.content('png')
 
 
 def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
-    """Everything that there is to see of a run: its cells, its choices beside them, the weights over the epochs and after the
-    last one, losses, metrics and the indicators of collapse.
+    """All pictures of a run: its cells, its choices outside cells, the weights over the epochs and after the last one, losses,
+    metrics and the indicators of collapse.
 
     Parameters
     ----------
     run
-        Of at least one epoch.
+        A run of at least one epoch.
     all_edges
-        Whether the cells show the edges that are not derived too. Default False.
+        Whether the cells also show the edges that are not derived. Default False.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
 
 
 def comparison(runs: Sequence[Run]) -> Picture:
-    """Several runs beside each other: validation and indicators over the epochs, and where their architectures differ.
+    """A comparison of several runs: validation and indicators over the epochs, and the differences of their architectures.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def comparison(runs: Sequence[Run]) -> Picture:
 
 
 def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path]:
-    """Write pictures into a folder, which is made if there is none. Returns their files, whose names differ in more than case.
+    """Write pictures into a folder, which is created if missing. Returns their files; their names differ not only in case.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path
     """
     files: List[Path] = []
     for picture in drawn:
-        stem = re.sub(r'[^\w.-]+', '_', picture.name)[:LENGTH]
+        stem = re.sub(r'[^\w.-]+', '_', picture.name)[:MAX_NAME]
         names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
         taken = {_folded(file) for file in files}
         files.append(next(file for file in names if _folded(file) not in taken))
@@ -143,8 +143,7 @@ def _check_installed() -> None:
 def _check_drawable(run: Run) -> None:
     _check_installed()
     if not run.epochs:
-        raise RunError(f'The run in {run.folder} has no epoch yet that could be drawn ({run.state.status}). Wait for the first '
-                       'one to end.')
+        raise RunError(f'The run in {run.folder} has no epoch to draw yet ({run.state.status}). Wait for the first epoch to end.')
 
 
 def _rows(run: Run, cell: Cell) -> List[List[str]]:
@@ -154,13 +153,13 @@ def _rows(run: Run, cell: Cell) -> List[List[str]]:
 
 
 def _labels(runs: Sequence[Run]) -> List[str]:
-    """A name for each run, no two the same."""
+    """A unique name for each run."""
     names = [run.name for run in runs]
     named = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
     return named if len(set(named)) == len(named) else [f'{i}. {name}' for i, name in enumerate(named, 1)]
 
 
-# In words ----------------------------------------------------------------------------------------------------------------
+# Alternative texts -------------------------------------------------------------------------------------------------------
 
 def _cell(run: Run, cell: Cell) -> str:
     return f'Cell {cell.name}. ' + ' '.join(f'{node} reads {source} through {candidate}.'
@@ -184,16 +183,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``nni-darts-ext plot``."""
     parser.add_argument('runs', nargs='+', metavar='RUN', help='the folder of a run')
     parser.add_argument('--output', metavar='DIR', help='where to write the pictures (default: pictures in the folder of the '
-                        'run; of several runs, the working directory)')
+                        'run; for several runs, the working directory)')
     parser.add_argument('--format', choices=FORMATS, default=FORMATS[0], help='(default: %(default)s)')
-    parser.add_argument('--all-edges', action='store_true', help='show the edges of the cells that are not derived, too')
+    parser.add_argument('--all-edges', action='store_true', help='also show the edges of cells that are not derived')
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw one run, or compare several."""
-    read = [Run.read(folder) for folder in args.runs]
-    drawn = pictures(read[0], args.all_edges) if len(read) == 1 else [comparison(read)]
-    folder = Path(args.output) if args.output else read[0].folder / PICTURES if len(read) == 1 else Path()
+    runs = [Run.read(folder) for folder in args.runs]
+    drawn = pictures(runs[0], args.all_edges) if len(runs) == 1 else [comparison(runs)]
+    folder = Path(args.output) if args.output else runs[0].folder / PICTURES if len(runs) == 1 else Path()
     for file in save(drawn, folder, args.format):
         print(file)
     return 0

@@ -1,8 +1,7 @@
 """A derived cell as a graph, from its inputs on the left to its last node on the right.
 
-The layout is the layered one of Sugiyama, Tagawa and Toda, for which a cell has its layers given: between each two layers of
-nodes lies one of labels. An edge has a label in the layer before its target and a bend in each other layer that it crosses, so
-that nothing is drawn over anything else.
+The layout is the layered one of Sugiyama, Tagawa and Toda. The layers are given: layers of nodes and layers of labels alternate.
+Each edge has its label in the layer before its target, and a bend in every other layer that it crosses, so nothing overlaps.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from .style import MARGIN
 
 SWEEPS = 12
 STRAIGHT = 4.0
-"""How much more a link weighs for each of its ends that is a bend."""
+"""The factor of a link's weight for each of its ends that is a bend."""
 ROW, NODE, GAP, TOP = 0.38, 0.3, 0.3, 0.5
-"""In inches: from one row to the next, the height of a node, the least space between two layers, that for the title."""
+"""In inches: the distance of rows, the height of a node, the minimum gap between layers, the space for the title."""
 
 
 def label(edge: CellEdge) -> str:
-    """What is written on an edge: its candidate, and how much it weighs."""
+    """The label of an edge: its candidate and its weight."""
     return NO_CHOICE if edge.candidate is None else f'{edge.candidate}  {edge.weight:.2f}'
 
 
@@ -69,7 +68,7 @@ def draw(run: Run, cell: Cell, all_edges: bool = False) -> Any:
 
 
 class Column(NamedTuple):
-    """Where a layer is, in inches from the left."""
+    """The position of a layer, in inches from the left."""
 
     left: float
     right: float
@@ -81,7 +80,7 @@ class Column(NamedTuple):
 
 def _columns(graph: nx.DiGraph, heights: Dict[Any, float], edges: Sequence[CellEdge],
              node_widths: Sequence[float]) -> List[Column]:
-    """A column for each layer, as wide as what is in it, with more space between two the more the edges rise and fall there."""
+    """A column for each layer, as wide as its content. The steeper the edges between two layers, the wider the gap."""
     ranks = 1 + max(rank for _, rank in graph.nodes(data='rank'))
     widths, gaps = [node_widths[rank > 0] if rank % 2 == 0 else 0.0 for rank in range(ranks)], [GAP] * ranks
     for edge, path in zip(edges, graph.graph['paths']):
@@ -98,17 +97,17 @@ def _columns(graph: nx.DiGraph, heights: Dict[Any, float], edges: Sequence[CellE
 
 
 def _rank(node: int, n_inputs: int) -> int:
-    """The layer of a node. Those of odd numbers are for labels."""
+    """The layer of a node. Layers with odd numbers hold labels."""
     return 2 * max(0, node - n_inputs + 1)
 
 
 def layered(n_nodes: int, n_inputs: int, edges: Sequence[CellEdge]) -> nx.DiGraph:
-    """The nodes, labels and bends by layer, each of which has its order.
+    """The graph of nodes, labels and bends.
 
     Returns
     -------
     networkx.DiGraph
-        With a ``rank`` for each node, and in ``graph['paths']`` for each edge the nodes that it goes through.
+        Each node has its layer as ``rank``; ``graph['paths']`` holds the nodes that each edge passes through.
     """
     graph = nx.DiGraph(paths=[])
     for node in range(n_nodes):
@@ -125,10 +124,10 @@ def layered(n_nodes: int, n_inputs: int, edges: Sequence[CellEdge]) -> nx.DiGrap
 
 
 def rows(graph: nx.DiGraph) -> Dict[Any, float]:
-    """For each node of a layered graph how far down it is, in rows.
+    """For each node of a layered graph its distance from the top, in rows.
 
-    Each layer is put in the order of the means of its neighbours, to and fro, which leaves few crossings; then every node is
-    moved towards its neighbours as far as the others of its layer let it, which leaves few bends.
+    To reduce crossings, each layer is sorted by the mean position of its neighbours, in sweeps to the right and left. To reduce
+    bends, every node then moves towards its neighbours as far as the other nodes of its layer allow.
     """
     layers: Dict[int, List[Any]] = {}
     for node, rank in graph.nodes(data='rank'):
@@ -157,22 +156,22 @@ def rows(graph: nx.DiGraph) -> Dict[Any, float]:
 
 
 Links = List[Tuple[Any, float]]
-"""The neighbours of a node, and how much each link weighs."""
+"""The neighbours of a node with the weights of the links."""
 
 
 def _links(node: Any, neighbours: Sequence[Any]) -> Tuple[Links, float]:
-    """The links of a node, and how much they weigh together. An edge is to be straight between its bends."""
+    """The links of a node and their total weight. Links between bends weigh more, to keep edges straight there."""
     links = [(other, STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple))) for other in neighbours]
     return links, sum(weight for _, weight in links)
 
 
 def _wish(node: Any, links: Links, weight: float, heights: Dict[Any, float]) -> Tuple[float, float]:
-    """Where a node would best be for its neighbours, and how much that matters."""
+    """The best position of a node with respect to its neighbours, and its weight."""
     return (sum([heights[other] * its for other, its in links]) / weight, weight) if links else (heights[node], 1.0)
 
 
 def _crossings(layers: Sequence[Sequence[Any]], after: Dict[Any, List[Any]]) -> int:
-    """How many links between two layers cross, by the links seen so far that end further down."""
+    """The number of crossings of links: each link crosses the earlier links of its layer that end further down."""
     at = {node: i for layer in layers for i, node in enumerate(layer)}
     found = 0
     for layer in layers:
@@ -186,8 +185,8 @@ def _crossings(layers: Sequence[Sequence[Any]], after: Dict[Any, List[Any]]) -> 
 
 
 def _spread(wishes: Sequence[Tuple[float, float]]) -> List[float]:
-    """The places nearest to those wished for (weighted least squares) that keep their order and a distance of 1."""
-    blocks: List[Tuple[float, float, int]] = []  # mean, weight and size of runs that stand close together: isotonic regression
+    """The positions closest to the wishes (weighted least squares) that keep the order and a distance of at least 1."""
+    blocks: List[Tuple[float, float, int]] = []  # mean, weight and size of adjacent nodes at distance 1: isotonic regression
     for i, (wish, weight) in enumerate(wishes):
         mean, size = wish - i, 1
         while blocks and blocks[-1][0] > mean:
@@ -203,7 +202,7 @@ def _mean(values: Sequence[float], otherwise: float) -> float:
 
 
 def _curve(places: Sequence[Tuple[Column, float]]) -> Path:
-    """Straight through each layer, and from layer to layer by a curve that starts and ends level."""
+    """A path that is straight inside layers, with curves between them that start and end horizontally."""
     (column, y), *others = places
     vertices, codes = [(column.right, y)], [Path.MOVETO]
     for column, next_y in others:

@@ -1,4 +1,4 @@
-"""The probabilities of all edges after the last epoch, as a table that is shaded."""
+"""The probabilities of all edges after the last epoch, as a shaded table."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from . import style
 from .style import MARGIN, SMALL
 
 ROW, GAP, TOP, WIDEST = 0.24, 0.2, 0.65, 1.8
-"""In inches: the height of a row, the space between two tables, that for the title, the most that a name may take."""
+"""In inches: the height of a row, the gap between tables, the space for the title, the maximum width of a name."""
 COLORS = 'Blues'
-"""Darker is more, in black and white and for the colour-blind too."""
+"""Larger is darker, which is also visible in black and white and to the colour-blind."""
 
 
 def draw(run: Run) -> Any:
-    """A table for each set of candidates: edges by candidates, the zero op last. What is derived has a frame."""
+    """A table for each set of candidates: edges by candidates, the zero op last. Derived candidates are framed."""
     tables: Dict[Tuple[Name, ...], List[str]] = {}
     for key, names in run.space.edges.items():
         tables.setdefault(names, []).append(key)
@@ -58,6 +58,6 @@ def _row(axes: Any, run: Run, key: str, left: float, top: float, width: float, h
         axes.text(left + (j + 0.5) * width, top + ROW / 2, f'{weight:.2f}', ha='center', va='center', fontsize=SMALL,
                   color='white' if style.is_dark(colors(share)) else 'black', weight='bold' if j in chosen else 'normal')
     for j in chosen:
-        for color, inset in (('black', 0.012), ('white', 0.03)):  # seen on dark and on bright
+        for color, inset in (('black', 0.012), ('white', 0.03)):  # visible on dark and on bright cells
             axes.add_patch(Rectangle((left + j * width + inset, top + inset), width - 2 * inset, ROW - 2 * inset, fill=False,
                                      edgecolor=color, linewidth=1.2, zorder=3))

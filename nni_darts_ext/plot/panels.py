@@ -1,4 +1,4 @@
-"""Small panels of curves over the epochs: the weights of edges, and how the supernet fares."""
+"""Small panels of curves over the epochs: the weights of edges, losses, metrics and indicators."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import style
 from .style import MARGIN, SMALL
 
 WIDTH, HEIGHT, LEFT, GAP_X, GAP_Y, TOP, BOTTOM = 2.0, 1.15, 0.35, 0.5, 0.78, 1.05, 0.5
-"""In inches: of a panel; beside the first one, between two, between two rows, above the first row, below the last one."""
+"""In inches: the size of a panel; the space left of the first panel, between panels, between rows, above and below all rows."""
 COLUMNS = 5
 OTHER = style.Line('black', '-', 'd')
 
@@ -20,10 +20,10 @@ class Panel(NamedTuple):
 
     title: str
     curves: Mapping[Any, Sequence[Tuple[int, float]]]
-    """Points of epoch, counted from 1, and value."""
+    """Points (epoch, value), with epochs counted from 1."""
     subtitle: str = ''
     mark: Optional[int] = None
-    """The epoch at which something changed."""
+    """The epoch of the vertical line."""
 
 
 def draw(title: str, note: str, rows: Sequence[Sequence[Panel]], lines: Dict[Hashable, style.Line],
@@ -33,15 +33,15 @@ def draw(title: str, note: str, rows: Sequence[Sequence[Panel]], lines: Dict[Has
     Parameters
     ----------
     title, note
-        Above all.
+        Two lines above the panels.
     rows
         The panels; rows may differ in length.
     lines
-        How each curve looks; others are thin and black, and not in the legend.
+        The line style of each curve. Curves without one are black and not in the legend.
     y_limits
-        Of all panels. Default: each its own.
+        The y limits of all panels. Default: each panel has its own.
     below
-        Width and height to leave below the legend, in inches.
+        The width and height of free space below the legend, in inches.
     """
     title = style.headed(title)
     columns = max((len(row) for row in rows), default=0)
@@ -88,7 +88,7 @@ def _fill(axes: Any, panel: Panel, lines: Dict[Hashable, style.Line], y_limits: 
 
 
 def weights(run: Run, title: str, rows: Sequence[Sequence[str]]) -> Any:
-    """The probabilities of the candidates of some edges, in rows of edges. A line is where an edge's decision last changed."""
+    """The probabilities of the candidates of edges, in rows of edges. A vertical line marks the last change of the decision."""
     keys = [key for row in rows for key in row]
     lines = style.lines(name for key in keys for name in run.space.edges[key])
     highest = max(weight for epoch in run.epochs for key in keys for weight in epoch.weights[key])
@@ -106,7 +106,7 @@ def _of_edge(run: Run, key: str) -> Panel:
 TITLES = {'skip_share': 'skip connections', 'entropy': 'entropy', 'movement': 'movement', 'eigenvalue': 'eigenvalue'}
 SUBTITLES = {'skip_share': 'share of the derived edges', 'entropy': 'of the edges, 1: undecided',
              'movement': 'of the logit that moved most', 'eigenvalue': 'the largest of the Hessian'}
-"""What the indicators of collapse are called, and what they mean."""
+"""The titles and the meaning of the indicators of collapse."""
 
 
 def progress(run: Run) -> Any:
@@ -122,7 +122,7 @@ def progress(run: Run) -> Any:
 
 
 def compared(runs: Mapping[str, Run], title: str, below: Tuple[float, float]) -> Any:
-    """The validation of several runs, or their training where they have no validation, and their indicators."""
+    """The validation metrics of several runs (training metrics if there is no validation) and their indicators."""
     panels: List[Panel] = []
     for part in ('valid', 'train', 'indicators'):
         names = dict.fromkeys(name for run in runs.values() for name in _names(run, part))

@@ -1,4 +1,4 @@
-"""Decisions as tables: those of choices outside cells, and those in which runs differ."""
+"""Tables of decisions: of choices outside cells, and of the differences between runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from . import panels, style
 from .style import MARGIN
 
 GAP = 0.3
-"""Above a table, in inches."""
+"""The space above a table, in inches."""
 
 
 def layers(run: Run, keys: List[str]) -> Any:
-    """Choices that are in no cell, what is derived for them, and since when."""
+    """The decisions of choices outside cells."""
     rows = [('choice', 'derived', 'probability', 'decided'), *text.layers(run, keys)]
     title = style.headed(f'{run.name}: choices outside cells, derived after epoch {run.epochs[-1].epoch + 1}')
     width, height = style.table_size(rows)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nni_darts_ext import ArchitectureError
-from nni_darts_ext.core.decisions import decide, read
+from nni_darts_ext.core.decisions import decide, load
 from nni_darts_ext.core.space import Edge, InputNode, SearchSpace
 
 SPACE = SearchSpace([Edge('a', ('conv', 'skip')), Edge('b', ('0', '1')), Edge('c', (0, 1)), Edge('free', ('x',)),
@@ -56,7 +56,7 @@ def test_what_a_choice_does_not_have_is_refused(change, message):
 
 def test_missing_and_unexpected_keys_are_listed_together():
     architecture = {key: value for key, value in FORMS['classic'].items() if key not in ('a', 'i')}
-    with pytest.raises(ArchitectureError, match=r"missing are \['a', 'i'\], unexpected are \['z'\].*strict=False"):
+    with pytest.raises(ArchitectureError, match=r"\['a', 'i'\] are missing, \['z'\] are unexpected.*strict=False"):
         decide(SPACE, {**architecture, 'z': 1})
     assert decide(SPACE, {**architecture, 'z': 1}, strict=False) == {'b': [True, False], 'c': [False, False], 'free': [True]}
 
@@ -64,10 +64,10 @@ def test_missing_and_unexpected_keys_are_listed_together():
 def test_files_are_read(tmp_path):
     file = tmp_path / 'architecture.json'
     file.write_text(json.dumps(FORMS['classic']))
-    assert read(file) == read(str(file)) == FORMS['classic']
+    assert load(file) == load(str(file)) == FORMS['classic']
     for content in ('{"a": ', '[1]', '3'):
         file.write_text(content)
         with pytest.raises(ArchitectureError, match=r'architecture\.json'):
-            read(file)
+            load(file)
     with pytest.raises(ArchitectureError, match='nowhere'):
-        read(tmp_path / 'nowhere.json')
+        load(tmp_path / 'nowhere.json')

@@ -73,7 +73,7 @@ def held(mocker):
             raise PermissionError(13, 'Permission denied')
         replace(*names)
     mocker.patch.object(files.os, 'replace', refused)
-    mocker.patch.object(files, 'READERS_HOLD_FILES', True)
+    mocker.patch.object(files, 'READERS_BLOCK_REPLACING', True)
     return released
 
 

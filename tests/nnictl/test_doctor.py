@@ -120,7 +120,7 @@ def test_a_broken_one_names_the_failure_the_rot_and_the_command():
                                           rot=[FILELOCK], mend='pip it', mend_all='pip it'))
     for line in ('DOES NOT START\n            what it said',
                  'filelock 3.29 (needed: filelock<3.12)\n    it moved on. Breaks: nnictl.',
-                 'Of unknown cause', 'This mends what nnictl and the search need:\n  pip it'):
+                 'Failures of unknown cause', 'This mends what nnictl and the search need:\n  pip it'):
         assert line in said
     assert 'all of it' not in said and 'Nothing has rotted' not in said
 
@@ -179,15 +179,15 @@ def test_no_command_asks_for_a_release_that_this_python_never_had():
 def test_a_process_without_an_end_is_ended(mocker):
     mocker.patch.object(probes, 'LIMIT', 1)
     ended = probes._python('import time; print("here", flush=True); time.sleep(60)')
-    assert ended == (None, 'here' + os.linesep) and probes._last_words(ended) == 'did not end within 1 seconds'
+    assert ended == (None, 'here' + os.linesep) and probes._error_of(ended) == 'did not end within 1 seconds'
 
 
 @pytest.mark.parametrize('output, words', [
     ('Traceback:\n  File\nAttributeError: \n"load()" has been removed, use\n\n  yaml = YAML()\n',
      'AttributeError: "load()" has been removed, use yaml = YAML()'),
-    ('\x1b[31mERROR: no tuner\x1b[39m\n', 'ERROR: no tuner'), ('a\nb\n', 'b'), ('', 'ended with status 1 and said nothing')])
+    ('\x1b[31mERROR: no tuner\x1b[39m\n', 'ERROR: no tuner'), ('a\nb\n', 'b'), ('', 'ended with status 1 and without output')])
 def test_of_what_a_process_said_the_last_error_is_kept(output, words):
-    assert probes._last_words(probes._Ended(1, output)) == words
+    assert probes._error_of(probes._Ended(1, output)) == words
 
 
 def test_versions_are_read_without_importlib_metadata():

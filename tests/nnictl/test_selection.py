@@ -66,7 +66,7 @@ def test_a_task_is_tried_twice_and_then_left_out():
     assert selection.try_again(SEARCHES[0]) and selection.next() == SEARCHES[0]
     assert not selection.try_again(SEARCHES[0])
     for search in SEARCHES:
-        selection.leave_out(search)
+        selection.skip(search)
     assert selection.is_done and selection.ranking() == []
 
 
@@ -75,7 +75,7 @@ def test_a_late_result_counts_and_makes_the_second_try_needless():
     assert selection.try_again(SEARCHES[0])
     selection.result(SEARCHES[0], found('a'))
     assert [selection.next(), selection.next()] == [evaluation('a'), None]
-    selection.leave_out(SEARCHES[1])
+    selection.skip(SEARCHES[1])
     selection.result(SEARCHES[1], found('b'))
     assert selection.next() == evaluation('b')
 
@@ -89,7 +89,7 @@ def test_what_is_no_result_of_a_search_is_none(value):
     selection.result(Task('search', 99), value)  # of somebody else's trial
     assert not selection.has_result(SEARCHES[0]) and selection.next() is None
     for search in SEARCHES:
-        selection.leave_out(search)
+        selection.skip(search)
     assert selection.is_done
 
 

@@ -193,7 +193,7 @@ def test_every_combination_is_searched_with_every_seed_and_what_is_drawn_is_draw
 
 
 @pytest.mark.parametrize('space, message', [
-    ({'seed': {'_type': 'choice', '_value': [1]}}, "varies 'seed', a name that DartsTuner gives itself"),
+    ({'seed': {'_type': 'choice', '_value': [1]}}, "varies 'seed', a name that DartsTuner reserves"),
     ({'order': [1, 2]}, r"\[1, 2\] for 'order'"),
     ({'order': {'_type': 'chance', '_value': [1]}}, "chance"),
 ])

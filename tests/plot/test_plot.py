@@ -219,7 +219,7 @@ def test_drawing_leaves_matplotlib_as_it_was_and_gives_the_same_file_again(read)
 
 def test_a_run_without_an_epoch_is_refused(tmp_path):
     Writer(tmp_path / 'run', runs.SPACES['no inputs']).end()
-    with pytest.raises(RunError, match=r'has no epoch yet that could be drawn \(done\)'):
+    with pytest.raises(RunError, match=r'has no epoch to draw yet \(done\)'):
         plot.pictures(Run.read(tmp_path / 'run'))
 
 

@@ -1,6 +1,6 @@
-"""``nni-darts-ext doctor``: what works in the NNI installation that it is in, what has rotted, and what mends it.
+"""``nni-darts-ext doctor``: what works in its NNI installation, what has rotted, and what mends it.
 
-The verdict comes from trying (probes.py), the explanation and the advice from what is known (rot.py). It changes nothing.
+It tries what works (probes.py), and explains failures by known incompatibilities (rot.py). It changes nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ...hosts import FAMILIES
 from . import probes, rot
 
 NNI = 'NNI 2.0 - 3.0'
-NO_RELEASE = ' There is no such release for this Python: an older one is needed.'
+NO_RELEASE = ' There is no such release for this Python: use an older Python.'
 
 
 class Family(NamedTuple):
     """A family of NNI's hosts, as ``nni_darts_ext.hosts.available()`` sees it."""
     nni: str
-    """The versions that have it, in words."""
+    """The versions that have it, as text."""
     expected: bool
     """Whether the installed version has it."""
     offered: bool
@@ -32,38 +32,38 @@ class Family(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was found."""
+    """The findings."""
     python: str
     executable: str
     nni: Optional[str]
-    """The version of NNI, None where it is not installed."""
+    """The version of NNI; None if it is not installed."""
     torch: Optional[str]
-    """The version of PyTorch, None where it is not installed."""
+    """The version of PyTorch; None if it is not installed."""
     nnictl: probes.Nnictl
     families: Dict[str, Family]
     uses: Dict[str, Optional[str]]
-    """Things that fail only in use: None where they work, else what they said."""
+    """Features that fail only in use: None if they work, else the error."""
     rot: List[rot.Found]
     unexplained: Dict[str, str]
-    """Failures whose cause is not known, and what was said."""
+    """Failures of unknown cause, with their errors."""
     mend: Optional[str]
     """The command that mends what nnictl and the search need."""
     mend_all: Optional[str]
-    """The command that mends all that has rotted; it differs where only something in ``rot.ON_DEMAND`` fails."""
+    """The command that mends everything, including what only ``rot.ON_DEMAND`` needs."""
 
     @property
     def status(self) -> int:
-        """The exit status: 1 where nnictl would not start."""
+        """The exit status: 1 if nnictl would not start."""
         return 0 if self.nnictl.starts else 1
 
     def as_dict(self) -> Dict[str, Any]:
-        """For JSON. The keys stay."""
+        """The report as values for JSON. Later versions keep these keys."""
         return {**self._asdict(), 'nnictl': self.nnictl._asdict(), 'rot': [found._asdict() for found in self.rot],
                 'families': {name: family._asdict() for name, family in self.families.items()}, 'status': self.status}
 
 
 def examine() -> Report:
-    """Look at the NNI installation that this Python has. Takes up to half a minute and leaves no trace."""
+    """Examine the NNI installation of this Python. Takes up to half a minute and changes nothing."""
     with probes.without_a_trace():
         return _examine()
 
@@ -80,9 +80,9 @@ def _examine() -> Report:
         return Report(platform.python_version(), sys.executable, None, torch, absent, families, {}, [], {}, None, None)
     uses = probes.uses(nni, asked.families)
     failures: Dict[str, str] = {check: said for check, said in uses.items() if said}
-    if nnictl.reason and nnictl.reason != probes.REDIRECTED:  # that is no rot
+    if nnictl.reason and nnictl.reason != probes.REDIRECTED:  # a proxy is not rot
         failures[rot.NNICTL] = nnictl.reason
-    if torch:  # without it there are no families, and that is no rot
+    if torch:  # without PyTorch there are no families, which is not rot
         failures.update({name: family.reason for name, family in families.items() if family.expected and family.reason})
     names = {name for known in rot.KNOWN for name in (known.dependency, *known.along)}
     found = rot.find(nni, failures, {name: installed(name) for name in names}, sys.version_info[:2])
@@ -99,10 +99,10 @@ def _family(name: str, asked: probes.Hosts, nni: Optional[str]) -> Family:
 
 
 def installed(name: str) -> Optional[str]:
-    """The version of an installed distribution, None where there is none. Reads its metadata, imports nothing of it."""
+    """The version of a distribution from its metadata; None if it is not installed. Does not import it."""
     try:
         from importlib.metadata import PackageNotFoundError, version
-    except ImportError:  # Python 3.7, where pkg_resources may be the thing that is missing
+    except ImportError:  # Python 3.7, where pkg_resources may be missing
         return _read_version(name)
     try:
         return version(name)
@@ -121,10 +121,10 @@ def _read_version(name: str) -> Optional[str]:
 
 
 def render(report: Report) -> str:
-    """The report for people."""
+    """The report as text for the terminal."""
     if report.nni is None:
         return (f'There is no NNI in {report.executable} (Python {report.python}).\n'
-                f'nni_darts_ext works with {NNI}; which of them is for you to choose, for example:\n'
+                f'nni_darts_ext works with {NNI}. Install one of them, for example:\n'
                 f'  {rot.quote(report.executable)} -m pip install nni==3.0')
     torch = f'PyTorch {report.torch}' if report.torch else 'no PyTorch'
     lines = [f'NNI {report.nni}, {torch}, Python {report.python} ({report.executable})', '']
@@ -140,13 +140,13 @@ def render(report: Report) -> str:
              f'{found.because}. Breaks: {", ".join(found.breaks)}.{"" if found.exists else NO_RELEASE}')
             for found in report.rot])]
     if report.unexplained:
-        lines += ['', 'Of unknown cause; no rot that the doctor knows explains:', *_bullets(list(report.unexplained.items()))]
+        lines += ['', 'Failures of unknown cause:', *_bullets(list(report.unexplained.items()))]
     if report.mend:
         lines += ['', 'This mends what nnictl and the search need:', f'  {report.mend}']
     if not report.rot and not report.unexplained:
         lines += ['', 'Nothing has rotted.']
     if report.mend_all != report.mend:
-        lines += ['', 'This mends all of it. It is for those who use what fails:', f'  {report.mend_all}']
+        lines += ['', 'This also mends the rest, if you use what fails:', f'  {report.mend_all}']
     return '\n'.join(lines)
 
 
@@ -168,7 +168,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found and return the exit status: 1 where nnictl would not start."""
+    """Print the report and return the exit status: 1 if nnictl would not start."""
     report = examine()
     print(json.dumps(report.as_dict(), indent=2) if args.json else render(report))
     return report.status

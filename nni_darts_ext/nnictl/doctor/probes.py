@@ -1,6 +1,6 @@
-"""Trying things out in the installed NNI: each in a process of its own, within a time limit, and without a trace.
+"""Try what works in the installed NNI: each probe in its own process, with a time limit and without side effects.
 
-The processes see a home, a configuration and a temporary folder that go away with them. Standard library only.
+The processes get a temporary home, configuration and working folder. This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional
 from .rot import ASSESSOR, EVALUATOR, SEARCH, parse
 
 PACKAGE = str(Path(__file__).resolve().parents[3])
-"""The folder that this package lies in, for the processes to import it from, wherever they run."""
+"""The folder from which the processes import this package."""
 
 LIMIT = 120
-"""Seconds that a process may take. Importing NNI, PyTorch and Lightning from a cold disk takes a good part of that."""
+"""Time limit of a process in seconds. Importing NNI, PyTorch and Lightning from a cold disk takes a large part of it."""
 
 CONFIG = """\
 searchSpace: {x: {_type: choice, _value: [1, 2]}}
@@ -39,9 +39,9 @@ maxTrialNumber: 1
 tuner: {name: TPE}
 trainingService: {platform: local}
 """
-"""Every NNI from 2.0 on reads this, 2.0 to 2.2 by way of their own conversion."""
+"""Every NNI from 2.0 on accepts this configuration; 2.0 to 2.2 convert it."""
 
-# Before 2.4 NNI writes its registry below sys.prefix, whatever NNI_CONFIG_DIR says; like this, below the home instead.
+# Before 2.4 NNI ignores NNI_CONFIG_DIR and writes its registry below sys.prefix, which is therefore set to the temporary folder.
 RUN_NNICTL = """\
 import sys
 sys.prefix = sys.base_prefix = {folder!r}
@@ -119,10 +119,10 @@ from nni.tools.nnictl.rest_utils import rest_get
 answer = rest_get('http://localhost:{port}/', 20)
 print(None if answer is None else answer.text)
 """
-"""As nnictl asks its server."""
+"""Sends a request as nnictl sends them to its server."""
 
-REDIRECTED = "nnictl's requests to its own server on localhost do not arrive there. Where http_proxy is set, " \
-             'no_proxy=localhost must be set too'
+REDIRECTED = "nnictl's requests to its own server on localhost do not arrive there. If http_proxy is set, " \
+             'no_proxy=localhost must also be set'
 
 NODE = """\
 import os, subprocess, nni_node
@@ -139,38 +139,38 @@ class Nnictl(NamedTuple):
 class Hosts(NamedTuple):
     nni: Optional[str]
     families: Dict[str, Optional[str]]
-    reason: Optional[str]  # why nobody could be asked
+    reason: Optional[str]  # why the process failed; None if it did not
 
 
 class _Ended(NamedTuple):
-    status: Optional[int]  # None: it was ended at its limit
+    status: Optional[int]  # None: it was killed at the time limit
     output: str
 
 
 def nnictl() -> Nnictl:
     """Whether ``nnictl create`` would start an experiment.
 
-    It is run up to the point where it opens its port, which is taken: all before that, and nothing after, happens. What it would
-    do next, lock its list of experiments, start its server and ask that, is tried by ``nnictl experiment list``, by
-    ``node --version`` and with a server of ours.
+    It runs until it finds its port in use, so nothing is started. The next steps are tried separately: locking the list of
+    experiments by ``nnictl experiment list``, starting the server by ``node --version``, and requests to it by a server of this
+    process.
     """
     with _server() as port:
         ended = _nnictl('create', '--config', 'config.yml', '--port', str(port))
         if not re.search(rf'[Pp]ort {port} is ', ended.output):
-            return Nnictl(False, f'nnictl create: {_last_words(ended)}')
+            return Nnictl(False, f'nnictl create: {_error_of(ended)}')
         if not reaches_server(port):
             return Nnictl(False, REDIRECTED)
     ended = _nnictl('experiment', 'list')
     if 'Cannot find experiments' not in ended.output:
-        return Nnictl(False, f'nnictl experiment list: {_last_words(ended)}')
+        return Nnictl(False, f'nnictl experiment list: {_error_of(ended)}')
     ended = _python(NODE)
     if ended.status != 0:
-        return Nnictl(False, f"NNI's server: {_last_words(ended)}")
+        return Nnictl(False, f"NNI's server: {_error_of(ended)}")
     return Nnictl(True, None)
 
 
 def reaches_server(port: int) -> bool:
-    """Whether nnictl's requests to localhost arrive there: a proxy that the environment names may be in the way."""
+    """Whether nnictl's requests to localhost arrive there, and are not redirected by a proxy in the environment."""
     return _Server.ANSWER in _python(ASK_SERVER.format(port=port)).output
 
 
@@ -188,7 +188,7 @@ class _Server(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def _server() -> Iterator[int]:
-    """A port that is taken, and where something answers."""
+    """The port of a running HTTP server."""
     with HTTPServer(('127.0.0.1', 0), _Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_address[1]
@@ -196,17 +196,17 @@ def _server() -> Iterator[int]:
 
 
 def hosts() -> Hosts:
-    """What ``nni_darts_ext.hosts.available()`` says in a fresh process."""
+    """The result of ``nni_darts_ext.hosts.available()`` in a new process."""
     with _folder() as folder:
         answer = Path(folder, 'answer.json')
         ended = _python(ASK_HOSTS.format(answer=str(answer)))
         if not answer.exists():
-            return Hosts(None, {}, _last_words(ended))
+            return Hosts(None, {}, _error_of(ended))
         return Hosts(reason=None, **json.loads(answer.read_text()))
 
 
 def uses(nni: str, families: Mapping[str, Optional[str]]) -> Dict[str, Optional[str]]:
-    """Things that fail only in use: for each that this NNI has None where it works, else what it said."""
+    """Try the features that fail only in use: None for each that works, else its error."""
     code = {}
     if parse(nni) < (3,):
         code[ASSESSOR] = TRY_ASSESSOR
@@ -214,16 +214,16 @@ def uses(nni: str, families: Mapping[str, Optional[str]]) -> Dict[str, Optional[
         code[SEARCH], code[EVALUATOR] = TRY_SEARCH, TRY_EVALUATOR
     with ThreadPoolExecutor(2) as pool:
         ended = dict(zip(code, pool.map(_python, code.values())))
-    return {check: None if end.status == 0 else _last_words(end) for check, end in ended.items()}
+    return {check: None if end.status == 0 else _error_of(end) for check, end in ended.items()}
 
 
 CACHES = ('retiarii/nn/pytorch/_nn.py', 'nas/nn/pytorch/_layers.py')
-"""What NNI writes into its own package the first time that its choices are imported."""
+"""Files that NNI writes into its own package when its choices are first imported."""
 
 
 @contextlib.contextmanager
 def without_a_trace() -> Iterator[None]:
-    """Put back what NNI caches in its own package."""
+    """Restore the files that NNI caches in its own package."""
     spec = importlib.util.find_spec('nni')
     caches = [Path(folder, cache) for folder in (spec and spec.submodule_search_locations) or () for cache in CACHES]
     before = {cache: cache.read_bytes() if cache.exists() else None for cache in caches}
@@ -254,11 +254,11 @@ def _folder() -> Iterator[str]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # what was ended at its limit may still hold a file open
+        shutil.rmtree(folder, ignore_errors=True)  # children of a killed process may still hold a file open
 
 
 def _run(code: str, folder: str) -> _Ended:
-    with open(os.path.join(folder, 'output'), 'w+b') as output:  # a pipe would keep us waiting for a grandchild
+    with open(os.path.join(folder, 'output'), 'w+b') as output:  # a pipe would stay open as long as a grandchild lives
         process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=subprocess.STDOUT, cwd=folder, env=_environment(folder), start_new_session=True)
         status: Optional[int] = None
@@ -285,15 +285,15 @@ def _environment(folder: str) -> Dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(('NNI_', 'XDG_'))}
     places = ('HOME', 'USERPROFILE', 'APPDATA', 'LOCALAPPDATA', 'TMPDIR', 'TEMP', 'TMP', 'NNI_CONFIG_DIR')
     return {**inherited, **dict.fromkeys(places, folder),
-            'PYTHONUSERBASE': site.getuserbase(),  # else the packages of `pip install --user` would go with the home
+            'PYTHONUSERBASE': site.getuserbase(),  # to keep the packages of `pip install --user` despite the temporary home
             'PYTHONDONTWRITEBYTECODE': '1', 'PYTHONIOENCODING': 'utf-8'}
 
 
-def _last_words(ended: _Ended) -> str:
+def _error_of(ended: _Ended) -> str:
     if ended.status is None:
         return f'did not end within {LIMIT} seconds'
     lines = [line.rstrip() for line in re.sub(r'\x1b\[[\d;]*m', '', ended.output).splitlines() if line.strip()]
     named = [number for number, line in enumerate(lines) if re.match(r'(?!INFO|WARNING)[A-Za-z_][\w.]*:( |$)', line)]
-    if lines:  # of a traceback its last exception, whose message may go on for some lines
+    if lines:  # for a traceback, its last exception with all lines of the message
         return textwrap.shorten(' '.join(lines[named[-1]:] if named else lines[-1:]), 160, placeholder=' ...')
-    return f'ended with status {ended.status} and said nothing'
+    return f'ended with status {ended.status} and without output'

@@ -1,6 +1,6 @@
-"""What has rotted around NNI: its dependencies moved on, it did not, and hardly any of them is pinned.
+"""What has rotted around NNI: newer releases of its dependencies broke it, as it pins hardly any of them.
 
-Data and the rules to read it; nothing here looks at the machine or imports more than the standard library.
+Only data and rules: this module does not examine the machine, and imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ SEARCH = 'a one-shot search with Lightning'
 EVALUATOR = "NNI's own Classification evaluator"
 ASSESSOR = "NNI's curve fitting assessor"
 ON_DEMAND = frozenset({EVALUATOR, ASSESSOR})
-"""Parts of NNI that many do without: what only they need is not forced upon everybody."""
+"""Parts of NNI that many users do not need. What only they need is in a separate command."""
 COMPILED = ('pandas', 'scipy', 'scikit-learn', 'matplotlib', 'contourpy')
-"""What is compiled against a certain numpy and does not go with a much older one."""
+"""Packages that are compiled against numpy and do not work with a much older one."""
 
 
 class Rot(NamedTuple):
-    """A dependency that some NNI versions work with only up to a release."""
+    """A dependency of which some NNI versions do not work with every release."""
     dependency: str
     first_nni: Version
     last_nni: Version
     needs: str
     breaks: Tuple[str, ...]  # checks of probes.py; a family's name stands for its import
     because: str
-    sign: str  # a regular expression that finds this rot in what a failing check said
-    when_absent: bool = False  # whether it is also missed where it is not installed, for NNI does not ask for it
-    along: Tuple[str, ...] = ()  # installed packages for pip to choose anew, lest they no longer fit
-    last_python: Version = (4,)  # the last that such a release was made for
+    sign: str  # a regular expression that matches the error of a check that fails because of this rot
+    when_absent: bool = False  # whether it also counts as rot if the package is not installed, as NNI does not require it
+    along: Tuple[str, ...] = ()  # installed packages that pip must also reinstall, so that they remain compatible
+    last_python: Version = (4,)  # the last Python for which such a release exists
 
 
 KNOWN = (
@@ -46,16 +46,16 @@ KNOWN = (
         r'load\(\)'),
     Rot('typeguard', (2, 6), (2, 10), '<3', (NNICTL,), "3 changed check_type, with which NNI reads an experiment's configuration",
         "'dict' object has no attribute 'name'|typeguard|check_type"),
-    Rot('typeguard', (3, 0), (3, 0), '>=3,<4.1.3', (NNICTL,), 'NNI 3.0 reads configurations with what 3.0 to 4.1.2 have',
+    Rot('typeguard', (3, 0), (3, 0), '>=3,<4.1.3', (NNICTL,), 'NNI 3.0 reads configurations with functions of 3.0 to 4.1.2',
         'typeguard|check_type|TypeCheckError'),
     Rot('pytorch_lightning', (2, 7), (2, 7), '<2', ('retiarii',),
-        'importing Retiarii imports Lightning, of which NNI 2.7 knows 1.x', 'lightning', when_absent=True),
+        'importing Retiarii imports Lightning, and NNI 2.7 needs 1.x', 'lightning', when_absent=True),
     Rot('pytorch_lightning', (2, 8), (2, 8), '>=1.6,<1.7', ('retiarii', 'lightning', SEARCH),
         'the one-shot modules use hooks and return values that 1.7 and later changed', '', when_absent=True),
     Rot('pytorch_lightning', (2, 9), (2, 10), '>=1.6,<2', ('retiarii', 'lightning', SEARCH),
         'the one-shot modules use hooks that 2.0 removed', '', when_absent=True),
     Rot('pytorch_lightning', (3, 0), (3, 0), '>=1.9', ('nas',), 'nni.nas imports Lightning', 'lightning', when_absent=True),
-    Rot('torchmetrics', (2, 8), (2, 10), '<0.11', (EVALUATOR,), 'from 0.11 on an Accuracy wants to be told its task', 'task'),
+    Rot('torchmetrics', (2, 8), (2, 10), '<0.11', (EVALUATOR,), 'from 0.11 on Accuracy needs a task argument', 'task'),
     Rot('numpy', (2, 8), (2, 10), '<2', (EVALUATOR,), 'Lightning 1 reads np.Inf, which 2.0 removed', r'np\.Inf',
         along=COMPILED, last_python=(3, 12)),
     Rot('numpy', (2, 0), (2, 10), '<1.24', (ASSESSOR,),
@@ -65,7 +65,7 @@ KNOWN = (
 
 
 class Found(NamedTuple):
-    """A rot that is here."""
+    """A rot in this installation."""
     dependency: str
     installed: Optional[str]
     needs: str
@@ -73,7 +73,7 @@ class Found(NamedTuple):
     because: str
     along: List[str]
     exists: bool
-    """Whether there is such a release for this Python."""
+    """Whether there is a suitable release for this Python."""
 
     @property
     def requirement(self) -> str:
@@ -85,12 +85,12 @@ class Found(NamedTuple):
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as package indexes compare them."""
+    """A distribution's name, normalized as package indexes do."""
     return re.sub(r'[-_.]+', '-', name).lower()
 
 
 def quote(path: str) -> str:
-    """A path as a shell takes it."""
+    """A path, quoted for a shell."""
     return f'"{path}"' if os.name == 'nt' else shlex.quote(path)
 
 
@@ -101,7 +101,7 @@ def parse(version: str) -> Version:
 
 
 def fits(version: str, needs: str) -> bool:
-    """Whether a version is within bounds such as ``>=1.6,<2``; local and pre-release parts are not looked at."""
+    """Whether a version is within bounds such as ``>=1.6,<2``; local and pre-release parts are ignored."""
     here = parse(version)
     for bound in needs.split(','):
         limit = parse(bound.lstrip('<>='))
@@ -113,20 +113,20 @@ def fits(version: str, needs: str) -> bool:
 
 def find(nni: str, failures: Mapping[str, str], installed: Mapping[str, Optional[str]],
          python: Version) -> List[Found]:
-    """The known rot that the failing checks can come from.
+    """The known rot that can cause the failures.
+
+    Every rot that breaks a failing check is named, because the check would meet the others after the first is mended.
 
     Parameters
     ----------
     nni
         The version of NNI.
     failures
-        For each failing check what it said.
+        For each failing check its error.
     installed
-        For each dependency its version, None where it is not installed.
+        For each dependency its version; None if it is not installed.
     python
         The version of Python.
-
-    All that concern a failing check are named, not only the first one that it met: the others would be met next.
     """
     found = []
     for rot in KNOWN:
@@ -139,7 +139,7 @@ def find(nni: str, failures: Mapping[str, str], installed: Mapping[str, Optional
 
 
 def unexplained(found: Iterable[Found], failures: Mapping[str, str]) -> Dict[str, str]:
-    """The failing checks whose words no rot that was found is known for."""
+    """The failing checks whose errors match none of the rot that was found."""
     signs = {(rot.dependency, rot.because): rot.sign for rot in KNOWN}
     found = list(found)
     return {check: said for check, said in failures.items()
@@ -147,7 +147,7 @@ def unexplained(found: Iterable[Found], failures: Mapping[str, str]) -> Dict[str
 
 
 def mend(found: Iterable[Found], python: str) -> Optional[str]:
-    """One pip command for all: pip then chooses releases that go together. None where nothing has rotted."""
+    """One pip command for all rot, so that pip chooses compatible releases; None if nothing has rotted."""
     bounds: Dict[str, List[str]] = {}
     along: List[str] = []
     for rot in found:
