@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, List
 
 from .errors import (
     ArchitectureError,
+    ArgumentError,
     CheckpointError,
     ClassArgsError,
     DartsExtError,
@@ -17,6 +18,7 @@ from .errors import (
     ExperimentError,
     HostNotSupported,
     LogitsError,
+    MethodError,
     PackageMissing,
     RunError,
     SearchSpaceError,
@@ -24,6 +26,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import methods as methods
     from . import nn as nn
     from .fixed import apply_fixed_architecture as apply_fixed_architecture
     from .hosts import available as available
@@ -34,8 +37,9 @@ if TYPE_CHECKING:
     from .trainer import DartsTrainer as DartsTrainer
 
 # A star import must not fail where NNI lacks something, so the names of _LAZY are left out.
-__all__ = ['ArchitectureError', 'CheckpointError', 'ClassArgsError', 'DartsExtError', 'EvaluatorError', 'ExperimentError',
-           'HostNotSupported', 'LogitsError', 'PackageMissing', 'RunError', 'SearchSpaceError', 'TrainingError']
+__all__ = ['ArchitectureError', 'ArgumentError', 'CheckpointError', 'ClassArgsError', 'DartsExtError', 'EvaluatorError',
+           'ExperimentError', 'HostNotSupported', 'LogitsError', 'MethodError', 'PackageMissing', 'RunError', 'SearchSpaceError',
+           'TrainingError']
 __version__ = '0.1.0'
 
 _LAZY = {  # the module that defines each name; a subpackage stands for itself
@@ -44,6 +48,7 @@ _LAZY = {  # the module that defines each name; a subpackage stands for itself
     'Run': '.run',
     'apply_fixed_architecture': '.fixed',
     'available': '.hosts',
+    'methods': '.methods',
     'nn': '.nn',
 }
 _FROM_HOSTS = {  # the module depends on the installed NNI; without one, the error starts with this sentence

@@ -58,6 +58,8 @@ class CollapseWatch:
 def entropies(choices: Logits) -> Dict[str, float]:
     """For each edge the entropy of its probabilities, including the zero op's, as a share of its maximum: 0 (decided) to 1.
 
+    Of weights that do not add up to 1 it is that of their shares.
+
     Raises
     ------
     LogitsError
@@ -65,8 +67,9 @@ def entropies(choices: Logits) -> Dict[str, float]:
     """
     choices.check()
     with torch.no_grad():
-        found = {key: choices.probabilities(key) for key in choices}
-        return {key: float(torch.special.entr(of_edge).sum()) / math.log(len(of_edge)) for key, of_edge in found.items()}
+        found = {key: choices.probabilities(key).abs() for key in choices}
+        shares = {key: of_edge / of_edge.sum().clamp(min=torch.finfo(of_edge.dtype).tiny) for key, of_edge in found.items()}
+        return {key: float(torch.special.entr(of_edge).sum()) / math.log(len(of_edge)) for key, of_edge in shares.items()}
 
 
 def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> float:

@@ -18,6 +18,7 @@ A resumed search appends to the files in its folder. A line for an epoch replace
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from datetime import datetime, timezone
@@ -39,8 +40,6 @@ MAX_SIZE, MAX_EPOCHS_SIZE = 2 ** 24, 2 ** 30
 """Maximum size in bytes of each file, and of ``epochs.jsonl``. Larger files are refused."""
 LONGEST = 10 ** 9
 """Maximum number of epochs of a search, and of seconds of an epoch."""
-ROUNDING = 0.05
-"""How far the sum of an edge's probabilities may be from 1, as they may be rounded."""
 
 Name = Union[str, int]
 PathLike = Union[str, 'os.PathLike[str]']
@@ -86,7 +85,7 @@ class Epoch(NamedTuple):
     valid: Dict[str, float]
     """Means of the loss and the metrics over the validation batches of the supernet."""
     weights: Dict[str, List[float]]
-    """For each edge the n + 1 probabilities of its candidates and, last, of the zero op."""
+    """For each edge the n + 1 weights of its candidates and, last, of the zero op: probabilities, if no method makes others."""
     indicators: Dict[str, float]
     """Indicators of collapse: ``skip_share``, ``entropy``, ``movement`` and any others that are known."""
     architecture: Dict[str, List[int]]
@@ -269,9 +268,8 @@ def _epoch(record: Mapping[str, Any], space: SpaceRecord) -> Epoch:
     for key, names in space.edges.items():
         if len(epoch.weights[key]) != len(names) + 1:
             raise ValueError(f'{key!r} has {len(epoch.weights[key])} weights, expected {len(names) + 1}')
-        weights = [_number(f'a weight of {key!r}', weight) for weight in epoch.weights[key]]
-        if not all(0 <= weight <= 1 + ROUNDING for weight in weights) or abs(sum(weights) - 1) > ROUNDING:
-            raise ValueError(f'the weights of {key!r} are not probabilities')
+        if not all(math.isfinite(_number(f'a weight of {key!r}', weight)) for weight in epoch.weights[key]):
+            raise ValueError(f'the weights of {key!r} are not finite')
     for key in space.choices:
         if not isinstance(epoch.architecture[key], list):
             raise ValueError(f'{key!r} chooses {epoch.architecture[key]!r}, expected a list of indices')

@@ -23,7 +23,7 @@ def searched(eigenvalues, resumed_at=None):
         if epoch == 7:
             search.choices.cut('a', 0)
         search.choices['a'].data[1] = epoch
-        end = EndOfEpoch({'train': {}}, None, [], nn.Module(), None, {'eigenvalue': eigenvalue})
+        end = EndOfEpoch({'train': {}}, None, [], nn.Module(), None, indicators={'eigenvalue': eigenvalue})
         said.append(method.after_epoch(At(search, epoch=epoch, epochs=len(eigenvalues)), end))
     return search, said
 
