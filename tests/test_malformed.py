@@ -275,7 +275,7 @@ def test_a_malformed_checkpoint_is_refused_or_means_what_it_says(examples, tmp_p
 
 
 @pytest.mark.parametrize('change, message', [
-    (dict(version=2), 'has version 2, and this nni_darts_ext reads version 1 alone'),
+    (dict(version=2), 'has version 2, but this nni_darts_ext reads only version 1'),
     (dict(version='1'), "has version '1'"),
     (dict(schema='other'), 'does not say "schema": "nni_darts_ext/checkpoint"'),
     (dict(state=None), 'was changed after it was written'),
@@ -294,7 +294,7 @@ def test_a_checkpoint_of_another_version_is_refused(change, message, tmp_path):
 @pytest.mark.parametrize('change, message', [
     (dict(), None),
     (dict(shape=[2, 2]), 'beyond the shape'),
-    (dict(shape=[-5, 2]), r'the shape \[-5, 2\] is none'),
+    (dict(shape=[-5, 2]), r'the shape \[-5, 2\] is invalid'),
     (dict(shape=[5, 3]), 'size'),
     (dict(sparse=[1]), 'values to unpack'),
     (dict(sparse=[None, None]), 'no attribute'),

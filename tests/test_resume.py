@@ -354,7 +354,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(how, tmp_path,
         again.train()
     assert outcome(again) == expected
     error, = [record for record in caplog.records if record.levelname == 'ERROR']
-    assert 'epoch-4.ckpt' in error.message and 'no checkpoint that can be read' in error.message
+    assert 'epoch-4.ckpt' in error.message and 'cannot be read' in error.message
     assert 'epoch-3.ckpt: 3 of 4' in caplog.text
 
 
@@ -420,13 +420,13 @@ def test_what_no_checkpoint_can_hold_is_refused_at_construction(tmp_path):
     with pytest.raises(CheckpointError, match=r"state\['callbacks\[0\]'\]\['best'\]\[1\] is a object.*plain values and tensors"):
         trainer(tmp_path, callbacks=[Odd()])
     (tmp_path / 'file').write_text('')
-    with pytest.raises(CheckpointError, match='can be no folder for checkpoints.*another checkpoint_dir'):
+    with pytest.raises(CheckpointError, match='for checkpoints cannot be created.*another checkpoint_dir'):
         trainer(tmp_path / 'file')
 
 
 def test_a_disk_that_is_full_stops_the_search_with_the_last_checkpoint_whole(tmp_path, mocker):
     mocker.patch('os.fsync', side_effect=[None, None, OSError(28, 'No space left on device')])
-    with pytest.raises(CheckpointError, match='epoch-2.ckpt.*No space left.*Make room'):
+    with pytest.raises(CheckpointError, match='epoch-2.ckpt.*No space left.*Free some space'):
         trainer(tmp_path).train()
     assert [file.name for file in tmp_path.iterdir()] == ['epoch-1.ckpt']
     mocker.stopall()

@@ -414,7 +414,7 @@ def test_where_reading_means_waiting_everything_goes_back_to_the_last_reading(ca
     search.mutator.cut('node0_edge0', 0)
     statistics = []
     search.model.register_forward_pre_hook(lambda *_: statistics.append(copy.deepcopy(list(search.model.buffers()))))
-    with pytest.raises(TrainingError, match=f'{message} .* is nan.*back where they were, at most 4 steps before'):
+    with pytest.raises(TrainingError, match=f'{message} .* is nan.*restored to their state of at most 4 steps before'):
         search.train(validate=False)
     assert len(loss.states) > call + 1  # it goes on for a while
     assert_same(state_of(search), loss.states[2 * back_at])
@@ -557,10 +557,10 @@ class Stream(IterableDataset):
     (dict(dataset_train=None), 'no data'),
     (dict(dataset_train=TensorDataset(torch.zeros(1, 3))), '1 samples with split=0.5 leaves 0 for the weights and 1 '),
     (dict(dataset_train=Stream()), 'Stream cannot be split.*pair'),
-    (dict(dataset_train=([], batches(1))), 'For the weights a list gives no batch'),
+    (dict(dataset_train=([], batches(1))), 'The list for the weights has no batches'),
     (dict(dataset_train=(batches(1), DataLoader(dataset(3), 4, drop_last=True))),
-     r'For the logits a DataLoader \(3 samples, batch_size=4, drop_last=True\) gives no batch.*no drop_last'),
-    (dict(dataset_valid=DataLoader(dataset(3), 4, drop_last=True)), 'For the validation a DataLoader .* gives no batch'),
+     r'The DataLoader \(3 samples, batch_size=4, drop_last=True\) for the logits has no batches.*drop_last=False'),
+    (dict(dataset_valid=DataLoader(dataset(3), 4, drop_last=True)), 'The DataLoader .* for the validation has no batches'),
 ])
 def test_what_cannot_run_is_refused_at_construction(arguments, message):
     model = Cells(TWO_NODES)
@@ -701,13 +701,13 @@ def test_a_loss_that_reaches_nothing_that_learns_moves_nothing_and_is_reported_o
         frozen.train()
         assert_same(state(frozen), before)
         assert not any(torch.equal(one, other) for one, other in zip(logits(frozen), start))
-        assert 'nothing that learns' not in caplog.text
+        assert 'any trained parameter' not in caplog.text
     caplog.clear()
     lost = trainer(num_epochs=2, loss=lambda output, labels: nn.functional.cross_entropy(output.detach(), labels))
     before = state(lost)
     lost.train()
     assert_same(state(lost), before)
-    warning, = [record.getMessage() for record in caplog.records if 'nothing that learns' in record.getMessage()]
+    warning, = [record.getMessage() for record in caplog.records if 'any trained parameter' in record.getMessage()]
     assert warning.startswith('The training loss in step 0 of epoch 0')
 
 

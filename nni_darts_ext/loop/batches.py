@@ -1,4 +1,4 @@
-"""What a batch is: a pair of inputs and labels, or of any other form with a function of the user's that takes it apart."""
+"""Batches: pairs of inputs and labels, or any other form with the user's ``forward_batch``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ForwardBatch = Callable[[nn.Module, Any], Tuple[Any, Optional[Tensor]]]
 
 
 def check(loss: Any, forward_batch: Any) -> None:
-    """Raise :class:`TrainingError` where no loss is given, or one that nothing would call."""
+    """Raise :class:`TrainingError` if there is no loss, or if it would not be called."""
     if loss is None and forward_batch is None:
-        raise TrainingError('loss is None. Give a function of the output and the labels, or forward_batch, a function of the '
+        raise TrainingError('loss is None. Pass a function of the output and the labels, or forward_batch, a function of the '
                             'model and a batch that returns output and loss.')
     if forward_batch is not None and not (loss is None or isinstance(loss, nn.Module)):
-        raise TrainingError(f'Both a loss ({in_words(loss)}) and forward_batch, which returns the loss, are given. Give '
-                            'loss=None, and call the loss in forward_batch. (Only a module may be given beside it: it is put '
-                            'on the device and into the checkpoints, and forward_batch calls it.)')
+        raise TrainingError(f'Both a loss ({description_of(loss)}) and forward_batch, which returns the loss, are given. Pass '
+                            'loss=None, and call the loss in forward_batch. (A module is allowed: it is moved to the device '
+                            'and saved in checkpoints, and forward_batch calls it.)')
 
 
 def forward(model: nn.Module, batch: Any, loss: Optional[Loss], forward_batch: Optional[ForwardBatch] = None
@@ -31,62 +31,62 @@ def forward(model: nn.Module, batch: Any, loss: Optional[Loss], forward_batch: O
     Parameters
     ----------
     batch
-        A pair of inputs and labels; with ``forward_batch`` whatever that takes.
+        A pair of inputs and labels; with ``forward_batch`` any batch that it accepts.
     loss
-        Of output and labels. Not called with ``forward_batch``.
+        A function of output and labels. Not called with ``forward_batch``.
 
     Returns
     -------
     output
-        Of any type.
+        Any type.
     loss
-        A floating-point tensor of one element; in evaluation mode it may be None.
+        A floating-point tensor of one element; in evaluation mode also None.
 
     Raises
     ------
     TrainingError
-        The batch is no pair, and there is no ``forward_batch``; that returns something else than output and loss; the loss is no
-        such tensor.
+        The batch is not a pair and there is no ``forward_batch``; ``forward_batch`` does not return output and loss; the loss is
+        not such a tensor.
     """
     if forward_batch is None:
         inputs, labels = pair(batch)
         output = model(inputs)
         value = None if loss is None else loss(output, labels)
-        whose = 'The loss'
+        name = 'The loss'
     else:
         found = forward_batch(model, batch)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise TrainingError(f'forward_batch returned {in_words(found)}. Expected a pair: the output, for the metrics (None '
-                                'if there is none to measure), and the loss, in this order.')
+            raise TrainingError(f'forward_batch returned {description_of(found)}. Expected a pair: the output, for the metrics '
+                                '(None to skip them), and the loss, in this order.')
         output, value = found
-        whose = 'The loss, the second of what forward_batch returned,'
+        name = 'The loss, the second value that forward_batch returned,'
     if isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
         return output, value
     if value is None and not model.training:
         return output, None
-    raise TrainingError(f'{whose} is {in_words(value)}. Expected a scalar: a floating-point tensor of one element, the mean over '
-                        'the batch, say.')
+    raise TrainingError(f'{name} is {description_of(value)}. Expected a scalar: a floating-point tensor of one element, such as '
+                        'the mean over the batch.')
 
 
 def judged(metrics: Optional[MetricsFunction], output: Any, batch: Any, loss: Optional[Tensor],
            forward_batch: Optional[ForwardBatch] = None) -> Dict[str, Any]:
-    """The metrics of an output by name, and the loss where there is one. None of ``forward_batch`` is no output to measure.
+    """The metrics of an output by name, and the loss unless it is None. No metrics if ``forward_batch`` returned None as output.
 
     Raises
     ------
     TrainingError
-        The metrics are no mapping.
+        The metrics are not a mapping.
     """
     is_measured = metrics is not None and (output is not None or forward_batch is None)
     found = metrics(output, target(batch, forward_batch)) if is_measured else {}  # type: ignore[misc]
     if not isinstance(found, Mapping):
-        raise TrainingError(f'metrics returned {in_words(found)}. Expected a dict of numbers, or of tensors of one element, by '
-                            'name; metrics=None if nothing is to be measured but the loss.')
+        raise TrainingError(f'metrics returned {description_of(found)}. Expected a dict of numbers, or of tensors of one '
+                            'element, by name. Pass metrics=None to measure only the loss.')
     return dict(found) if loss is None else {**found, 'loss': loss}
 
 
 def target(batch: Any, forward_batch: Optional[ForwardBatch] = None) -> Any:
-    """What metrics get beside the output: the labels; with ``forward_batch`` the whole batch."""
+    """The second argument of metrics: the labels; with ``forward_batch`` the whole batch."""
     return pair(batch)[1] if forward_batch is None else batch
 
 
@@ -96,17 +96,17 @@ def pair(batch: Any) -> Tuple[Any, Any]:
     Raises
     ------
     TrainingError
-        It is no tuple or list of two.
+        The batch is not a tuple or list of two.
     """
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         return batch[0], batch[1]
-    raise TrainingError(f'A batch is {in_words(batch)}. Expected a pair (inputs, labels), for model(inputs) and loss(output, '
-                        'labels). For batches of any other form give forward_batch, a function of the model and a batch that '
-                        'returns output and loss.')
+    raise TrainingError(f'A batch is {description_of(batch)}. Expected a pair (inputs, labels), for model(inputs) and '
+                        'loss(output, labels). For batches of any other form pass forward_batch, a function of the model and a '
+                        'batch that returns output and loss.')
 
 
-def in_words(value: Any) -> str:
-    """What a value is, for a message."""
+def description_of(value: Any) -> str:
+    """A description of a value, for messages."""
     name = type(value).__name__
     if value is None:
         return 'None'

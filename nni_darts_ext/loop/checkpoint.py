@@ -1,14 +1,14 @@
-"""Checkpoints: a search written to a file after each epoch, and read again without running anything that the file holds.
+"""Checkpoints: the state of a search in a file. Loading a checkpoint executes no code from the file.
 
-A checkpoint is a zip archive, uncompressed. Each tensor is a member, its name the SHA-256 of its bytes; the member
-``checkpoint.json`` says what they are::
+A checkpoint is an uncompressed zip archive. Each tensor is a member, named by the SHA-256 of its bytes. The member
+``checkpoint.json`` describes the state::
 
     {"schema": "nni_darts_ext/checkpoint", "version": 1, "sha256": "<of the state as JSON>", "state": <tree>}
 
-A tree is null, a bool, a number, a string, a list of trees, or an object with one key, which says what it stands for:
+A tree is null, a bool, a number, a string, a list of trees, or one of these objects:
 ``{"dict": [[tree, tree], ...]}``, ``{"tuple": [tree, ...]}``, ``{"float": "nan" | "inf" | "-inf"}``,
 ``{"tensor": "<name of the member>", "dtype": "float32", "shape": [3, 4]}`` or, for a sparse tensor,
-``{"sparse": [<tree of indices>, <tree of values>], "shape": [3, 4]}``. No pickle: the same file is read under every PyTorch.
+``{"sparse": [<tree of indices>, <tree of values>], "shape": [3, 4]}``. It is not a pickle, so every PyTorch can read it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _logger = logging.getLogger(__name__)
 SCHEMA, VERSION = 'nni_darts_ext/checkpoint', 1
 STATE = 'checkpoint.json'
 MAX_STATE = 256 * 2**20
-"""Bytes of JSON that are read at most."""
+"""Maximum size of ``checkpoint.json`` in bytes."""
 DTYPES = {name: getattr(torch, name) for name in (
     'float64', 'float32', 'float16', 'bfloat16', 'complex128', 'complex64', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool')}
 
@@ -46,7 +46,7 @@ Load = Callable[[str], bytes]
 # The format ----------------------------------------------------------------------------------------------------------------
 
 def write(file: files.Path, state: Any) -> None:
-    """Write a checkpoint, in one go.
+    """Write a checkpoint atomically.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def write(file: files.Path, state: Any) -> None:
     Raises
     ------
     CheckpointError
-        The state holds something else, or the file cannot be written.
+        The state contains other values, or the file cannot be written.
     """
     try:
         with files.replacing(file) as opened, zipfile.ZipFile(opened, 'w') as archive:
@@ -70,12 +70,12 @@ def write(file: files.Path, state: Any) -> None:
             archive.writestr(STATE, json.dumps({'schema': SCHEMA, 'version': VERSION, 'sha256': _digest(_json(tree)),
                                                 'state': tree}))
     except OSError as error:
-        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} cannot be written: {error}. Make room, or give another '
+        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} cannot be written: {error}. Free some space, or pass another '
                               'folder.') from error
 
 
 def check(state: Any) -> None:
-    """Raise :class:`CheckpointError` unless :func:`write` can write this."""
+    """Raise :class:`CheckpointError` unless :func:`write` can write this state."""
     _encoded(state, lambda name, content: None, 'state')
 
 
@@ -85,13 +85,13 @@ def read(file: files.Path) -> Any:
     Raises
     ------
     CheckpointError
-        It cannot be read, is no checkpoint, one of another version, damaged or edited.
+        The file cannot be read, is not a checkpoint, has another version, or was damaged or edited.
     """
     try:
         with zipfile.ZipFile(os.fspath(file)) as archive:
             return _state(archive, os.path.getsize(file))
-    except Exception as error:  # zipfile has many words for what is no archive, or a damaged one
-        raise CheckpointError(f'{os.fspath(file)!r} is no checkpoint that can be read: {type(error).__name__}: {error}. '
+    except Exception as error:  # zipfile raises many types of errors for damaged archives
+        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} cannot be read: {type(error).__name__}: {error}. '
                               'Expected a file as DartsTrainer(checkpoint_dir=...) writes it.') from error
 
 
@@ -106,7 +106,7 @@ def _state(archive: zipfile.ZipFile, size: int) -> Any:
         raise ValueError(f'its {STATE} does not say "schema": "{SCHEMA}"')
     version = content.get('version')
     if type(version) is not int or version != VERSION:
-        raise ValueError(f'it has version {version!r}, and this nni_darts_ext reads version {VERSION} alone')
+        raise ValueError(f'it has version {version!r}, but this nni_darts_ext reads only version {VERSION}')
     tree = content.get('state')
     if set(content) != {'schema', 'version', 'sha256', 'state'} or content['sha256'] != _digest(_json(tree)):
         raise ValueError('it was changed after it was written')
@@ -122,7 +122,7 @@ def _digest(content: bytes) -> str:
 
 
 def _encoded(value: Any, store: Store, path: str) -> Any:
-    """A value as a tree; its tensors are handed to ``store``."""
+    """A value as a tree; its tensors are passed to ``store``."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -137,19 +137,19 @@ def _encoded(value: Any, store: Store, path: str) -> Any:
         return {'tuple': parts} if isinstance(value, tuple) else parts
     if type(value).__module__ == 'numpy' and getattr(value, 'shape', None) == ():
         return _encoded(value.item(), store, path)
-    raise CheckpointError(f'{path} is a {type(value).__name__}, which no checkpoint holds. Expected plain values and tensors, in '
-                          'dicts, lists and tuples: let state_dict() give these.')
+    raise CheckpointError(f'{path} is a {type(value).__name__}, which a checkpoint cannot hold. Expected plain values and '
+                          'tensors, in dicts, lists and tuples: let state_dict() return these.')
 
 
 def _encoded_tensor(tensor: Tensor, store: Store, path: str) -> Dict[str, Any]:
-    if tensor.is_sparse:  # what an optimiser remembers of sparse gradients
+    if tensor.is_sparse:  # such as the state of an optimiser for sparse gradients
         whole = tensor.coalesce()
         return {'sparse': [_encoded_tensor(part, store, path) for part in (whole.indices(), whole.values())],
                 'shape': list(tensor.shape)}
     dtype = str(tensor.dtype).replace('torch.', '')
     if dtype not in DTYPES or tensor.layout != torch.strided:
-        raise CheckpointError(f'{path} is a tensor of {tensor.dtype} and {tensor.layout}, which no checkpoint holds. Expected a '
-                              f'strided or sparse one of {sorted(DTYPES)}.')
+        raise CheckpointError(f'{path} is a tensor of {tensor.dtype} and {tensor.layout}, which a checkpoint cannot hold. '
+                              f'Expected a strided or sparse one of {sorted(DTYPES)}.')
     content = tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     name = _digest(content)
     store(name, content)
@@ -165,7 +165,7 @@ def _decoded(tree: Any, load: Load) -> Any:
         pairs = [(_decoded(key, load), _decoded(part, load)) for key, part in tree['dict']]
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise ValueError('a key stands twice in a dict')
+            raise ValueError('a key occurs twice in a dict')
         return found
     if set(tree) == {'tuple'}:
         return tuple(_decoded(part, load) for part in tree['tuple'])
@@ -176,14 +176,14 @@ def _decoded(tree: Any, load: Load) -> Any:
     if set(tree) == {'sparse', 'shape'}:
         indices, values = (_decoded(part, load) for part in tree['sparse'])
         return _decoded_sparse(indices, values, _shape(tree['shape']))
-    raise ValueError(f'an object with the keys {sorted(tree)} stands for nothing')
+    raise ValueError(f'an object has the unknown keys {sorted(tree)}')
 
 
 def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -> Tensor:
     if _digest(content) != tensor:
         raise ValueError(f'the tensor {tensor} was changed after it was written')
     if dtype == 'bool' and content.strip(b'\0\1'):
-        raise ValueError(f'the tensor {tensor} is not of bools')
+        raise ValueError(f'the tensor {tensor} does not consist of bools')
     found = torch.frombuffer(bytearray(content), dtype=DTYPES[dtype]) if content else torch.empty(0, dtype=DTYPES[dtype])
     return found.reshape(_shape(shape))
 
@@ -191,31 +191,31 @@ def _decoded_tensor(content: bytes, tensor: str, dtype: str, shape: List[int]) -
 def _decoded_sparse(indices: Tensor, values: Tensor, shape: List[int]) -> Tensor:
     if indices.dim() != 2 or any(row.numel() and not 0 <= int(row.min()) <= int(row.max()) < n for row, n in zip(indices, shape)):
         raise ValueError(f'indices are beyond the shape {shape}')
-    check = getattr(torch.sparse, 'check_sparse_tensor_invariants', nullcontext)  # since 2.0, which warns if nobody decides
+    check = getattr(torch.sparse, 'check_sparse_tensor_invariants', nullcontext)  # since 2.0, which warns without it
     with check():
         return torch.sparse_coo_tensor(indices, values, shape).coalesce()
 
 
 def _shape(shape: List[int]) -> List[int]:
     if any(type(n) is not int or n < 0 for n in shape):
-        raise ValueError(f'the shape {shape} is none')
+        raise ValueError(f'the shape {shape} is invalid')
     return shape
 
 
 # The folder ----------------------------------------------------------------------------------------------------------------
 
 class Checkpoints:
-    """The checkpoints of one search in a folder: one for each epoch, of which the last two stay.
+    """The checkpoints of one search in a folder: one after each epoch, of which the last two are kept.
 
     Parameters
     ----------
     folder
-        Made if it is not there.
+        Created if missing.
 
     Raises
     ------
     CheckpointError
-        It cannot be made.
+        The folder cannot be created.
     """
 
     KEPT = 2
@@ -225,47 +225,47 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f'{str(self.folder)!r} can be no folder for checkpoints: {error}. Give another '
+            raise CheckpointError(f'The folder {str(self.folder)!r} for checkpoints cannot be created: {error}. Pass another '
                                   'checkpoint_dir.') from error
 
     def save(self, epochs: int, state: Any) -> None:
-        """Write the state after so many epochs, and remove those before the last two."""
+        """Write the state after this number of epochs, and remove all but the last two."""
         write(self.folder / f'epoch-{epochs}.ckpt', state)
         for outdated in self._found()[self.KEPT:]:
             outdated.unlink()
-        for left in self.folder.glob('.epoch-*.tmp'):  # by a process that was killed while it wrote
+        for left in self.folder.glob('.epoch-*.tmp'):  # temporary files of a process that was killed while it wrote
             left.unlink()
 
     def resume(self, restore: Callable[[Any], None]) -> Optional[Path]:
-        """Let ``restore`` have the last state that it can go on from.
+        """Pass the last state to ``restore``; if that fails, the one before it.
 
         Returns
         -------
         Path or None
-            The file that the search goes on from, None in a folder without checkpoints.
+            The file from which the search resumes; None if the folder has no checkpoints.
 
         Raises
         ------
         CheckpointError
-            There are checkpoints, but none that can be read and that ``restore`` takes.
+            There are checkpoints, but none of them can be read and restored.
         """
         reasons = []
         for file in self._found():
             try:
                 restore(read(file))
             except DartsExtError as error:
-                _logger.error('The search cannot go on from %s. %s', file, error)
+                _logger.error('The search cannot resume from %s. %s', file, error)
                 reasons.append(f'{file.name}: {error}')
             else:
                 return file
         if reasons:
-            raise CheckpointError(f'The search cannot go on from any checkpoint in {str(self.folder)!r}: {" ".join(reasons)} '
-                                  'Give the checkpoint_dir and the settings of the search that shall go on, or an empty folder '
-                                  'to start a new one.')
+            raise CheckpointError(f'The search cannot resume from any checkpoint in {str(self.folder)!r}: {" ".join(reasons)} '
+                                  'Pass the checkpoint_dir and the settings of the search to resume, or an empty folder to start '
+                                  'a new one.')
         return None
 
     def _found(self) -> List[Path]:
-        """The checkpoints, the last one first."""
+        """The checkpoints, last one first."""
         names = re.compile(r'epoch-(\d{1,18})\.ckpt')
         numbered = [(int(match.group(1)), file) for file in self.folder.iterdir()
                     for match in [names.fullmatch(file.name)] if match]

@@ -1,4 +1,4 @@
-"""A loss that is NaN or infinite ends a search before it can spoil what was found."""
+"""End a search when a loss is NaN or infinite, before anything learns from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .stateful import state_of
 _logger = logging.getLogger(__name__)
 
 EVERY = 50
-"""How many steps lie between two readings on devices on which reading means waiting."""
+"""The number of steps between two readings on devices where the host has to wait for a reading."""
 
 
 class _Seen(NamedTuple):
@@ -28,27 +28,26 @@ class _Seen(NamedTuple):
 
 
 class Guard:
-    """Looks at what the steps of a search are about to learn from.
+    """Checks the losses and gradients of a search.
 
-    **On the CPU** each value is looked at before the optimiser steps: nothing learns from one that is not finite. Weights, logits
-    and optimisers are as the values before it left them. (Running statistics have moved in the pass that gave it.)
+    **On the CPU** each value is checked before the optimiser steps, so that nothing learns from a value that is not finite.
+    Weights, logits and optimisers keep their state of before this step. (Running statistics were updated in its forward pass.)
 
-    **On other devices** the host would have to wait for each value. There those of 50 steps, or of what an epoch has left, are
-    read together; if one is not finite, everything goes back to how it was at the reading before: weights, running statistics,
-    logits with their cuts, a loss that has a state, the optimisers and their schedulers. For that a copy of these is kept on
-    their device.
+    **On other devices** the host would have to wait for each value. There the values of 50 steps, or of the rest of an epoch, are
+    read together. If one is not finite, the state of the previous reading is restored: weights, running statistics, logits with
+    their cuts, the state of the loss, the optimisers and their schedulers. A copy of this state is kept on the device.
 
-    **Of several processes** each looks at its own losses and at the gradients that all step by. One that meets such a loss waits
-    for the gradient, which it spoils for all of them, so that they end together.
+    **In several processes** each one checks its own losses and the averaged gradients. A process with such a loss raises only
+    after the averaging, which makes the gradients of all processes NaN, so that all of them end.
 
     Parameters
     ----------
     device
-        Where the search runs.
+        The device of the search.
     parts
-        Gives what the steps move and has a state: modules and optimisers.
+        Returns all modules and optimisers that the steps change.
     choices
-        The logits. If they are no numbers themselves, that is what is reported.
+        The logits. If they are not finite themselves, this is reported instead.
     """
 
     def __init__(self, device: torch.device, parts: Callable[[], Sequence[Any]], choices: logits.Logits) -> None:
@@ -60,28 +59,28 @@ class Guard:
         self._kept: List[Dict[str, Any]] = []
 
     def begin_step(self, epoch: int, step: int) -> None:
-        """Both count from 0."""
+        """Begin a step; epochs and steps count from 0."""
         self._epoch, self._step = epoch, step
         if not self._at_once and (step % EVERY == 0 or not self._kept):
             self.read()
             self._kept = [copy.deepcopy(state_of(part)) for part in self._parts()]
 
     def see(self, what: str, value: Tensor, shared: bool = False) -> Tensor:
-        """Returns the value.
+        """Check a value, on the CPU at once. Returns the value.
 
         Parameters
         ----------
         what
-            What it is, for the message.
+            The name of the value, for the message.
         shared
-            Whether it is the same in every process.
+            Whether the value is the same in every process. Default False.
 
         Raises
         ------
         TrainingError
-            On the CPU: it is not finite.
+            On the CPU: the value is not finite.
         LogitsError
-            Likewise, and neither are the logits.
+            On the CPU: the logits are not finite either.
         """
         self._unread.append(_Seen(what, self._epoch, self._step, value.detach()))
         if self._at_once and (shared or processes.size() == 1):
@@ -89,20 +88,19 @@ class Guard:
         return value
 
     def miss(self, what: str) -> None:
-        """Warns, once in a search, of a loss that has no gradient though there are parameters that learn."""
+        """Warn, once in a search, of a loss without gradient although there are parameters to train."""
         if not self._missed:
             self._missed = True
-            _logger.warning('The %s in step %d of epoch %d (both count from 0) reaches nothing that learns, so nothing moves in '
-                            'such a step. Is the loss computed without gradients, or on what the parameters do not reach?', what,
-                            self._step, self._epoch)
+            _logger.warning('The %s in step %d of epoch %d (both count from 0) does not depend on any trained parameter, so '
+                            'such a step changes nothing. Is it computed without gradients?', what, self._step, self._epoch)
 
     def read(self) -> None:
-        """Read all that was seen since the last reading. Due at the end of an epoch.
+        """Check all values since the last reading. Must be called at the end of an epoch.
 
         Raises
         ------
         TrainingError, LogitsError
-            One of the values is not finite: names the first one, its step and its epoch.
+            A value is not finite. The message names the first one, its step and its epoch.
         """
         unread, self._unread = self._unread, []
         if not unread or (self._at_once and all(_is_finite(seen.value) for seen in unread)):
@@ -113,17 +111,17 @@ class Guard:
             self._fail(unread[finite.index(False)])
 
     def _fail(self, bad: _Seen) -> None:
-        where = 'Nothing has learned from it'
+        state_now = 'Nothing has learned from it'
         if self._kept:
-            where = f'Weights, logits and optimisers are back where they were, at most {EVERY} steps before'
+            state_now = f'Weights, logits and optimisers are restored to their state of at most {EVERY} steps before'
             for part, state in zip(self._parts(), self._kept):
                 part.load_state_dict(state)
         for key in self._choices:
             self._choices.read(key)
         raise TrainingError(
-            f'The {bad.what} in step {bad.step} of epoch {bad.epoch} (both count from 0) is {bad.value.sum().item()}. {where}. '
-            'Look for such values in the data, and for learning rates that are too high; clip the gradients.')
+            f'The {bad.what} in step {bad.step} of epoch {bad.epoch} (both count from 0) is {bad.value.sum().item()}. '
+            f'{state_now}. Check the data for such values, lower the learning rates, or clip the gradients.')
 
 
 def _is_finite(value: Tensor) -> bool:
-    return torch.equal(value - value, torch.zeros_like(value))  # NaN and infinities give NaN, which equals nothing
+    return torch.equal(value - value, torch.zeros_like(value))  # NaN and infinities give NaN, which is not equal to 0

@@ -1,4 +1,4 @@
-"""RunningAverages of what a loop measures, read when somebody asks for them and not before."""
+"""Running means of metrics. Tensors are read only when the means are needed, so that the host does not wait for a device."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainingError
-from .batches import in_words
+from .batches import description_of
 
 Metrics = Dict[str, float]
 
 
 def number(name: str, value: Any) -> Union[float, Tensor]:
-    """What was measured: a number, or a tensor without dimensions and graph.
+    """A metric as a number, or as a detached tensor without dimensions.
 
     Raises
     ------
     TrainingError
-        It is neither a number nor a tensor of one element.
+        The value is neither a number nor a tensor of one element.
     """
     with suppress(TypeError, ValueError):
         if not isinstance(value, Tensor):
             return float(value)
         if value.numel() == 1 and not value.is_complex():
             return value.detach().reshape(())
-    raise TrainingError(f'The metric {name!r} is {in_words(value)}. Expected a number or a tensor of one element.')
+    raise TrainingError(f'The metric {name!r} is {description_of(value)}. Expected a number or a tensor of one element.')
 
 
 class RunningAverages:
-    """Running means of named numbers. Tensors are kept as they are and read together, when somebody asks for the means."""
+    """Running means of named numbers. Tensors are collected and read together when the means are requested."""
 
     def __init__(self) -> None:
         self._sums: Dict[str, float] = defaultdict(float)
@@ -53,7 +53,7 @@ class RunningAverages:
         return {name: self._sums[name] / count for name, count in self._counts.items()}
 
     def read(self) -> RunningAverages:
-        """Nothing but numbers from now on, so that it can be sent elsewhere."""
+        """Convert all tensors to numbers, so that the means can be sent to other processes."""
         for name, tensors in self._unread.items():
             self._sums[name] += sum(torch.stack(tensors).tolist())
         self._unread.clear()
@@ -61,7 +61,7 @@ class RunningAverages:
 
     @classmethod
     def joined(cls, parts: Iterable[RunningAverages]) -> RunningAverages:
-        """The means of all that was added to any of the parts."""
+        """The means over the values of all parts."""
         whole = cls()
         for part in parts:
             for name, count in part.read()._counts.items():

@@ -1,16 +1,15 @@
-"""Several processes that search together, each on its share of the data: data parallelism with ``torch.distributed``.
+"""Data parallelism with ``torch.distributed``: several processes search together, each on its share of the data.
 
-Each process, a rank of the default process group, has the whole model. The ranks begin with the weights, logits and buffers of
-rank 0 and step by gradients that are averaged over all of them, so that weights and logits stay the same everywhere, bit for bit,
-and so does all that is decided by them: cuts, the end of the search, the architecture. n ranks with batches of b search as one
-process does with batches of n * b, but for what a rank computes of its own batch alone: BatchNorm's statistics (on GPUs
-``nn.SyncBatchNorm.convert_sync_batchnorm(model)``, before all else, lets the ranks share them) and the masks of dropout.
+Each process, a rank of the default process group, has the whole model. All ranks start with the weights, logits and buffers of
+rank 0 and use gradients that are averaged over all ranks. So weights, logits and all decisions (cuts, the end of the search, the
+architecture) are bitwise equal on all ranks. n ranks with batches of b search as one process with batches of n * b, except for
+what each rank computes from its own batch only: the statistics of BatchNorm (on GPUs the ranks share them after
+``nn.SyncBatchNorm.convert_sync_batchnorm(model)``, called before anything else) and the masks of dropout.
 
-A rank that fails leaves the others waiting for it until the process group ends: at once where its launcher ends all processes
-when one of them does, as ``torchrun`` and Lightning do; at the latest after the group's timeout
-(``init_process_group(timeout=...)``).
+If a rank fails, the others wait until their launcher ends them, which ``torchrun`` and Lightning do at once, or until the timeout
+of the process group (``init_process_group(timeout=...)``).
 
-Without a process group, or with one of a single rank, all of this does nothing.
+Without a process group, or with a single rank, all functions of this module do nothing.
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ _logger = logging.getLogger(__name__)
 T = TypeVar('T')
 
 
-# Who is there --------------------------------------------------------------------------------------------------------------
+# Ranks and devices ---------------------------------------------------------------------------------------------------------
 
 def size() -> int:
-    """How many ranks there are; 1 without a process group."""
+    """The number of ranks; 1 without a process group."""
     return distributed.get_world_size() if _is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this rank, from 0."""
     return distributed.get_rank() if _is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this rank is the one that writes files and the log."""
+    """Whether this is rank 0, which writes the files and the log."""
     return rank() == 0
 
 
 def barrier() -> None:
-    """Wait until every rank is here."""
+    """Wait until every rank has called this."""
     if size() > 1:
         distributed.barrier()
 
 
 def device() -> torch.device:
-    """The GPU of this rank: that of its number on the machine, which launchers put into ``LOCAL_RANK``. The CPU without one."""
+    """The GPU of this rank, by its number on the machine (``LOCAL_RANK``, set by launchers); the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device('cpu')
     if size() == 1:
@@ -64,56 +63,56 @@ def device() -> torch.device:
 
 
 def check_device(device: torch.device) -> None:
-    """Raise where nccl would use another GPU than the search: objects, such as metrics, it sends from the current one.
+    """Check that nccl uses the GPU of the search: it sends objects, such as metrics, from the current GPU.
 
     Raises
     ------
     TrainingError
-        The process group is one of nccl, and the current GPU is not ``device``.
+        The backend is nccl, and the current GPU is not ``device``.
     """
     if size() == 1 or distributed.get_backend() != 'nccl':
         return
     current = torch.cuda.current_device()
     if device.type != 'cuda' or device.index not in (None, current):
-        raise TrainingError(f'Rank {rank()} searches on {device}, but its current GPU, which nccl uses as well, is '
+        raise TrainingError(f'Rank {rank()} searches on {device}, but its current GPU, which nccl uses, is '
                             f'cuda:{current}. Call torch.cuda.set_device(int(os.environ["LOCAL_RANK"])) before '
-                            'init_process_group(), or give the device.')
+                            'init_process_group(), or pass the device.')
 
 
 def refuse_strangers() -> None:
-    """Raise where several processes were started that know nothing of each other.
+    """Refuse several processes without a process group, which would search independently.
 
     Raises
     ------
     TrainingError
-        The environment, as ``torchrun`` sets it, names several ranks, and there is no process group.
+        The environment, as ``torchrun`` sets it, has several ranks, but there is no process group.
     """
     started = os.environ.get('WORLD_SIZE', '1')
     if started not in ('', '1') and 'RANK' in os.environ and not _is_initialized():
         raise TrainingError(
-            f'This is rank {os.environ["RANK"]} of {started} processes that were started together, without a process group: '
-            'each would search for itself. Call torch.distributed.init_process_group() first, with backend "nccl" on GPUs and '
-            '"gloo" on CPUs; or take WORLD_SIZE out of the environment if each shall search for itself.')
+            f'This is rank {os.environ["RANK"]} of {started} processes without a process group: each would search independently. '
+            'Call torch.distributed.init_process_group() first, with backend "nccl" on GPUs and "gloo" on CPUs; or remove '
+            'WORLD_SIZE from the environment if independent searches are intended.')
 
 
 def _is_initialized() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-# What they tell each other -------------------------------------------------------------------------------------------------
+# Communication -------------------------------------------------------------------------------------------------------------
 
 def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
-    """The mean of the gradients over all ranks, in one message for each type of number; new tensors, without a graph.
+    """The mean of the gradients over all ranks, with one message for each dtype and device; new tensors without a graph.
 
-    Where a rank has None it counts as zeros, and where all have None it stays None. A rank that has some None waits for the
-    others' answer, one that has none does not read it. The mean of sparse gradients is sparse, but all of it is sent.
+    None counts as zeros, but stays None if it is None on all ranks. A rank whose gradients include None waits for the result to
+    find that out. Sparse gradients are sent as dense tensors; their mean is sparse.
 
     Parameters
     ----------
     gradients
         One for each parameter.
     parameters
-        The same ones on every rank.
+        The same parameters on every rank.
     """
     if size() == 1:
         return gradients
@@ -132,14 +131,14 @@ def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
             *means, others = (message / size()).split([*(part.numel() for part in parts), len(kinds)])
             of_all = kinds if all(kinds) else others.tolist()
             for i, mean, kind in zip(places, means, of_all):
-                if kind:  # in memory as the parameter is
+                if kind:  # with the memory format of the parameter
                     whole = torch.empty_like(parameters[i]).copy_(mean.view_as(parameters[i]))
                     found[i] = whole.to_sparse(1) if kind < 0 else whole
     return found
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Make the gradient of each parameter that has some the mean over all ranks."""
+    """Replace the gradient of each parameter by its mean over all ranks."""
     if size() > 1:
         own = list(parameters)
         for parameter, gradient in zip(own, average([parameter.grad for parameter in own], own)):
@@ -147,14 +146,14 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def share(module: nn.Module) -> None:
-    """Give every rank the state (``state_dict``) that the module has on rank 0, cuts of logits included."""
+    """Broadcast the module's ``state_dict`` from rank 0, including cuts of logits."""
     if size() > 1:
         module.load_state_dict({name: _from_first(value) if isinstance(value, Tensor) else value
                                 for name, value in module.state_dict().items()})
 
 
 def gathered(value: T) -> List[T]:
-    """What every rank calls by this name, in their order. For small things, and not in each step."""
+    """The values of all ranks, in rank order. For small values, and not for every step."""
     if size() == 1:
         return [value]
     found: List[Any] = [None] * size()
@@ -163,12 +162,12 @@ def gathered(value: T) -> List[T]:
 
 
 def zip_until_shortest(batches: Iterable[T], length: Optional[int]) -> Iterator[T]:
-    """Batches for as long as every rank has one.
+    """The batches, until one rank has no more.
 
     Parameters
     ----------
     length
-        How many they are, None if nobody knows: the ranks ask each other before each batch then.
+        The number of batches of this rank; None if unknown. Then the ranks communicate before each batch.
     """
     if size() == 1:
         yield from batches
@@ -183,8 +182,8 @@ def zip_until_shortest(batches: Iterable[T], length: Optional[int]) -> Iterator[
             batch = next(remaining, end)
         return
     if len(set(lengths)) > 1 and is_first():
-        _logger.warning('The ranks have %s batches: an epoch ends with the shortest, and what the others have more is not used '
-                        'in it. Give every rank as many.', ', '.join(map(str, lengths)))
+        _logger.warning('The ranks have %s batches: an epoch ends with the shortest, and the other ranks do not use their '
+                        'remaining batches. Give every rank equally many.', ', '.join(map(str, lengths)))
     yield from islice(batches, min(lengths))
 
 

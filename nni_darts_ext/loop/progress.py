@@ -1,4 +1,4 @@
-"""A bar in the terminal: epoch, step, losses and the time that is left."""
+"""A progress bar in the terminal: epoch, step, losses and remaining time."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from typing import Any, Iterable, Iterator, Optional, TypeVar
 T = TypeVar('T')
 
 EVERY = 1.0
-"""Seconds between two readings of the losses, for which the host waits."""
+"""Seconds between two readings of the losses, for which the host has to wait."""
 
 
 def bar(batches: Iterable[T], total: Optional[int], title: str, means: Any, shown: Optional[bool] = None) -> Iterator[T]:
-    """The batches as they are, with a bar in the terminal as they go.
+    """Yield the batches and draw a progress bar.
 
     Parameters
     ----------
     total
-        How many they are; None where nobody knows.
+        The number of batches; None if unknown.
     title
-        Stands before the bar.
+        The text before the bar.
     means
-        Its ``str`` stands behind the bar.
+        Its ``str`` is the text after the bar.
     shown
-        Default None: where standard error is a terminal and ``tqdm``, which NNI brings, is there.
+        Whether to draw it, if ``tqdm``, which NNI requires, is installed. Default None: if standard error is a terminal.
     """
     tqdm = _tqdm() if shown or (shown is None and sys.stderr.isatty()) else None
     if tqdm is None:
         yield from batches
         return
     with tqdm(total=total, desc=title, unit='step', leave=False, dynamic_ncols=True) as drawn:
-        read = time.monotonic()
+        last_reading = time.monotonic()
         for batch in batches:
             yield batch
             drawn.update()
-            if time.monotonic() - read > EVERY:
+            if time.monotonic() - last_reading > EVERY:
                 drawn.set_postfix_str(str(means))
-                read = time.monotonic()
+                last_reading = time.monotonic()
 
 
 def _tqdm() -> Any:

@@ -1,4 +1,4 @@
-"""What has a state beside model, logits and optimisers: callbacks, losses, metrics, and schedulers of learning rates."""
+"""Objects with a state besides model, logits and optimisers: callbacks, losses, metrics, and learning rate schedulers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
 from torch import Tensor
 
 LENGTHS = ('T_max', 'T_0', 'total_steps', 'total_iters', 'total_size', 'anneal_epochs', 'step_size', 'milestones', '_milestones')
-"""What PyTorch's schedulers of learning rates call the epochs or steps that they are made for."""
+"""The names that PyTorch's learning rate schedulers give to the number of epochs or steps they are made for."""
 
 
 def stateful(holders: Mapping[str, Any], known: Iterable[Any]) -> Dict[str, Any]:
-    """What has a state among callbacks, say, by name: those with ``state_dict`` and ``load_state_dict``, and of the others each
-    attribute that has both, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
+    """The objects with ``state_dict`` and ``load_state_dict``, by name: the holders themselves, or if they have none, those of
+    their attributes that do, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
 
     Parameters
     ----------
+    holders
+        Objects by name, such as callbacks.
     known
-        What is somebody else's, the model say.
+        Objects to leave out because they are saved elsewhere, such as the model.
     """
     others = {id(one) for one in known}
     found: Dict[str, Any] = {}
@@ -36,8 +38,8 @@ def _has_state(value: Any) -> bool:
 
 
 def state_of(part: Any) -> Any:
-    """Its ``state_dict()``. That of a scheduler is without functions: before PyTorch 2.0 some have methods of themselves in it,
-    which a new one has as well, and keeps when it loads a state without."""
+    """The ``state_dict()`` of an object, without functions if it is a scheduler: before PyTorch 2.0 some schedulers include their
+    own methods, which a new scheduler also has and keeps when it loads a state without them."""
     state = part.state_dict()
     return _without_functions(state) if _is_scheduler(part) else state
 
@@ -57,16 +59,16 @@ def _is_function(value: Any) -> bool:
 
 
 def other_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> List[str]:
-    """Which schedulers were made for other numbers of epochs or steps than they are now, in words.
+    """Descriptions of the schedulers that were made for other numbers of epochs or steps than they are now.
 
-    To load the state of such a scheduler is to get the old numbers back: behind its ``T_max`` a cosine goes up again.
+    Loading the state of such a scheduler would restore the old numbers, and a cosine schedule rises again after ``T_max``.
     """
     return [f'{length} of {name} was {before} and is {now}' for name in parts if name in states
             for (length, before), (_, now) in zip(_lengths(states[name]), _lengths(parts[name].state_dict())) if before != now]
 
 
 def _lengths(state: Any) -> Iterator[Tuple[str, Any]]:
-    """Those of a scheduler, and of the schedulers in it, in their order."""
+    """The lengths of a scheduler and of its nested schedulers, in order."""
     for name in LENGTHS if isinstance(state, Mapping) else ():
         if name in state and not isinstance(state[name], Tensor):
             value = state[name]

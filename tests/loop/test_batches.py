@@ -171,8 +171,8 @@ def test_a_batch_that_is_no_pair_is_refused_and_the_way_out_named(batch, found):
     (lambda model, batch: model(batch[0]).sum(), r'returned a tensor of shape \(\).*Expected a pair.*in this order'),
     (lambda model, batch: None, 'forward_batch returned None.*Expected a pair'),
     (lambda model, batch: (1, 2, 3), 'forward_batch returned a tuple of 3 parts'),
-    (lambda model, batch: (model(batch[0]).sum(), model(batch[0])), r'second of .* shape \(6, 2\).*Expected a scalar'),
-    (lambda model, batch: (model(batch[0]), None), 'second of what forward_batch returned, is None.*Expected a scalar'),
+    (lambda model, batch: (model(batch[0]).sum(), model(batch[0])), r'second value .* shape \(6, 2\).*Expected a scalar'),
+    (lambda model, batch: (model(batch[0]), None), 'second value that forward_batch returned, is None.*Expected a scalar'),
     (lambda model, batch: (None, batch[1].sum()), 'torch.int64.*Expected a scalar: a floating-point tensor'),
     (lambda model, batch: (None, model(batch[0]).sum().item()), 'is a float .*Expected a scalar'),
 ])

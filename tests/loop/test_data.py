@@ -78,22 +78,22 @@ def test_of_a_pair_each_part_is_a_data_set_or_gives_batches(kind):
 
 
 @pytest.mark.parametrize('data, message', [
-    ((torch.zeros(8, 3), torch.zeros(8)), r'tuple of two.*pair of data.*found a tensor of shape \(8, 3\).*TensorDataset'),
-    ([np.zeros((8, 3)), np.zeros(8)], 'list of two.*found a ndarray.*TensorDataset'),
-    (samples(2), 'For the weights a tuple is given, which stands for its batches here, but the first of them is a tensor'),
+    ((torch.zeros(8, 3), torch.zeros(8)), r'tuple of two.*pair of data.*contains a tensor of shape \(8, 3\).*TensorDataset'),
+    ([np.zeros((8, 3)), np.zeros(8)], 'list of two.*contains a ndarray.*TensorDataset'),
+    (samples(2), 'A tuple is given as the batches for the weights, but its first element is a tensor'),
     ([dict(x=0), dict(x=1)], "found a dict of 'x'.*Expected a data set, a loader or another iterable of batches"),
     ((dataset(), None), 'found None'),
     ((dataset(), 3), 'found a int'),
-    ((samples(), dataset()), r'first of them is one sample, whose label is a int \(0\).*a Dataset or a DataLoader'),
+    ((samples(), dataset()), r'first element is one sample, whose label is a int \(0\).*a Dataset or a DataLoader'),
     (([(x, torch.tensor(y)) for x, y in samples()], dataset()), r'one sample, whose label is a tensor of shape \(\)'),
     (([(x, np.int64(y)) for x, y in samples()], dataset()), 'one sample, whose label is a int64'),
     ((Indexed(), dataset()), 'a Indexed has no length.*__len__'),
-    ([dataset(), dataset(), dataset()], 'a list of 3, among them a TensorDataset.*Give a pair'),
-    ([DataLoader(dataset())], 'a list of 1, among them a DataLoader.*Give a pair'),
-    (dict(train=dataset(), valid=dataset()), "a dict of 'train', 'valid', and no data set.*Give a pair"),
-    ('cifar10', r"a str \('cifar10'\), and no data set"),
-    (DataLoader(dataset()), 'A DataLoader cannot be split.*__len__ and __getitem__.*Give a pair'),
-    (Stream(), 'A Stream cannot be split.*Give a pair'),
+    ([dataset(), dataset(), dataset()], 'a list of 3.* contains a TensorDataset.*Pass a pair'),
+    ([DataLoader(dataset())], 'a list of 1.* contains a DataLoader.*Pass a pair'),
+    (dict(train=dataset(), valid=dataset()), "a dict of 'train', 'valid', not a data set.*Pass a pair"),
+    ('cifar10', r"a str \('cifar10'\), not a data set"),
+    (DataLoader(dataset()), 'A DataLoader cannot be split.*__len__ and __getitem__.*Pass a pair'),
+    (Stream(), 'A Stream cannot be split.*Pass a pair'),
     ((itertools.cycle(batches(1)[0]), itertools.cycle(batches(1)[0])), 'Both parts of dataset_train are endless'),
 ])
 def test_what_is_neither_is_refused_at_construction(data, message):
@@ -102,9 +102,10 @@ def test_what_is_neither_is_refused_at_construction(data, message):
 
 
 @pytest.mark.parametrize('data, message', [
-    (samples(), r'For the validation a list is given.*one sample, whose label is a int \(0\).*a Dataset or a DataLoader'),
-    (dataset()[:], r'For the validation a tuple is given.*tensor of shape \(24, 3\)'),
-    ([dataset()], 'For the validation a list is given.*first of them is a TensorDataset'),
+    (samples(), r'A list is given as the batches for the validation.*one sample, whose label is a int \(0\).*a Dataset or a '
+     'DataLoader'),
+    (dataset()[:], r'A tuple is given as the batches for the validation.*tensor of shape \(24, 3\)'),
+    ([dataset()], 'A list is given as the batches for the validation.*first element is a TensorDataset'),
     (dict(a=1), "dataset_valid is one data set or one loader, but found a dict of 'a'"),
     (itertools.cycle(batches(1)[0]), 'dataset_valid is endless'),
     (Indexed(), 'a Indexed has no length'),

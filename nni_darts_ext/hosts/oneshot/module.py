@@ -255,26 +255,26 @@ class BilevelSteps(Host):
 
 @contextmanager
 def _without_reducer(model: nn.Module) -> Iterator[None]:
-    """Keep ``DistributedDataParallel`` from averaging gradients in backward passes. It expects one backward pass a step, over
-    all parameters; a search has several, each over some of them, and averages itself.
+    """Keep ``DistributedDataParallel`` from averaging gradients in backward passes. It expects one backward pass over all
+    parameters in each step; a search has several, each over some parameters, and averages the gradients itself.
 
     Parameters
     ----------
     model
-        What Lightning runs: the module, or a ``DistributedDataParallel`` around it.
+        The model that Lightning runs: the module, or a ``DistributedDataParallel`` around it.
 
     Raises
     ------
     TrainingError
-        There are several ranks, and something else than ``DistributedDataParallel`` keeps them together.
+        There are several ranks, but the model is not wrapped by ``DistributedDataParallel``.
     """
     if isinstance(model, DistributedDataParallel):
         with model.no_sync():
             yield
         return
     if processes.size() > 1:
-        raise TrainingError(f'The {processes.size()} processes are kept together by {type(model).__name__}; a search needs each '
-                            'to have the whole model. Give the Trainer strategy="ddp", "ddp_spawn" or "ddp_fork".')
+        raise TrainingError(f'The {processes.size()} processes run a {type(model).__name__}. A search needs the whole model in each '
+                            'process: pass strategy="ddp", "ddp_spawn" or "ddp_fork" to the Trainer.')
     yield
 
 

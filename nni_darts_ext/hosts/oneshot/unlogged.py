@@ -1,4 +1,4 @@
-"""What a LightningModule logs of the batches that the weights learn from, and of no others."""
+"""Restrict what a LightningModule logs to the batches on which the weights are trained."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 
 
 class Unlogged:
-    """Batches that leave no trace in what a LightningModule logs: calls of ``log`` and ``log_dict`` go nowhere, and metrics of
-    ``torchmetrics`` among its submodules, which add up what they see until the end of the epoch, are replaced by copies.
+    """A context in which a LightningModule logs nothing: calls of ``log`` and ``log_dict`` are ignored, and its submodules of
+    ``torchmetrics``, which accumulate values until the end of the epoch, are replaced by copies.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Unlogged:
         self._places: List[Tuple[nn.Module, str]] = []
 
     def look(self) -> None:
-        """Look for the metrics, which takes too long for each step."""
+        """Find the metrics. Called once in an epoch, as it would take too long in each step."""
         torchmetrics = sys.modules.get('torchmetrics')
         kinds = (torchmetrics.Metric, torchmetrics.MetricCollection) if torchmetrics else ()
         self._places = [(parent, name) for parent in self._module.modules() if not isinstance(parent, kinds)
@@ -51,7 +51,7 @@ class Unlogged:
                 attributes['log'] = log
 
     def _copy(self, metric: Any) -> Any:
-        """The same one each time, for a metric may hold all that it has seen in the epoch."""
+        """An empty copy of a metric, reused because copying is slow if the metric holds all values of the epoch."""
         if metric not in self._copies:
             self._copies[metric] = copy.deepcopy(metric)
         found: Any = self._copies[metric]
