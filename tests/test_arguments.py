@@ -90,5 +90,6 @@ def test_what_is_the_mutators_is_refused_where_one_is_given():
 def test_zero_op_wins_and_choose_from_are_handed_to_the_mutator():
     model = Cells([((3, 2), 1, 'sum')])
     search = DartsTrainer(model, nn.CrossEntropyLoss(), None, torch.optim.SGD(model.parameters(), 0.1), 1,
-                          tuple(zip(*batches(1))), device='cpu', zero_op_wins=True, choose_from={'node0': ['node0_edge1', 'node0_edge0']})
+                          tuple(zip(*batches(1))), device='cpu', zero_op_wins=True,
+                          choose_from={'node0': ['node0_edge1', 'node0_edge0']})
     assert search.mutator.zero_op_wins and search.mutator.choose_from == {'node0': ('node0_edge1', 'node0_edge0')}

@@ -340,7 +340,7 @@ class Own(Softmax):
 
 
 class NotWithDecay(Method):
-    conflicts = ['Decay']
+    conflicts = ('Decay',)
 
 
 REFUSED = [

@@ -273,8 +273,8 @@ def _without_reducer(model: nn.Module) -> Iterator[None]:
             yield
         return
     if processes.size() > 1:
-        raise TrainingError(f'The {processes.size()} processes run a {type(model).__name__}. A search needs the whole model in each '
-                            'process: pass strategy="ddp", "ddp_spawn" or "ddp_fork" to the Trainer.')
+        raise TrainingError(f'The {processes.size()} processes run a {type(model).__name__}. A search needs the whole model in '
+                            'each process: pass strategy="ddp", "ddp_spawn" or "ddp_fork" to the Trainer.')
     yield
 
 
