@@ -4,7 +4,8 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 
 ========================  ==========================================================================
 :mod:`.space`             the search space: edges (LayerChoices) and the inputs chosen among them
-:mod:`.logits`            one vector of n + 1 logits for each edge, zero op last; its softmax; cuts
+:mod:`.logits`            one vector of n + 1 logits for each edge, zero op last; cuts
+:mod:`.weights`           how logits become the weights of candidates: a softmax by default
 :mod:`.search`            a search without its loop: logits, cuts, the derived architecture
 :mod:`.relaxation`        what the choices of a supernet compute in a forward pass
 :mod:`.edge`              how an edge runs

@@ -1,44 +1,27 @@
 """One float vector of n + 1 logits for each edge: its n candidates in their order, the zero op last.
 
-The weights of an edge are ``softmax(logits)[:-1]``: the zero op takes its share of the mass and contributes
+The weights of an edge are ``softmax(logits)[:-1]`` by default: the zero op takes its share of the mass and contributes
 nothing (Liu et al., section 2.2 with the "none" operation of the authors' code).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LogitsError
+from .weights import Relaxed, Weigh, running, softmax, transforms_are_active, weighed
+
+__all__ = ['AT_ONCE', 'INITIAL_SCALE', 'Logits', 'Relaxed', 'Weigh', 'softmax', 'transforms_are_active']
 
 AT_ONCE = ('cpu',)
 """The types of devices on which nothing has to be waited for."""
 
-Weigh = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
-
-
-def softmax(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    return {key: torch.softmax(of_edge, dim=-1) for key, of_edge in logits.items()}
-
-
 INITIAL_SCALE = 1e-3
 """Standard deviation of new logits. Source: NNI's ``DartsMutator`` and the authors' code."""
-
-
-class Relaxed(NamedTuple):
-    """The continuous relaxation of one edge."""
-
-    weights: Tensor
-    """Shape ``(n,)``, the zero op's share left out; differentiable in the logits."""
-    live: Tuple[int, ...]
-    """The candidates whose weight is not exactly 0, the only ones that run."""
-
-    @classmethod
-    def of(cls, weights: Tensor) -> Relaxed:
-        return cls(weights, tuple(i for i, weight in enumerate(weights.tolist()) if weight != 0))
 
 
 class Logits(nn.Module):
@@ -51,12 +34,17 @@ class Logits(nn.Module):
     after a cut before the first step; after a later one :meth:`forget` sets it to 0, which the loops of this package call. In
     other loops it fades away, for it meets gradients of 0 from then on.
 
-    **Reading.** To relax an edge is work for the device alone: the host does not wait for the numbers. It reads those of an
-    edge, to see which candidates need not run and whether the logits are numbers at all, in the first pass after they may have
-    been written: after the mapping handed the parameter out (``choices[key]``, ``values()``, ``items()``), after :meth:`cut`,
-    :meth:`restore` and ``load_state_dict``, and after ``train()`` or ``eval()``, that is in every epoch. What is written into a
-    parameter that was kept from earlier counts at once, cuts included; only, which candidates run is decided anew at the next
-    reading, until when a cut one runs with weight 0.
+    **Reading.** Which candidates need not run, and whether the logits are numbers at all, is read from the weights. On the CPU
+    that is done in every pass. On other devices the host does not wait for the numbers: it reads those of an edge in the first
+    pass after they may have been written, that is after the mapping handed the parameter out (``choices[key]``, ``values()``,
+    ``items()``), after :meth:`cut`, :meth:`restore` and ``load_state_dict``, and after ``train()`` or ``eval()``, that is in
+    every epoch. What is written into a parameter that was kept from earlier counts in the next pass, cuts included; only, which
+    candidates run is decided anew at the next reading, until when a cut one runs with weight 0.
+
+    Attributes
+    ----------
+    weigh : Weigh
+        Makes probabilities of logits wherever they are read. Default: :func:`softmax`.
     """
 
     def __init__(self) -> None:
@@ -64,6 +52,8 @@ class Logits(nn.Module):
         self.weigh: Weigh = softmax
         self._cut: Dict[str, Tensor] = {}
         """Of the shape of the logits, true where they are cut."""
+        self._may_be_cut = False
+        """Whether any of them may be true."""
         self._live: Dict[str, Tuple[int, ...]] = {}
         """The candidates that run, of the edges that need not be read."""
         self._seen: Dict[str, Tuple[int, ...]] = {}
@@ -120,32 +110,74 @@ class Logits(nn.Module):
 
     # The relaxation ------------------------------------------------------------------------------------------------
 
-    def relax(self, key: str, weigh: Optional[Weigh] = None) -> Relaxed:
-        """Weights of the candidates of one edge, and which of them run.
+    def relax(self, key: str, weigh: Optional[Weigh] = None, samples: bool = False) -> Relaxed:
+        """:meth:`relax_all` for one edge alone."""
+        return self._relaxed([key], weigh, samples)[key]
+
+    def relax_all(self, weigh: Optional[Weigh] = None, samples: bool = False) -> Dict[str, Relaxed]:
+        """For each edge the weights of its candidates, and which of them run.
+
+        Parameters
+        ----------
+        weigh
+            Makes the weights. Default: that of the mapping.
+        samples
+            Whether they differ from call to call, and so must be read in each. Default False.
 
         Raises
         ------
         LogitsError
-            A logit is NaN or ``+inf``, or the candidates and the zero op are all cut. Found out when the edge is read.
+            A logit is NaN or ``+inf``, or the candidates and the zero op of an edge are all cut: found out when it is read. Or
+            weights are missing, not finite or of another shape.
         """
-        weights = (weigh or self.weigh)({key: self._effective(key)})[key][:-1]
-        live = self._live.get(key)
-        if live is None and transforms_are_active():  # where nothing may be read or remembered
-            live = tuple(range(len(weights)))
-        elif live is None:
+        return self._relaxed(self.keys(), weigh, samples)
+
+    def _relaxed(self, keys: Sequence[str], weigh: Optional[Weigh], samples: bool) -> Dict[str, Relaxed]:
+        weights = self._weighed(keys, weigh)
+        if transforms_are_active():  # where nothing may be read or remembered
+            return {key: Relaxed(weights[key][:-1], tuple(range(len(weights[key]) - 1))) for key in keys}
+        due = [key for key in keys if samples or self._is_read_at_once() or key not in self._live]
+        for key in () if self._is_read_at_once() else set(due).difference(self._live):
             self.read(key)
-            live = self._live[key] = Relaxed.of(weights).live
-        return Relaxed(weights, live)
+        try:
+            self._live.update(running({key: weights[key] for key in due}))
+        except LogitsError:
+            self.check()  # names the logit
+            raise
+        return {key: Relaxed(weights[key][:-1], self._live[key]) for key in keys}
+
+    def _weighed(self, keys: Sequence[str], weigh: Optional[Weigh] = None) -> Dict[str, Tensor]:
+        return weighed(weigh or self.weigh, self.effective(keys))
 
     def probabilities(self, key: str) -> Tensor:
-        """Shape ``(n + 1,)``: the softmax of the logits, zero op last. Cut entries are exactly 0."""
-        return self.weigh({key: self._effective(key)})[key]
+        """Shape ``(n + 1,)``: what :attr:`weigh` makes of the logits, zero op last. Under softmax cut entries are exactly 0."""
+        return self._weighed([key])[key]
 
-    def effective(self) -> Dict[str, Tensor]:
-        return {key: self._effective(key) for key in self}
+    def all_probabilities(self) -> Dict[str, Tensor]:
+        """:meth:`probabilities` of all edges, in few operations."""
+        return self._weighed(self.keys())
 
-    def _effective(self, key: str) -> Tensor:
-        return self._get(key).masked_fill(self._take_up_cuts(key), -math.inf)
+    def effective(self, keys: Sequence[str]) -> Dict[str, Tensor]:
+        """The logits of some edges with ``-inf`` at the cuts, shape ``(n + 1,)``; the gradient at a cut is 0. They must not be
+        written over: where nothing is cut they may be the parameters themselves."""
+        logits: Dict[str, Tensor] = {key: self._get(key) for key in keys}
+        if not self._needs_masks(logits.values()):
+            return logits
+        return {key: logits[key].masked_fill(mask, -math.inf) for key, mask in zip(keys, self._take_up_cuts(keys))}
+
+    def _needs_masks(self, logits: Collection[Tensor]) -> bool:
+        """Whether some may be cut. They are read where that takes no waiting."""
+        if not logits or self._may_be_cut or not self._is_read_at_once() or transforms_are_active():
+            return bool(logits)
+        return -math.inf in torch.cat([of_edge.detach() for of_edge in logits]).tolist()
+
+    def stamp(self) -> Tuple[Any, ...]:
+        """Equal as long as weights that were computed with a graph may stand for those that would be computed now."""
+        logits = map(self._get, self)
+        return torch.is_grad_enabled(), len(self._live), [(id(one), one._version, one.requires_grad) for one in logits]
+
+    def _is_read_at_once(self) -> bool:
+        return self.device.type in AT_ONCE
 
     @property
     def device(self) -> torch.device:
@@ -163,21 +195,20 @@ class Logits(nn.Module):
         index = range(len(self[key]))[index]
         self._check_something_left(key, len({*self.cuts(key), index}))
         self[key].data[index] = -math.inf
-        self._take_up_cuts(key)
+        self._take_up_cuts([key])
 
     def restore(self, key: str, index: int, value: float = 0.0) -> None:
         """Undo a cut. The logit starts again at ``value``. What is not cut stays as it is."""
         index = range(len(self[key]))[index]
         if index not in self.cuts(key):
             return
-        cut = self._take_up_cuts(key).clone()
-        cut[index] = False
-        self._cut[key] = cut
+        self._cut[key] = self._cut[key].clone()  # for graphs keep the old one
+        self._cut[key][index] = False
         self[key].data[index] = value
 
     def cuts(self, key: str) -> Tuple[int, ...]:
         """The entries of ``key`` that are cut, in ascending order."""
-        return tuple(i for i, is_cut in enumerate(self._take_up_cuts(key).tolist()) if is_cut)
+        return tuple(i for i, is_cut in enumerate(self._take_up_cuts([key])[0].tolist()) if is_cut)
 
     def forget(self, optimizer: Any) -> bool:
         """Let an optimiser of the logits start afresh with the entries that were cut or restored since the last call: its moments
@@ -190,8 +221,9 @@ class Logits(nn.Module):
         bool
             Whether there was any such entry.
         """
+        reads_all = self._is_read_at_once() and (self._may_be_cut or any(self._seen.values()))
         for key in self:
-            if key not in self._live:
+            if reads_all or key not in self._live:
                 self.read(key)
         changed, self._changed = self._changed, {}
         for key, entries in changed.items():
@@ -202,29 +234,25 @@ class Logits(nn.Module):
                     value[sorted(entries)] = 0
         return bool(changed)
 
-    def _take_up_cuts(self, key: str) -> Tensor:
+    def _take_up_cuts(self, keys: Sequence[str]) -> Tuple[Tensor, ...]:
         """Learn of ``-inf`` that users wrote, and hold the cut entries at 0 whatever an optimiser did to them.
 
-        Where, the device decides: a mask, new each time, for graphs keep the old one.
+        Where, the device decides: masks, new each time, for graphs keep the old ones.
         """
-        data = self._get(key).data
-        cut = self._cut[key].to(data.device) | (data == -math.inf)
+        data = [self._get(key).data for key in keys]
+        written = torch.cat(data) == -math.inf
+        masks = (torch.cat([self._cut[key].to(written.device) for key in keys]) | written).split([len(part) for part in data])
         if not transforms_are_active():
-            self._cut[key] = cut
-            data.masked_fill_(cut, 0.0)
-        return cut
+            self._may_be_cut = self._may_be_cut or not self._is_read_at_once() or bool(written.any())
+            for key, part, mask in zip(keys, data, masks):
+                self._cut[key] = mask
+                part.masked_fill_(mask, 0.0)
+        return masks
 
     def check(self) -> None:
         """Read the logits of all edges, and raise ``LogitsError`` if any have no answer."""
         for key in () if transforms_are_active() else self:
             self.read(key)
-
-    def look(self) -> None:
-        """:meth:`check` where the host need not wait for a device, for what is asked for in every step."""
-        if len(self) and self.device.type in AT_ONCE and not transforms_are_active():
-            values = torch.cat([logits.detach() for logits in self.parameters()])
-            if not torch.equal(values.clamp(max=torch.finfo(values.dtype).max), values):  # NaN equals nothing
-                self.check()
 
     def read(self, key: str) -> None:
         """Read the logits of an edge, and raise ``LogitsError`` if they have no answer."""
@@ -251,7 +279,7 @@ class Logits(nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for key in self:
             if self.cuts(key):
-                destination[prefix + _to_name(key)] = self._effective(key).detach()
+                destination[prefix + _to_name(key)] = self.effective([key])[key].detach()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -265,12 +293,6 @@ class Logits(nn.Module):
 
     def extra_repr(self) -> str:
         return '\n'.join(f'{key!r}: {len(self._get(key)) - 1} candidates and the zero op' for key in self)
-
-
-def transforms_are_active() -> bool:
-    """Whether a transform of ``torch.func`` (``grad``, ``vmap``, ...) runs. What it computes must not be kept, nor what was there
-    before be written over."""
-    return getattr(torch._C, '_are_functorch_transforms_active', bool)()
 
 
 def _to_name(key: str) -> str:

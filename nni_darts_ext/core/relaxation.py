@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
-from typing import Any, List, Mapping, Optional, Sequence
+from inspect import signature
+from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import SearchSpaceError
 from .edge.compilation import CompiledMixture
 from .edge.mixture import mix, reduce
+from .edge.plan import Plan
 from .edge.recomputation import recomputed
 from .edge.shapes import CandidateError
 from .edge.sharing import SharedWork
-from .logits import Logits, Relaxed, transforms_are_active
+from .logits import Logits, Relaxed, Weigh, transforms_are_active
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
+
+
+class _Pass:
+    """One pass through the supernet: its weights, and the state that they were made in."""
+
+    def __init__(self, relaxed: Mapping[str, Relaxed], stamp: Any) -> None:
+        self.relaxed, self.stamp = relaxed, stamp
+        self.has_graph = torch.is_grad_enabled()
 
 
 class Relaxation:
     """The forward pass of edges and inputs. It knows no module, so that copies of the model copy little with it.
 
+    A pass begins when the forward method of the watched model does, and ends with it. All edges are weighed once when it begins,
+    and every module of a key has the same weights in it. A module that runs outside a pass relaxes its edge alone: one that is
+    called by itself, that ``torch.utils.checkpoint`` runs again in a backward pass, or that a transform of ``torch.func`` runs.
+
     Attributes
     ----------
+    weigh : Weigh
+        Makes the weights of a pass. Default: that of the choices.
+    samples : bool
+        Whether weights differ from pass to pass, as those of a Gumbel softmax do. Default False. Which candidates run is read in
+        each pass then, whatever the device. What ``torch.utils.checkpoint`` of the model's own runs again gets a new sample; use
+        ``recompute``, which does not.
     recompute : bool
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
     compiled : CompiledMixture or None
@@ -34,35 +56,124 @@ class Relaxation:
                  compiled: Optional[CompiledMixture] = None) -> None:
         self.recompute = recompute
         self.compiled = compiled
-        self._choices = choices
-        self.weigh: Any = None
         self.samples = False
+        self._weigh: Optional[Weigh] = None
+        self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
         self._shared = SharedWork()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._pass: Optional[_Pass] = None
+        """Under way."""
+        self._drawn: Optional[_Pass] = None
+        """Begun by :meth:`begin`, for the forward method of the model to take up."""
+        self._plans: MutableMapping[nn.Module, Plan] = weakref.WeakKeyDictionary()
+        """By LayerChoice."""
+
+    # Copies and pickles begin without a pass, whose graphs can be in neither, and plan anew.
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ('_pass', '_drawn', '_plans')}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    @property
+    def weigh(self) -> Weigh:
+        return self._weigh or self._choices.weigh
+
+    @weigh.setter
+    def weigh(self, weigh: Optional[Weigh]) -> None:
+        self._weigh = weigh
+
+    def relax_all(self) -> Dict[str, Relaxed]:
+        """The relaxation of all edges as the logits are now."""
+        return self._choices.relax_all(self.weigh, self.samples)
+
+    def begin(self, relaxed: Optional[Mapping[str, Relaxed]] = None) -> None:
+        """Weigh all edges for the next call of the model, unless logits, or the recording of gradients, change before it.
+
+        Parameters
+        ----------
+        relaxed
+            What :meth:`relax_all` has just given, to be used for it. Default: relax anew.
+        """
+        self._drawn = None
+        if not transforms_are_active():
+            self._drawn = _Pass(self.relax_all() if relaxed is None else relaxed, self._choices.stamp())
+
+    def watch(self, model: nn.Module, weighs: bool = True) -> None:
+        """Weigh all edges whenever this model is called, and find out in its first call what reads the outputs of its edges.
+
+        Parameters
+        ----------
+        weighs
+            False where the host hands the weights of each edge over.
+        """
+        self._sources.watch(model)
+        if weighs:
+            always = {'always_call': True} if 'always_call' in signature(model.register_forward_hook).parameters else {}
+            model.register_forward_pre_hook(self._begin_pass)
+            model.register_forward_hook(self._end_pass, **always)
+
+    def _begin_pass(self, model: nn.Module, args: Any) -> None:
+        drawn, self._drawn, self._pass = self._drawn, None, None
+        if not transforms_are_active():
+            is_fresh = drawn is not None and drawn.stamp == self._choices.stamp()
+            self._pass = drawn if is_fresh else _Pass(self.relax_all(), self._choices.stamp())
+
+    def _end_pass(self, model: nn.Module, args: Any, output: Any) -> None:
+        self._pass = None
+
+    def _relax(self, key: str) -> Relaxed:
+        if transforms_are_active():
+            return self._choices.relax(key, self.weigh)
+        if self._pass is not None and (self._pass.has_graph or not torch.is_grad_enabled()):
+            return self._pass.relaxed[key]
+        # A checkpoint around this counts what is saved in it, and is to find as much as in a pass, whose weights are outside it.
+        with saved_tensors_hooks(_as_it_is, _as_it_is):
+            return self._choices.relax(key, self.weigh, self.samples)
 
     def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
-             reduction: str = 'sum', relaxed: Optional[Relaxed] = None) -> Any:
-        """The mixture of the candidates as they were relaxed, or as the logits relax them now.
+             reduction: str = 'sum', relaxed: Optional[Relaxed] = None, module: Optional[nn.Module] = None) -> Any:
+        """The mixture of the candidates.
+
+        Parameters
+        ----------
+        relaxed
+            Their weights. Default: those of the pass, or outside one those that the logits give now.
+        module
+            The LayerChoice, for which it is remembered how its candidates run. Default: it is found out for this call.
 
         Raises
         ------
         SearchSpaceError
             Two candidates return different forms, or one writes over what it is given.
         """
-        relaxed = relaxed or self._choices.relax(key, self.weigh)
+        relaxed = relaxed or self._relax(key)
         self._sources.note_edge(key, (args, kwargs))
         try:
-            mixed = self._mixed(candidates, relaxed, args, kwargs, reduction)
+            mixed = self._mixed(self._plan(module, candidates), relaxed, args, kwargs, reduction)
         except CandidateError as error:
             raise error.of(self._space.edges[key]) from None
         return mixed if transforms_are_active() else self._sources.mark(key, mixed)
 
-    def _mixed(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
-               reduction: str) -> Any:
-        compute = partial(self.compiled or mix, candidates, args=args, kwargs=kwargs, reduction=reduction)
+    def _plan(self, module: Optional[nn.Module], candidates: Sequence[nn.Module]) -> Plan:
+        plan = None if module is None else self._plans.get(module)
+        if plan is None or not plan.is_of(candidates):
+            plan = Plan(candidates)
+            if module is not None:
+                self._plans[module] = plan
+        return plan
+
+    def _mixed(self, plan: Plan, relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any], reduction: str) -> Any:
+        compute = partial(self.compiled or mix, plan, args=args, kwargs=kwargs, reduction=reduction)
         if self.recompute and torch.is_grad_enabled():  # each edge for itself: what others keep might be gone by then
-            return recomputed(partial(compute, keep_all=True), relaxed, [candidates[i] for i in relaxed.live], (args, kwargs))
+            running = [plan.candidates[i] for i in relaxed.live]
+            return recomputed(partial(compute, keep_all=True), relaxed, running, (args, kwargs))
         return compute(relaxed, shared=self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
@@ -80,10 +191,6 @@ class Relaxation:
             raise SearchSpaceError(f'InputChoice {key!r}: {error}') from None
         return self._sources.mark(key, reduced, is_edge=False)
 
-    def watch(self, model: nn.Module) -> None:
-        """Find out in the first forward pass of the model what reads the outputs of its edges."""
-        self._sources.watch(model)
-
     def note(self, key: str, candidates: List[Any]) -> None:
         """Find out where the candidates come from, unless that is known. The graphs of ``torch.func`` do not show it."""
         if not transforms_are_active():
@@ -92,6 +199,10 @@ class Relaxation:
     def is_fed(self, key: str) -> bool:
         """Whether a LayerChoice is known to feed one of the candidates."""
         return self._space.is_fed(key)
+
+
+def _as_it_is(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def relax(module: nn.Module, choice: Choice, relaxation: Relaxation) -> None:
@@ -112,7 +223,7 @@ def relax(module: nn.Module, choice: Choice, relaxation: Relaxation) -> None:
 
 
 def _forward_edge(module: nn.Module, edge: Edge, relaxation: Relaxation, *args: Any, **kwargs: Any) -> Any:
-    return relaxation.edge(edge.key, candidates_of(module, edge), args, kwargs)
+    return relaxation.edge(edge.key, candidates_of(module, edge), args, kwargs, module=module)
 
 
 def _forward_inputs(module: nn.Module, node: InputNode, relaxation: Relaxation, *args: Any, **kwargs: Any) -> Any:

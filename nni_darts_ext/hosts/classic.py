@@ -62,7 +62,8 @@ class DartsMutator(MutatorInterface, Mutator):
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
         space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
         super().__init__(model)
-        self._open(model, space, zero_op_wins, methods)
+        self._open(space, zero_op_wins, methods)
+        self._relaxation.watch(model, weighs=False)  # NNI's choices ask for what reset has drawn
 
     def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
         """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""
@@ -70,7 +71,7 @@ class DartsMutator(MutatorInterface, Mutator):
             return super().on_forward_layer_choice(mutable, *args, **kwargs)
         weights = self._get_decision(mutable)
         relaxed = self._as_relaxed(mutable.key, weights)
-        return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, relaxed), weights
+        return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, relaxed, mutable), weights
 
     def on_forward_input_choice(self, mutable: Any, tensor_list: List[Any]) -> Tuple[Any, Tensor]:
         """All inputs reduced and, as a mask, ones. Called by NNI's InputChoice."""

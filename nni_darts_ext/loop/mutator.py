@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import torch
@@ -13,11 +12,12 @@ from ..core.bilevel.estimators import choose, unrolled_exact
 from ..core.derivation import Derivation
 from ..core.edge import compilation, recomputation
 from ..core.edge.compilation import Compile, CompiledMixture
-from ..core.logits import Logits, Relaxed
+from ..core.logits import Logits
 from ..core.relaxation import Relaxation, relax
 from ..core.search import Search
 from ..core.space import Choice, SearchSpace
-from ..errors import LogitsError, TrainingError
+from ..core.weights import Relaxed, numbers_of
+from ..errors import TrainingError
 from ..methods import Method, Methods
 
 _logger = logging.getLogger(__name__)
@@ -39,14 +39,16 @@ class MutatorInterface(Search):
 
     form = 'classic'
     _relaxation: Relaxation
-    _cache: Dict[str, Tensor]
     _relaxed: Dict[str, Relaxed]
+    _sampled: Dict[str, Tensor]
+    _is_due = False
+    """Whether the search is a copy of one that was reset."""
 
     methods: Methods
     _resets = 0
     """How often a pass was begun without the regularisers of the methods being asked for."""
 
-    def _open(self, model: nn.Module, space: SearchSpace, zero_op_wins: bool, methods: Iterable[Method]) -> None:
+    def _open(self, space: SearchSpace, zero_op_wins: bool, methods: Iterable[Method]) -> None:
         self.space = space
         space.warn_of_narrowing()
         self.zero_op_wins = zero_op_wins
@@ -56,7 +58,6 @@ class MutatorInterface(Search):
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
-        self._relaxation.watch(model)
         self.use(Methods(methods, 'DartsMutator', has_epochs=False))
         self.methods.attach(self)
 
@@ -90,7 +91,9 @@ class MutatorInterface(Search):
         if self._resets == FORGOTTEN and self.methods.regularizes and not self.methods.is_led:
             _logger.warning('The regulariser of methods=%r is in no loss. Add mutator.regularizer() to that of the architecture '
                             'step, or search with DartsTrainer or DARTS.', list(self.methods))
+        self._relaxed = {}
         self._cache = self.sample_search()
+        self._relaxation.begin(self._relaxed or None)  # None where somebody's own sample_search has not asked ours
 
     def sample_search(self) -> Dict[str, Tensor]:
         """The relaxed decisions.
@@ -107,8 +110,7 @@ class MutatorInterface(Search):
             Logits have no answer, see :meth:`nni_darts_ext.core.search.Search.probabilities`. On devices for which the host would
             have to wait that is found out when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
         """
-        self.choices.look()
-        self._relaxed = {key: self.choices.relax(key) for key in self.space.edges}
+        self._relaxed = self._relaxation.relax_all()
         sampled = {key: relaxed.weights for key, relaxed in self._relaxed.items()}
         sampled.update((node.key, torch.ones(len(node.choose_from), dtype=torch.bool, device=self.device()))
                        for node in self.space.inputs.values())
@@ -126,7 +128,7 @@ class MutatorInterface(Search):
         LogitsError
             They are no numbers.
         """
-        return {key: _numbers(key, weights) for key, weights in self._cache.items()}
+        return {key: numbers_of(key, weights) for key, weights in self._cache.items()}
 
     def _derive(self) -> Derivation:
         for node in self.space.inputs.values():
@@ -141,26 +143,23 @@ class MutatorInterface(Search):
         relaxed = self._relaxed.get(key)
         if relaxed is not None and relaxed.weights is weights:
             return relaxed
-        return Relaxed(weights, tuple(i for i, weight in enumerate(_numbers(key, weights)) if weight != 0))
+        return Relaxed.of(weights, key)
 
     # Copies and pickles sample anew: graphs can be in neither, and those of the original would not reach the copy's logits.
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**vars(self), '_cache': {}, '_relaxed': {}, '_was_reset': bool(self._cache)}
+        return {**vars(self), '_sampled': {}, '_relaxed': {}, '_is_due': self._is_due or bool(self._sampled)}
 
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        was_reset = state.pop('_was_reset', False)
-        super().__setstate__(state)  # type: ignore[misc]
-        if was_reset:
+    @property
+    def _cache(self) -> Dict[str, Tensor]:
+        """The decisions that NNI's choices ask for."""
+        if self._is_due:
             self.reset()
+        return self._sampled
 
-
-def _numbers(key: str, weights: Tensor) -> List[float]:
-    numbers = [float(weight) for weight in weights.tolist()]
-    if not all(map(math.isfinite, numbers)):
-        raise LogitsError(f'The weights of {key!r} are {numbers}. Expected numbers: look for a learning rate that is too high or '
-                          'a loss that is not finite.')
-    return numbers
+    @_cache.setter
+    def _cache(self, sampled: Dict[str, Tensor]) -> None:
+        self._sampled, self._is_due = sampled, False
 
 
 class InPlaceMutator(MutatorInterface, nn.Module):
@@ -198,9 +197,10 @@ class InPlaceMutator(MutatorInterface, nn.Module):
         space, choices = self.read_space(model, choose_from)
         # Not as submodules: the model's weights are not the mutator's.
         vars(self).update(model=model, _found=choices)
-        self._open(model, space, zero_op_wins, methods)
+        self._open(space, zero_op_wins, methods)
         for module, choice in choices.items():
             relax(module, choice, self._relaxation)
+        self._relaxation.watch(model)
 
     @staticmethod
     def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]]) \

@@ -9,9 +9,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 import torch
 from torch import Tensor, nn
 
-from ..core.logits import Logits, softmax
+from ..core.logits import Logits
 from ..core.relaxation import Relaxation
 from ..core.search import Search
+from ..core.weights import softmax
 from ..errors import CheckpointError, MethodError
 from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, overrides
 
@@ -121,7 +122,7 @@ class Methods:
         assert self.at is not None
         if not self._regularizing:
             return None
-        logits = self.at.search.choices.effective()
+        logits = self.at.search.choices.effective(list(self.at.search.choices))
         terms = [method.regularizer(logits, self.at) for method in self._regularizing]
         for method, term in zip(self._regularizing, terms):
             if term is not None and not (isinstance(term, Tensor) and term.numel() == 1 and term.is_floating_point()):

@@ -9,7 +9,7 @@ from typing import Mapping
 
 from torch import Tensor
 
-from ..core.logits import softmax
+from ..core.weights import softmax
 from .base import At, Method
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, LogitsError
+from nni_darts_ext.core import logits as logits_module
 from nni_darts_ext.core.collapse import CollapseWatch, entropies
 from nni_darts_ext.methods.shrinking import shrink
 from nni_darts_ext.run.recorder import Recorder
@@ -71,9 +72,11 @@ def test_a_run_records_no_architecture_of_such_logits(tmp_path):
     assert len((tmp_path / 'run' / 'epochs.jsonl').read_text().splitlines()) == 1
 
 
-def test_to_look_for_them_in_each_step_reads_nothing(monkeypatch):
+def test_to_look_for_them_in_each_step_takes_two_readings_for_all_edges_and_none_where_one_must_wait(monkeypatch):
     mutator = DartsMutator(Cells(TWO_NODES))
     mutator.reset()
+    assert reads.count(monkeypatch, mutator.reset, whose='') == 2
+    monkeypatch.setattr(logits_module, 'AT_ONCE', ())
     assert reads.count(monkeypatch, mutator.reset, whose='') == 0
 
 

@@ -2,7 +2,9 @@
 
 ========================  ==========================================================================
 :mod:`.mixture`           the weighted sum of candidates that runs during the search (eq. 2)
+:mod:`.plan`              what of that stays the same until something changes
 :mod:`.layers`            a candidate as the layers that it is made of
+:mod:`.calls`             plain layers as the functions that they call
 :mod:`.dilation`          dilated convolutions that leave pixels out, without dilation
 :mod:`.strides`           1x1 convolutions that overrun memory on some CPUs, without strides
 :mod:`.sharing`           what candidates and edges have in common, computed once

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ...errors import TrainingError
 from ..logits import Relaxed
-from .layers import begun, run_all
+from .layers import run_all
 from .mixture import mix
 from .overwriting import Overwritten, Watch
+from .plan import Plan
 from .shapes import is_weighed
 from .sharing import SharedWork
 
@@ -53,18 +54,21 @@ class CompiledMixture:
         self._failed = False
         self._compiled: Any = None
 
-    def __call__(self, candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
-                 reduction: str = 'sum', shared: Optional[SharedWork] = None, keep_all: bool = False) -> Any:
-        plainly = partial(mix, candidates, relaxed, args, kwargs, reduction, shared, keep_all)
+    def __call__(self, candidates: Union[Plan, Sequence[nn.Module]], relaxed: Relaxed, args: Sequence[Any],
+                 kwargs: Mapping[str, Any], reduction: str = 'sum', shared: Optional[SharedWork] = None,
+                 keep_all: bool = False) -> Any:
+        plan = candidates if isinstance(candidates, Plan) else Plan(candidates)
+        plainly = partial(mix, plan, relaxed, args, kwargs, reduction, shared, keep_all)
         if self._failed or reduction != 'sum' or not relaxed.live or len(args) != 1 or kwargs:
             return plainly()
         weights = relaxed.weights
-        if len(relaxed.live) < len(candidates):
+        if len(relaxed.live) < len(plan.candidates):
             weights = torch.stack([weights[i] for i in relaxed.live])
         watch = Watch(args)
         try:
             shared = SharedWork() if shared is None else shared
-            mixed = self._run([begun(candidates[i], args[0], shared) for i in relaxed.live], weights)
+            starts = [plan.chains[i].start(args[0], shared) for i in relaxed.live]
+            mixed = self._run([(value, [step.layer for step in steps]) for value, steps in starts], weights)
         except Exception as error:  # the compiler's are of many kinds
             mixed = plainly()  # raises what is not the compiler's
             self._failed = True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Iterable, List, Tuple, Type
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..nested import map_tensors
 from .dilation import is_sparse, undilated
-from .sharing import KINDS, POOLINGS, SharedWork
+from .sharing import KINDS
 from .strides import overruns, unstrided
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
@@ -38,22 +38,7 @@ def is_one_of(module: nn.Module, kinds: Tuple[Type[nn.Module], ...]) -> bool:
     return isinstance(module, kinds) and any(is_plain(module, kind) for kind in kinds)
 
 
-def begun(candidate: nn.Module, value: Any, shared: SharedWork) -> Tuple[Any, List[nn.Module]]:
-    """The layers of a candidate that are left, and what they are given, when what others may have done already is done.
-
-    What others read, too, is copied for layers that would write over it, and so are the lists and dicts that it is in.
-    """
-    layers = layers_of(candidate)
-    if not isinstance(value, Tensor):
-        return own(value), layers
-    if begins_in_place(layers):
-        return value.clone(), layers
-    if type(value) is Tensor and layers and _begins_alike(layers):
-        return shared.run(layers[0], value), layers[1:]
-    return value, layers
-
-
-def own(structure: Any) -> Any:
+def copied(structure: Any) -> Any:
     """The same tensors in a structure of its own, into which one may put others."""
     return map_tensors(lambda tensor: tensor, structure)
 
@@ -66,15 +51,6 @@ def begins_in_place(layers: Iterable[nn.Module]) -> bool:
         if isinstance(layer, MAKERS):
             return False
     return False
-
-
-def _begins_alike(layers: List[nn.Module]) -> bool:
-    """Whether the first one is a ReLU or pooling whose output nobody writes over: a convolution or norm follows, or nothing."""
-    first, second = layers[0], layers[1] if len(layers) > 1 else None
-    if is_plain(first, nn.ReLU):
-        return isinstance(second, CONVOLUTIONS)
-    return is_one_of(first, POOLINGS) and not getattr(first, 'return_indices', False) and (
-        second is None or isinstance(second, (*CONVOLUTIONS, *NORMS)))
 
 
 def run(layer: nn.Module, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from ...errors import SearchSpaceError
 from ..bilevel.side_effects import evaluating, without_side_effects
 from ..logits import Relaxed
 from ..nested import map_tensors
-from .layers import NORMS, begun, is_one_of, own, run
+from .layers import copied
 from .overwriting import Overwritten, Watch
+from .plan import Chain, Plan
 from .saved_tensors import not_kept, way_back
 from .shapes import alike, form_of, is_weighed, map_shapes
 from .sharing import SharedWork
@@ -22,7 +23,7 @@ from .sharing import SharedWork
 REDUCTIONS = ('sum', 'mean', 'concat', 'none')
 
 
-def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
+def mix(candidates: Union[Plan, Sequence[nn.Module]], relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any],
         reduction: str = 'sum', shared: Optional[SharedWork] = None, keep_all: bool = False) -> Any:
     """Run the live candidates, weigh their outputs and reduce them.
 
@@ -37,9 +38,9 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
     CandidateError
         Two candidates return different forms, or one writes over what it is given.
     """
-    edge = _Edge(args, kwargs, SharedWork() if shared is None else shared, keep_all)
-    weights = relaxed.weights.unbind()
-    weighed = alike((edge.weighed(i, candidates[i], weights[i]) for i in relaxed.live), relaxed.live, reduction)
+    plan = candidates if isinstance(candidates, Plan) else Plan(candidates)
+    edge = _Edge(relaxed.weights, args, kwargs, SharedWork() if shared is None else shared, keep_all)
+    weighed = alike((edge.weighed(i, plan.chains[i]) for i in relaxed.live), relaxed.live, reduction)
     if reduction in ('sum', 'mean') and relaxed.live:
         total = _add_up_fresh(weighed)
         return total if reduction == 'sum' else _map_weighed(lambda value: value / len(relaxed.live), total)
@@ -48,7 +49,7 @@ def mix(candidates: Sequence[nn.Module], relaxed: Relaxed, args: Sequence[Any], 
         return outputs
     if outputs:
         return reduce(outputs, reduction)
-    zeros = _zeros(candidates[0], args, kwargs)
+    zeros = _zeros(plan.candidates[0], args, kwargs)
     return _map_weighed(lambda value: value[:, :0], zeros) if reduction == 'concat' else zeros
 
 
@@ -60,50 +61,56 @@ class _Edge:
     product. What is cheap to compute again is not kept for a BatchNorm, see :mod:`nni_darts_ext.core.edge.saved_tensors`.
     """
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork, keep_all: bool) -> None:
-        self._args, self._kwargs = args, kwargs
+    def __init__(self, weights: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork,
+                 keep_all: bool) -> None:
+        self._weights, self._args, self._kwargs = weights, args, kwargs
         self._shared, self._keep_all = shared, keep_all
-        self._watch = Watch((args, kwargs))
-        self._used: List[Tensor] = []
-        """What is shared, kept until the edge is done, for without a graph nobody else does."""
+        self._takes_one = len(args) == 1 and not kwargs
+        self._watch = Watch(args[0] if self._takes_one else (args, kwargs))
+        self._scalars: Sequence[Tensor] = ()
+        self._scales: Dict[int, Sequence[Tensor]] = {}
+        """For each number of channels the weights as scales of norms."""
+        self._shared_values: List[Any] = []
+        """Kept until the edge is done, for without a graph nobody else keeps them."""
 
-    def weighed(self, i: int, candidate: nn.Module, weight: Tensor) -> Any:
-        """The output of a candidate times its weight: tensors of its own, which nobody else holds."""
-        output = self._weighed(candidate, weight)
+    def weighed(self, i: int, chain: Chain) -> Any:
+        """The output of candidate i times its weight: tensors of its own, which nobody else holds."""
+        output = self._weighed(i, chain)
         if self._watch.is_broken():
             raise Overwritten(i)
         return output
 
-    def _weighed(self, candidate: nn.Module, weight: Tensor) -> Any:
-        if len(self._args) != 1 or self._kwargs:
-            args, kwargs = own((self._args, self._kwargs))
-            return _map_weighed(lambda value: value * weight, candidate(*args, **kwargs))
-        value, layers = begun(candidate, self._args[0], self._shared)
-        self._used.append(value)
+    def _weighed(self, i: int, chain: Chain) -> Any:
+        if not self._takes_one:
+            args, kwargs = copied((self._args, self._kwargs))
+            return self._times_weight(i, chain.candidate(*args, **kwargs))
+        value, steps = chain.start(self._args[0], self._shared)
+        self._shared_values.append(value)
         again: Optional[Callable[[], Tensor]] = None
-        for i, layer in enumerate(layers):
-            is_last = i == len(layers) - 1
-            with nullcontext() if again is None else not_kept(value, again):
-                if is_last and _scales(layer, value, weight):
-                    return _scaled(layer, value, weight)
-                output = run(layer, value)
-            needless = not self._keep_all and not is_last and is_one_of(layers[i + 1], NORMS)
-            again = way_back(layer, value, output) if needless else None
+        last = len(steps) - 1 if chain.takes_scale() else None
+        for number, (layer, run, comes_back) in enumerate(steps):
+            with _AS_IT_IS if again is None else not_kept(value, again):
+                if number == last and isinstance(value, Tensor) and value.dtype == self._weights.dtype:
+                    return chain.normalize(value, self._scale(i, value.shape[1]))
+                output = run(value)
+            again = way_back(layer, value, output) if comes_back and not self._keep_all else None
             value = output
+        return self._times_weight(i, value)
+
+    def _times_weight(self, i: int, value: Any) -> Any:
+        if not self._scalars:
+            self._scalars = self._weights.unbind()
+        weight = self._scalars[i]
         return _map_weighed(lambda part: part * weight, value)
 
+    def _scale(self, i: int, channels: int) -> Tensor:
+        """The weight of candidate i as often as there are channels: of all candidates at once, for each operation counts."""
+        if channels not in self._scales:
+            self._scales[channels] = self._weights.unsqueeze(1).expand(-1, channels).contiguous().unbind()
+        return self._scales[channels][i]
 
-def _scales(module: nn.Module, value: Any, weight: Tensor) -> bool:
-    return (is_one_of(module, NORMS) and module._parameters['weight'] is None and isinstance(value, Tensor)
-            and value.dtype == weight.dtype)
 
-
-def _scaled(norm: nn.Module, value: Tensor, weight: Tensor) -> Tensor:
-    norm._parameters['weight'] = weight.expand(value.shape[1]).contiguous()  # type: ignore[assignment]
-    try:
-        return norm(value)
-    finally:
-        norm._parameters['weight'] = None
+_AS_IT_IS: ContextManager[None] = nullcontext()
 
 
 def reduce(values: List[Any], reduction: str) -> Any:

@@ -26,16 +26,19 @@ SMALL = 1 << 18
 """Bytes. What is smaller is kept, for the call that gives it again would cost more than it saves."""
 
 
-def way_back(layer: nn.Module, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
-    """How to compute ``output``, which ``layer`` made of ``value``, again; None where it had better be kept."""
-    if not isinstance(layer, nn.Conv2d) or any(side != 1 for side in layer.kernel_size) or not is_plain(layer, nn.Conv2d):
-        return None
-    if is_parametrized(layer):  # for which to read a weight is to compute it
+def may_come_back(layer: nn.Module) -> bool:
+    """Whether what a layer gives can be computed again at all: it is a plain 1x1 convolution."""
+    return (isinstance(layer, nn.Conv2d) and is_plain(layer, nn.Conv2d) and all(side == 1 for side in layer.kernel_size)
+            and layer.padding_mode == 'zeros' and not is_parametrized(layer))  # for which to read a weight is to compute it
+
+
+def way_back(layer: nn.Conv2d, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
+    """How to compute ``output``, which a ``layer`` that :func:`may_come_back` made of ``value``, again; None where it had better
+    be kept."""
+    if not output.requires_grad or output.numel() * output.element_size() < SMALL:
         return None
     weight, bias = layer.weight, layer.bias
-    if (weight.shape[1] > CHEAP or layer.padding_mode != 'zeros' or not output.requires_grad
-            or output.numel() * output.element_size() < SMALL
-            or not output.dtype == value.dtype == weight.dtype):  # they differ under autocast
+    if weight.shape[1] > CHEAP or not output.dtype == value.dtype == weight.dtype:  # they differ under autocast
         return None
     # Detached: what is computed again has its history already, and a weight may be moved for a while.
     tensors = value.detach(), weight.detach(), None if bias is None else bias.detach()

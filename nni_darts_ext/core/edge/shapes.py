@@ -68,11 +68,13 @@ def alike(outputs: Iterable[Any], live: Sequence[int], reduction: str) -> Iterat
     """
     first: Any = None
     for i, output in zip(live, outputs):
-        form = None if reduction == 'none' else form_of(output)
-        if i == live[0]:
-            first = form
-        elif form != first and (reduction != 'concat' or map_shapes(_without_1, form) != map_shapes(_without_1, first)):
-            raise UnlikeCandidates(live[0], first, i, form)
+        is_like_first = type(output) is Tensor and output.shape == first and is_weighed(output)  # at once, for most are
+        if not is_like_first and reduction != 'none':
+            form = form_of(output)
+            if i == live[0]:
+                first = form
+            elif form != first and (reduction != 'concat' or map_shapes(_without_1, form) != map_shapes(_without_1, first)):
+                raise UnlikeCandidates(live[0], first, i, form)
         yield output
 
 

@@ -26,12 +26,12 @@ class SharedWork:
     def __init__(self) -> None:
         self._kept: Dict[Hashable, Tuple[Any, Any, int]] = {}
 
-    def run(self, layer: nn.Module, value: Tensor) -> Tensor:
+    def run(self, layer: nn.Module, value: Tensor, settings: Optional[Hashable] = None) -> Tensor:
         """``layer(value)``, or what it gave when a layer like it was last given this very tensor. ``layer`` is plainly one of
-        ``KINDS``."""
-        key = self._key(layer, value)
-        if key is None:
-            return layer(value)
+        ``KINDS``, and ``settings`` what :func:`settings_of` gives for it, default: found out here."""
+        if (value.is_leaf and value.requires_grad) or value.is_inference():
+            return layer(value)  # to be used once: two passes over a leaf have graphs of their own, each freed alone
+        key = id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), settings or settings_of(layer)
         kept_value, kept_output, version = self._kept.get(key, (_gone, _gone, 0))
         output: Optional[Tensor] = kept_output()
         if output is None or kept_value() is not value or output._version != version:  # somebody has written over it
@@ -39,15 +39,6 @@ class SharedWork:
             forget = self._forgetter(key)
             self._kept[key] = weakref.ref(value), weakref.ref(output, forget), output._version
         return output
-
-    def _key(self, layer: nn.Module, value: Tensor) -> Optional[Hashable]:
-        """None where an output must not be used twice: two passes over a leaf have graphs of their own, each freed alone."""
-        if (value.is_leaf and value.requires_grad) or value.is_inference():
-            return None
-        kind = next(kind for kind in KINDS if isinstance(layer, kind))
-        settings = [getattr(layer, name) for name in kind.__constants__]  # what hosts add to them does not matter
-        return (id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), kind,
-                *(tuple(setting) if isinstance(setting, list) else setting for setting in settings))
 
     def _forgetter(self, key: Hashable) -> Any:
         kept = weakref.ref(self)
@@ -65,6 +56,13 @@ class SharedWork:
 
     def __reduce__(self) -> Any:
         return SharedWork, ()
+
+
+def settings_of(layer: nn.Module) -> Hashable:
+    """Equal for those of ``KINDS`` that give the same. What hosts add to them does not matter."""
+    kind = next(kind for kind in KINDS if isinstance(layer, kind))
+    settings = [getattr(layer, name) for name in kind.__constants__]
+    return (kind, *(tuple(setting) if isinstance(setting, list) else setting for setting in settings))
 
 
 def _gone() -> None:

@@ -1,0 +1,89 @@
+"""A layer run by the function that its module would call, where to call the module does nothing else.
+
+A function holds as long as nothing about its layer changes (see :mod:`.plan`). Parameters and buffers are looked up in each call,
+for others may be in their places for a while.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Callable, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as of_all_modules
+
+from .dilation import is_sparse, undilated
+from .layers import NORMS, is_one_of, is_plain
+from .strides import overruns, unstrided
+
+DIMENSIONS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
+"""Of the values that a norm takes."""
+
+
+def running(layer: nn.Module) -> Callable[[Any], Any]:
+    """What does as ``layer(value)`` does."""
+    if is_plain(layer, nn.Conv2d):
+        if overruns(layer):  # type: ignore[arg-type]
+            return lambda value: unstrided(value, layer.weight, layer.bias, layer.stride)  # type: ignore[arg-type]
+        if is_sparse(layer):  # type: ignore[arg-type]
+            return partial(undilated, layer)  # type: ignore[arg-type]
+    if not _is_function(layer):
+        return layer
+    if is_plain(layer, nn.ReLU):
+        return lambda value: nn.functional.relu(value)
+    if is_plain(layer, nn.Conv2d) and layer.padding_mode == 'zeros':
+        return _convolving(layer)  # type: ignore[arg-type]
+    if is_one_of(layer, NORMS):
+        return normalizing(layer)
+    return layer
+
+
+def _is_function(layer: nn.Module) -> bool:
+    """Whether parameters and buffers are where modules have them, and no hook or compiler waits for the call."""
+    names = [*layer._parameters, *layer._buffers]
+    has_hooks = any(hooks for name, hooks in vars(of_all_modules).items()
+                    if name.startswith('_global_') and name.endswith('_hooks'))
+    return not (has_hooks or vars(layer).get('_compiled_call_impl') or any(hasattr(type(layer), name) for name in names))
+
+
+def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:
+    if not {'weight', 'bias'} <= set(layer._parameters):  # for which to read a weight is to compute it
+        return layer
+    parameters = layer._parameters
+    settings: Any = layer.stride, layer.padding, layer.dilation, layer.groups
+    return lambda value: nn.functional.conv2d(value, parameters['weight'], parameters['bias'], *settings)  # type: ignore[arg-type]
+
+
+def normalizing(norm: nn.Module) -> Callable[..., Any]:
+    """A function of a value, and of a scale of shape ``(channels,)`` in place of the norm's own, default None."""
+    parameters, buffers = norm._parameters, norm._buffers
+    dimensions = next(dimensions for kind, dimensions in DIMENSIONS.items() if isinstance(norm, kind))
+    training, tracks = norm.training, norm.track_running_stats
+    momentum: Any = norm.momentum
+    eps: Any = norm.eps
+    is_function = (_is_function(norm) and momentum is not None and {'weight', 'bias'} <= set(parameters)
+                   and {'running_mean', 'running_var', 'num_batches_tracked'} <= set(buffers))
+
+    def run(value: Any, scale: Optional[Tensor] = None) -> Any:
+        if not (is_function and type(value) is Tensor and value.dim() in dimensions and value.shape[0] > 1):
+            return norm(value) if scale is None else _with_scale(norm, value, scale)
+        mean, variance = buffers['running_mean'], buffers['running_var']
+        by_batch = training or (mean is None and variance is None)
+        if training and tracks:
+            batches = buffers['num_batches_tracked']
+            if batches is not None:
+                batches.add_(1)
+        elif training:
+            mean = variance = None
+        return torch.batch_norm(value, parameters['weight'] if scale is None else scale, parameters['bias'], mean, variance,
+                                by_batch, momentum, eps, torch.backends.cudnn.enabled)
+    return run
+
+
+def _with_scale(norm: nn.Module, value: Any, scale: Tensor) -> Any:
+    norm._parameters['weight'] = scale  # type: ignore[assignment]
+    try:
+        return norm(value)
+    finally:
+        norm._parameters['weight'] = None
