@@ -306,8 +306,9 @@ def test_a_mutator_weighs_by_its_methods_and_gives_their_regularizer(caplog):
     mutator = DartsMutator(model, methods=[Decay(), Phases()])
     method = mutator.methods.all[1]
     for is_training in (True, False):
+        model.train(is_training)
         mutator.reset()
-        model.train(is_training)(torch.randn(4, 3))
+        model(torch.randn(4, 3))
     assert method.phases == [WEIGHTS, VALIDATION]
     mutator.methods.move(phase=ARCHITECTURE)
     term = mutator.regularizer()
