@@ -23,6 +23,7 @@ import words
 from nni.mutable import label_scope
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.evaluator.pytorch import DataLoader, Lightning, Trainer
+from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.experiment import NasExperiment
 from nni.nas.hub.pytorch import DARTS as DartsHub
 from nni.nas.hub.pytorch import MobileNetV3Space
@@ -42,7 +43,7 @@ from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
 from nni.nas.oneshot.pytorch.strategy import DARTS as NniDARTS
 from nni.nas.oneshot.pytorch.strategy import is_supernet
 from nni.nas.profiler.pytorch.flops import NumParamsProfiler
-from nni.nas.space import model_context
+from nni.nas.space import RawFormatModelSpace, model_context
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from resumed import Counting, Interrupted
@@ -407,6 +408,21 @@ def test_the_second_order_counts_the_penalty_once_and_moves_no_statistics():
             loss=lambda output, labels: 0 * nn.functional.cross_entropy(output, labels)), data)
         return {key: logits.tolist() for key, logits in strategy.choices.items()}
     assert moves('exact')['edge'] == pytest.approx(moves(False)['edge'])  # the loss weighs nothing, the penalty everything
+
+
+def test_a_supernet_can_be_trained_on():
+    model = write_weights(Cells(TWO_NODES, named=True))
+    module = nas_experiment.Module(lambda weights: torch.optim.SGD(weights, 0.05), nn.functional.cross_entropy)
+    evaluator = nas_experiment.evaluator(module, *map(list, zip(*batches(2))))
+    strategy = DARTS(arc_learning_rate=0.1, methods=[Eigenvalue()])
+    supernet = strategy.initialize(RawFormatModelSpace(model, evaluator), SequentialExecutionEngine())
+    strategy.choices.double()
+    seen = []
+    for epochs in (1, 2):
+        evaluator.trainer.fit_loop.max_epochs = epochs
+        supernet.evaluator.evaluate(supernet.model_space)
+        seen.append([logits.tolist() for logits in strategy.choices.values()])
+    assert seen[0] != seen[1] and evaluator.trainer.current_epoch == 2
 
 
 def test_the_second_order_under_scaled_losses_is_refused():

@@ -72,7 +72,7 @@ class OneShotSearch(Search, nn.Module):
 
     def start(self) -> Methods:
         """The methods of the search that starts now: in the process that searches, for one of them records."""
-        self.methods = of_search(self.methods.all, True, self._options.run_dir, self._options.settings())
+        self.methods = of_search(self._options.methods, True, self._options.run_dir, self._options.settings())
         self.methods.install(self.choices, self._relaxation)
         return self.methods
 
