@@ -1,6 +1,6 @@
 """Search, derive and retrain on scikit-learn's digits with classic NNI (2.0 - 2.8) and its own DartsTrainer.
 
-Writes architecture.json, which NNI's apply_fixed_architecture takes.
+Writes architecture.json for NNI's apply_fixed_architecture.
 """
 
 import digits
@@ -21,7 +21,7 @@ def main():
     supernet = CellSpace()
     trainer = DartsTrainer(
         supernet,
-        mutator=DartsMutator(supernet),  # the one line that differs from a script for NNI's own mutator
+        mutator=DartsMutator(supernet),  # the only difference from a script for NNI's own mutator
         loss=nn.CrossEntropyLoss(),
         metrics=lambda output, labels: {'acc': (output.argmax(dim=1) == labels).float().mean().item()},
         optimizer=torch.optim.SGD(supernet.parameters(), 0.05, momentum=0.9, weight_decay=3e-4),

@@ -1,7 +1,7 @@
 """Search, derive, retrain and compare on scikit-learn's digits, with NNI 3.0's NasExperiment.
 
-Writes architecture.json, the sample that NNI's model_context and freeze take, and the run of the search, with pictures
-of it and a page.
+Writes architecture.json, a sample for NNI's model_context and freeze, and the run of the search with its pictures and an HTML
+page.
 """
 
 import json
@@ -25,11 +25,11 @@ from torch.utils.data import random_split
 from nni_darts_ext import DARTS, Run, cli, plot
 
 SHOWN = ('cell-normal', 'weights-normal')
-"""The pictures that the README shows."""
+"""The pictures in the README."""
 
 
 def search(dataset, epochs, batch_size, seed, run_dir, work_dir):
-    """One search; returns the architecture as NNI's sample."""
+    """Run one search; returns the architecture as a sample of NNI."""
     torch.manual_seed(seed)
     half = len(dataset) // 2
     for_weights, for_logits = random_split(dataset, [half, len(dataset) - half])
@@ -50,7 +50,7 @@ def search(dataset, epochs, batch_size, seed, run_dir, work_dir):
 
 
 def random_architecture(seed):
-    """A sample drawn evenly from the same space."""
+    """A uniformly random sample of the same space."""
     draw = random.Random(seed)
     return {label: draw.choice(choice.values) if isinstance(choice, Categorical)
             else sorted(draw.sample(choice.values, choice.n_chosen))
@@ -75,15 +75,15 @@ def retrain(architecture, train_set, test_set, epochs, batch_size, seed):
 def options():
     parser = digits.options(__doc__)
     parser.add_argument('--run-dir', metavar='DIR', help="where to write the search's run "
-                        '(default: digits in a new folder, demo-<time>, beside OUTPUT)')
-    parser.add_argument('--pictures', metavar='DIR', help='where to write, besides, the pictures that the README shows')
+                        '(default: digits in a new folder, demo-<time>, next to OUTPUT)')
+    parser.add_argument('--pictures', metavar='DIR', help='where to write another copy of the pictures in the README')
     return parser
 
 
 def main():
     args = options().parse_args()
     run_dir = args.run_dir or Path(args.output).parent / time.strftime('demo-%Y%m%d-%H%M%S') / 'digits'
-    nni.silence_stdout()  # NNI and Lightning tell of their defaults at length
+    nni.silence_stdout()  # NNI and Lightning print much about their defaults
     logging.getLogger('nni').addHandler(logging.NullHandler())
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
 
@@ -95,8 +95,8 @@ def main():
     print('\nThe architecture found (nodes 0 and 1 are the cell\'s inputs), in {}:'.format(args.output))
     show(architecture)
 
-    print('\nIts run is in {}, and these show it:'.format(run_dir), flush=True)
-    cli.main(['plot', str(run_dir)])  # what is missing is said, and no reason to stop
+    print('\nThe run of the search is in {}. Its pictures and page:'.format(run_dir), flush=True)
+    cli.main(['plot', str(run_dir)])  # without matplotlib or networkx it prints an error and the demo continues
     cli.main(['report', str(run_dir)])
     if args.pictures:
         drawn = plot.pictures(Run.read(run_dir))

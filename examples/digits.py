@@ -1,4 +1,4 @@
-"""What the examples share: scikit-learn's digits, 1797 images of 8 x 8, a plain training loop on them, and the options."""
+"""Common parts of the examples: scikit-learn's digits (1797 images of 8 x 8), a plain training loop, and the options."""
 
 import argparse
 
@@ -21,7 +21,7 @@ def options(description):
 
 
 def load(seed=0):
-    """A training and a test set, 80 and 20 percent."""
+    """The training set (80 percent) and the test set."""
     images, labels = load_digits(return_X_y=True)
     images = images.reshape(-1, 1, 8, 8).astype('float32') / 16
     parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
@@ -30,7 +30,7 @@ def load(seed=0):
 
 
 def train(model, dataset, epochs, batch_size=64, lr=0.1):
-    """Train from scratch: SGD with momentum, the learning rate of a cosine."""
+    """Train from scratch: SGD with momentum and a cosine schedule."""
     loader = DataLoader(dataset, batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=3e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))

@@ -1,6 +1,6 @@
 """The convolutional search space of the DARTS paper (Liu et al., section 3.1), for images of three channels, on every NNI.
 
-The paper's "none" is not among the candidates: every LayerChoice has a zero op of its own here.
+The paper's "none" is not among the candidates, because every LayerChoice already has a zero op.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ def relu_conv_norm(inputs, outputs):
 
 
 class FactorizedReduce(nn.Module):
-    """Halves the resolution by two 1x1 convolutions, each of which sees every other pixel."""
+    """Halves the resolution by two 1x1 convolutions, one on even and one on odd pixels."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -59,7 +59,7 @@ def candidates(channels, stride):
 class Cell(nn.Module):
     def __init__(self, before_last, last, channels, nodes, reduction, after_reduction, candidates):
         super().__init__()
-        kind = 'reduce' if reduction else 'normal'  # cells of a kind share their keys, and so their architecture
+        kind = 'reduce' if reduction else 'normal'  # cells of the same kind share their keys and so their architecture
         self.prepare = nn.ModuleList([
             (FactorizedReduce if after_reduction else relu_conv_norm)(before_last, channels), relu_conv_norm(last, channels)])
         self.edges, self.inputs = nn.ModuleList(), nn.ModuleList()
@@ -78,7 +78,7 @@ class Cell(nn.Module):
 
 
 class PaperSpace(dnn.ModelSpace):
-    """Source of the defaults: the paper's search on CIFAR-10, which has 16 channels, 8 cells and 4 nodes each."""
+    """The defaults are those of the paper's search on CIFAR-10: 16 channels, and 8 cells of 4 nodes."""
 
     def __init__(self, channels=16, cells=8, nodes=4, classes=10, candidates=candidates):
         super().__init__()

@@ -1,6 +1,6 @@
 """Search, derive and retrain on scikit-learn's digits with one script for every NNI from 2.0 to 3.0.
 
-Writes architecture.json, which apply_fixed_architecture takes on any of them.
+Writes architecture.json for apply_fixed_architecture on any of them.
 """
 
 import digits

@@ -1,4 +1,4 @@
-"""A small cell space in the manner of the DARTS paper, written once for every NNI.
+"""A small cell space like that of the DARTS paper, for every NNI.
 
 Each cell has two input nodes and a few intermediate nodes; every edge is a choice among convolutions, poolings and a skip
 connection, and every intermediate node keeps its two strongest edges.
@@ -18,7 +18,7 @@ def conv_norm(inputs, outputs, kernel=1, stride=1):
 
 
 class SeparableConv(nn.Sequential):
-    """Depthwise, then pointwise convolution; ``dilation`` widens what it sees."""
+    """A depthwise convolution followed by a pointwise one."""
 
     def __init__(self, channels, kernel, stride, dilation=1):
         super().__init__(
@@ -44,7 +44,7 @@ def candidates(channels, stride):
 
 
 class Node(nn.Module):
-    """An intermediate node: one edge from each earlier node, of which the two strongest are kept."""
+    """An intermediate node with one edge from each earlier node; the two strongest edges are kept."""
 
     def __init__(self, name, sources, channels, reduction):
         super().__init__()
@@ -61,7 +61,7 @@ class Node(nn.Module):
 class Cell(nn.Module):
     def __init__(self, before_last, last, channels, nodes, reduction, after_reduction):
         super().__init__()
-        kind = 'reduce' if reduction else 'normal'  # cells of a kind share their keys, and so their architecture
+        kind = 'reduce' if reduction else 'normal'  # cells of the same kind share their keys and so their architecture
         self.prepare = nn.ModuleList([conv_norm(before_last, channels, stride=2 if after_reduction else 1),
                                       conv_norm(last, channels)])
         self.nodes = nn.ModuleList([Node('{}_{}'.format(kind, 2 + i), 2 + i, channels, reduction) for i in range(nodes)])

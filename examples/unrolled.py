@@ -1,7 +1,7 @@
-"""How far the estimators of the second order are from the true gradient, and what they cost, on the paper's space (small).
+"""The error and the time of the estimators of the second order, on a small version of the paper's space.
 
-The truth is unrolling differentiated directly: the virtual weights are a function of the logits, and autograd goes through it.
-The exact estimator gives that to rounding (the tests hold it to 1e-8), so its answer in float64 stands for it here.
+The reference is the derivative of the unrolled step, in which the virtual weights are a function of the logits. The exact
+estimator computes it up to rounding (the tests require 1e-8), so its result in float64 is the reference here.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from paper import PaperSpace
 from torch import nn
 
 from nni_darts_ext import DartsMutator
+from nni_darts_ext.core.bilevel import estimators
 
 
 def main():
@@ -48,22 +49,22 @@ def measure(seed, arguments):
         optimizer.step()
 
     problem = training, validation, logits, [optimizer], model
-    estimators = {'first order': lambda: estimators.first_order(validation, logits, model),
-                  'exact': lambda: estimators.unrolled_exact(*problem)}
+    estimates = {'first order': lambda: estimators.first_order(validation, logits, model),
+                 'exact': lambda: estimators.unrolled_exact(*problem)}
     for radius in (1e-2, 1e-4, 1e-6, 1e-8):
-        estimators['finite difference, radius {:.0e}'.format(radius)] = (
+        estimates['finite difference, radius {:.0e}'.format(radius)] = (
             lambda radius=radius: estimators.unrolled_finite_difference(*problem, radius=radius))
     truth = None
     for dtype in (torch.float64, torch.float32):
         mutator.to(dtype), model.to(dtype)
         optimizer.load_state_dict(optimizer.state_dict())  # the momentum in the same type
         found, seconds = {}, {}
-        for name, estimate in estimators.items():
+        for name, estimate in estimates.items():
             began = time.perf_counter()
             found[name] = torch.cat([gradient.flatten() for gradient in estimate()]).double()
             seconds[name] = time.perf_counter() - began
         truth = found['exact'] if truth is None else truth
-        print('seed {}, {}: what one step changes is {:.0%} of the gradient'.format(
+        print('seed {}, {}: the second order adds {:.0%} of the gradient'.format(
             seed, dtype, float((found['first order'] - truth).norm() / truth.norm())))
         for name, gradient in found.items():
             error = (gradient - truth).norm()

@@ -1,4 +1,4 @@
-"""A trial script of one's own for DartsTuner, on scikit-learn's digits: three calls of nni_darts_ext.protocol.
+"""Your own trial script for DartsTuner, on scikit-learn's digits: three calls of nni_darts_ext.protocol.
 
 In config.yml: trialCommand: python nnictl/own_trial.py. Outside an experiment it is a search with seed 0.
 """
@@ -17,8 +17,8 @@ from torch import nn
 from nni_darts_ext import DartsTrainer, apply_fixed_architecture, protocol
 
 
-class TellNni:
-    """A callback of the trainer."""
+class ReportEpochs:
+    """A callback that reports each epoch to NNI."""
 
     def __init__(self, trial):
         self.trial = trial
@@ -47,7 +47,7 @@ def main():
             metrics=lambda output, labels: {'acc': (output.argmax(dim=1) == labels).float().mean().item()},
             optimizer=torch.optim.SGD(supernet.parameters(), 0.05, momentum=0.9, weight_decay=3e-4),
             num_epochs=epochs, dataset_train=train_set, dataset_valid=test_set, workers=0,
-            callbacks=[TellNni(trial)], arc_learning_rate=trial.hyperparameters.get('arc_learning_rate', 3e-3))
+            callbacks=[ReportEpochs(trial)], arc_learning_rate=trial.hyperparameters.get('arc_learning_rate', 3e-3))
         trainer.train()
         trial.result(trainer.history[-1]['valid']['acc'], trainer.mutator)
     else:

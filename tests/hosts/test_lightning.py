@@ -642,7 +642,7 @@ def test_bad_input():
         search(small(), greedy, batches(1))
     little = torch.utils.data.DataLoader([1, 2, 3], 4, drop_last=True)
     for loaders, part in (((little, [1]), 'weights'), (([1], little), 'logits')):
-        with pytest.raises(TrainingError, match=f'For the {part} a DataLoader .3 samples, batch_size=4, drop_last=True. gives'):
+        with pytest.raises(TrainingError, match=f'DataLoader .3 samples, batch_size=4, drop_last=True. for the {part}'):
             lightning.DARTS().preprocess_dataloader(*loaders)
     with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator'), warnings.catch_warnings():
         warnings.simplefilter('ignore')

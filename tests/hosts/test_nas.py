@@ -1002,7 +1002,7 @@ def test_data_that_is_too_little_for_one_batch():
     for loaders, part in (((little, enough), 'weights'), ((enough, little), 'logits')):
         evaluator = Lightning(nas_experiment.Module(), Trainer(max_epochs=1, logger=False), *loaders)
         experiment = NasExperiment(Cells(TWO_NODES), evaluator, DARTS())
-        with pytest.raises(TrainingError, match=rf'For the {part} a DataLoader \(3 samples, batch_size=4, drop_last=True\)'):
+        with pytest.raises(TrainingError, match=rf'DataLoader \(3 samples, batch_size=4, drop_last=True\) for the {part}'):
             experiment.run()
         experiment.stop()
 
