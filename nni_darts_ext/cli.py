@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     show.add_arguments(command)
     command.set_defaults(run=show.run)
 
-    command = commands.add_parser('plot', help='pictures of a run, or of several beside each other',
+    command = commands.add_parser('plot', help='pictures of a run, or a comparison of several runs',
                                   description='Draw a run: its cells, the weights of each edge over the epochs and after\n'
                                   'the last one, losses, metrics and indicators of collapse. Of several runs, draw\n'
                                   'a comparison instead.',

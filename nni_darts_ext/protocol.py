@@ -69,7 +69,7 @@ class Trial:
             The reported result.
         """
         import nni
-        reported = self._of(accuracy)
+        reported = self._report_of(accuracy)
         if mutator is not None:
             indicators = self._watch(mutator).read()._asdict()
             reported.update((name, value) for name, value in indicators.items() if value is not None)
@@ -86,14 +86,14 @@ class Trial:
             The reported result.
         """
         import nni
-        reported = self._of(accuracy)
+        reported = self._report_of(accuracy)
         if mutator is not None:
             reported['architecture'] = mutator.export()
             (self.output / 'architecture.json').write_text(json.dumps(reported['architecture'], indent=2, sort_keys=True))
         nni.report_final_result(reported)
         return reported
 
-    def _of(self, accuracy: float) -> Dict[str, Any]:
+    def _report_of(self, accuracy: float) -> Dict[str, Any]:
         """A report contains its task, because NNI 3.0 may assign it to another trial."""
         return {'default': float(accuracy), 'task': self._task.parameters()}
 

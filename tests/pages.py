@@ -1,6 +1,6 @@
-"""What the pages of the documentation hold: fenced blocks of code, and the comments that say how they are run.
+"""The fenced code blocks of the documentation, and the comments that say how to run them.
 
-A comment stands right above its block, or has code of its own that readers do not see:
+A comment is directly above its block, or contains code that readers do not see:
 
     <!-- needs: nas, lightning -->                 runs where NNI has one of these families; without it wherever there is any
     <!-- needs: retiarii of NNI 2.1 - 2.10 -->     and is one of these versions
@@ -39,14 +39,14 @@ class Block(NamedTuple):
     marks: dict
 
     def runs_with(self, families, nni):
-        """Whether it runs with an NNI of these families and that version."""
+        """Whether it runs with this version of NNI, which has these families."""
         names, _, versions = self.marks.get('needs', '').partition(' of ')
         wanted = set(names.split(', ')) if names else set(families)
         return bool(wanted & set(families)) and (not versions or tables.within(nni, versions))
 
     @property
     def is_code(self):
-        """Whether it is to be executed."""
+        """Whether it is executed."""
         return self.language in ('python', 'sh') and not {'not run', 'file', 'same as'} & set(self.marks)
 
 

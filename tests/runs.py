@@ -1,4 +1,4 @@
-"""Runs to read and to draw, written without a search: logits that drift from where they start, always the same way."""
+"""Runs for reading and drawing, written without a search, with logits that drift in a reproducible way."""
 
 import math
 import random
@@ -25,7 +25,7 @@ def together(*spaces):
                  {key: node for space in spaces for key, node in space.inputs.items()})
 
 
-SPACES = {  # by what is special about them
+SPACES = {  # by what is special about each
     'two edges of two': cell('cell', 1, ('conv', 'skip'), n_chosen=1),
     'nine edges of six': cell('normal', 3, NAMES[:6]),
     'fourteen edges of eight': cell('normal', 4, NAMES),
@@ -37,7 +37,7 @@ SPACES = {  # by what is special about them
 
 
 def epoch(space, number, seed=0, n=12, seconds=2.5):
-    """What an epoch would leave behind."""
+    """The record of an epoch."""
     weights, architecture = {}, {}
     for key, names in space.edges.items():
         drift = random.Random(f'{seed} {key}'.encode('utf-8', 'surrogatepass'))
@@ -61,7 +61,7 @@ def epoch(space, number, seed=0, n=12, seconds=2.5):
 
 
 def write(folder, space, epochs=12, seed=0, **options):
-    """A run that is done, and the writer's epochs."""
+    """Write a finished run."""
     with Writer(folder, space, {'learning_rate': 0.05, 'seed': seed}, epochs, {'nni_darts_ext': '0.1.0'}, **options) as writer:
         for number in range(epochs):
             writer.epoch(epoch(space, number, seed, epochs))

@@ -1,4 +1,4 @@
-"""What the command line says when something outside it fails, by its executable."""
+"""The output of the executable when something outside of it fails."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def command(*arguments, **environment):
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     runs.write(tmp_path / 'run', runs.SPACES['two kinds of cells'], 2)
     reading, writing = os.pipe()
-    os.close(reading)  # as head has, when it has printed what it was asked for
+    os.close(reading)  # as head does after its last line
     process = subprocess.Popen([COMMAND, 'show', str(tmp_path / 'run')], stdout=writing, stderr=subprocess.PIPE)
     os.close(writing)
     said = process.communicate(timeout=120)[1]

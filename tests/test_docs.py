@@ -1,4 +1,4 @@
-"""The blocks of the documentation run, page by page, as a reader would run them one after the other."""
+"""The blocks of each page of the documentation run in order, as a reader would run them."""
 
 import shlex
 import subprocess
@@ -36,7 +36,7 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
 
 
 def run(line):
-    """Run a line of a shell; what is ours in this process, for most of what another one would do is to import PyTorch and NNI."""
+    """Run a shell command; our own commands run in this process, to save the time of importing PyTorch and NNI."""
     words = shlex.split(line)
     try:
         if words[0] == 'nni-darts-ext':

@@ -1,4 +1,4 @@
-"""Architectures applied to models of whatever NNI is installed."""
+"""Architectures applied to models of the installed NNI."""
 
 import json
 
@@ -50,9 +50,9 @@ def test_the_network_computes_what_was_chosen_and_holds_nothing_else(form, named
     assert apply_fixed_architecture(found, file) is found
     assert torch.equal(found.eval()(x), expected)
     found.train()(x).sum().backward()
-    assert all(parameter.grad is not None for parameter in found.parameters())  # nothing idle is left
+    assert all(parameter.grad is not None for parameter in found.parameters())  # every parameter is used
 
-    assert torch.equal(apply_fixed_architecture(model, mutator.export(form))(x), expected)  # a searched one will do, too
+    assert torch.equal(apply_fixed_architecture(model, mutator.export(form))(x), expected)  # a searched model also works
 
 
 def test_a_model_that_is_none_is_refused():
@@ -77,14 +77,14 @@ def test_verbose_says_what_was_applied_and_nothing_else(verbose, caplog):
     architecture = mutator.export()
     del architecture['node0']
     with caplog.at_level('INFO', 'nni_darts_ext'), pytest.raises(ArchitectureError, match='missing'):
-        apply_fixed_architecture(Cells(TWO_NODES, cells=2, named=True), architecture, verbose)  # NNI's is not strict then
+        apply_fixed_architecture(Cells(TWO_NODES, cells=2, named=True), architecture, verbose)  # here NNI's own is not strict
     with caplog.at_level('INFO', 'nni_darts_ext'):
         apply_fixed_architecture(Cells(TWO_NODES, cells=2, named=True), mutator.export(), verbose=verbose)
     assert ('node0' in caplog.text) == verbose
 
 
 class Guarded(dnn.ModelSpace):
-    """Inputs that name no sources, and something between them and the edges."""
+    """Inputs without named sources, and operations between them and the edges."""
 
     def __init__(self):
         super().__init__()
@@ -97,7 +97,7 @@ class Guarded(dnn.ModelSpace):
 
 
 class Dynamic(Guarded):
-    """Cannot be traced, for what it does depends on data."""
+    """Cannot be traced, because its control flow depends on data."""
 
     def forward(self, x):
         assert x.abs().max() < 1e9
@@ -116,7 +116,7 @@ def test_edges_that_nothing_reads_are_dropped_where_the_model_can_be_traced():
 
 
 class Between(dnn.ModelSpace):
-    """What lies between the edges and the InputChoice knows nothing of dropped edges, and moves if it runs."""
+    """The layers between the edges and the InputChoice do not handle dropped edges, and change if they run."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ def test_what_lies_between_a_dropped_edge_and_an_input_choice_does_not_run(form)
     found = apply_fixed_architecture(Between(), mutator.export(form))
     assert found(x).shape == (4, 9, 4)
     assert [norm.num_batches_tracked.item() for norm in found.norms] == [1, 1]
-    assert torch.equal(found.norms[0].running_mean, torch.zeros(4))  # of the dropped one
+    assert torch.equal(found.norms[0].running_mean, torch.zeros(4))  # the layer of the dropped edge
     assert not torch.equal(found.norms[1].running_mean, torch.zeros(4))
     assert {name.split('.')[0] for name, _ in found.named_parameters()} == {'other', 'norms'}
 
@@ -181,13 +181,13 @@ def test_an_edge_that_another_edge_reads_stays(is_named):
         expected = next(model.l2.children())(list(model.l1.children())[best](x))
         assert torch.equal(apply_fixed_architecture(fresh, mutator.export(form))(x), expected)
     mutator.choices['l1'].data = torch.tensor([3., 0., 0.])
-    assert mutator.export()['l2'] == []  # nothing reads the second one
+    assert mutator.export()['l2'] == []  # nothing reads l2
 
 
 def test_an_input_choice_cannot_keep_an_edge_that_is_dropped():
     with pytest.raises(ArchitectureError, match="'pick' keeps the input from LayerChoice 'l2', which the architecture drops"):
         apply_fixed_architecture(Chain(True), {'l1': 0, 'l2': [], 'pick': 'l2'})
-    found = apply_fixed_architecture(Chain(False), {'l1': [], 'l2': 0, 'pick': 1})  # names no sources
+    found = apply_fixed_architecture(Chain(False), {'l1': [], 'l2': 0, 'pick': 1})  # its InputChoice names no sources
     with pytest.raises(ArchitectureError, match="'pick' keeps its candidate 1, which is computed from a LayerChoice that"):
         found(torch.randn(2, 3))
 
@@ -222,7 +222,7 @@ def test_every_use_of_a_choice_is_what_was_chosen(index):
 
 
 class Closure(dnn.ModelSpace):
-    """Calls its LayerChoice through something that nobody can look into."""
+    """Calls its LayerChoice through a closure."""
 
     def __init__(self):
         super().__init__()
@@ -235,11 +235,11 @@ class Closure(dnn.ModelSpace):
 
 def test_what_calls_a_choice_through_a_closure_calls_what_was_chosen():
     model, x = Closure(), torch.randn(2, 3)
-    DartsMutator(model).reset()  # classic choices run under a mutator alone
+    DartsMutator(model).reset()  # classic choices run only under a mutator
     assert torch.equal(apply_fixed_architecture(model, {'a': 1})(x), torch.sigmoid(x))
 
 
-@pytest.mark.family('classic', 'retiarii')  # those of NNI 3.0 are made in a ModelSpace alone
+@pytest.mark.family('classic', 'retiarii')  # those of NNI 3.0 need a ModelSpace
 def test_a_model_that_is_a_choice_becomes_what_was_chosen():
     x = torch.randn(2, 3)
     found = apply_fixed_architecture(dnn.LayerChoice([nn.Tanh(), nn.Sigmoid()], key='a'), {'a': 1})
@@ -312,8 +312,8 @@ class Zeros(dnn.ModelSpace):
 
 @pytest.mark.parametrize('zero, decided', [
     ('b', {'stem': True, 'a': True, 'b': False, 'one': [True, False]}),
-    ('stem', {'stem': True, 'a': True, 'b': True, 'one': [True, True]}),  # the others read it
-    ('a', {'stem': True, 'a': True, 'b': True, 'one': [False, True]}),  # node two has nothing else
+    ('stem', {'stem': True, 'a': True, 'b': True, 'one': [True, True]}),  # the other edges read it
+    ('a', {'stem': True, 'a': True, 'b': True, 'one': [False, True]}),  # it is the only input of node two
 ])
 def test_where_the_zero_op_wins_there_is_one_network_that_runs(zero, decided):
     torch.manual_seed(0)
@@ -342,7 +342,7 @@ def test_the_zero_op_takes_no_input_from_a_concatenation():
 
 
 class InPlace(dnn.ModelSpace):
-    """Two edges read one tensor, and the first of them would write over it."""
+    """Two edges read the same tensor, which the first would overwrite."""
 
     def __init__(self):
         super().__init__()
@@ -363,7 +363,7 @@ def test_a_candidate_that_works_in_place_leaves_its_input_to_other_edges():
 
 
 class Read(dnn.ModelSpace):
-    """Edge a is read by the InputChoice, which keeps b, and in some other way, too."""
+    """Edge a is read by the InputChoice, which keeps b, and in another way."""
 
     def __init__(self, how):
         super().__init__()
@@ -391,7 +391,7 @@ class Read(dnn.ModelSpace):
 
 SEEN = ['written into another tensor']
 UNSEEN = ['without gradient', 'in evaluation', 'under a flag', 'by index']
-"""Reads that the first forward pass of a search does not show."""
+"""Reads that the first forward pass of a search does not find."""
 
 
 @pytest.mark.parametrize('form, how', [*(('classic', how) for how in SEEN), *(('sample', how) for how in SEEN + UNSEEN)])
@@ -400,7 +400,7 @@ def test_an_edge_stays_that_is_read_in_any_way(form, how):
     fresh = Read(how)
     fresh.load_state_dict(model.state_dict())
     found = apply_fixed_architecture(fresh, mutator.export(form))
-    assert not found.seen and found.n == 0  # what is found out about a model leaves nothing in it
+    assert not found.seen and found.n == 0  # tracing does not change the model
     for network in (found, found.eval()):
         a, h = found.a(x), x.clone()
         extra = {'without gradient': a.mean(), 'in evaluation': 0 if network.training else a, 'under a flag': a,

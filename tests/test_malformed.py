@@ -1,4 +1,4 @@
-"""Architecture files and checkpoints that somebody or something has damaged: a clear error each, or exactly what they say."""
+"""Damaged architecture files and checkpoints: they raise a clear error, or are read exactly as they are."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ def for_each(strategy, examples, check):
 # Ways to go wrong ----------------------------------------------------------------------------------------------------------
 
 class Raw(str):
-    """Text that stands in JSON as it is."""
+    """Text that JSON does not escape."""
 
 
 VALUES = st.one_of(
@@ -42,7 +42,7 @@ RAW = st.one_of(
 
 
 class Pairs(list):
-    """An object of JSON, in which keys may stand twice."""
+    """A JSON object that may have duplicate keys."""
 
 
 def dump(value):
@@ -55,7 +55,7 @@ def dump(value):
 
 @st.composite
 def changed(draw, tree):
-    """A tree of JSON with one node replaced, removed, renamed or doubled."""
+    """A JSON tree with one node replaced, removed, renamed or doubled."""
     tree = json.loads(json.dumps(tree), object_pairs_hook=Pairs)
     nodes = []
 
@@ -82,7 +82,7 @@ def changed(draw, tree):
 
 @st.composite
 def damaged(draw, content):
-    """Bytes, some of which were flipped, cut out, repeated or put in."""
+    """Bytes of which some are flipped, removed, repeated or inserted."""
     content = bytearray(content)
     at, end = sorted([draw(st.integers(0, len(content) - 1)), draw(st.integers(0, len(content) - 1))])
     how = draw(st.sampled_from(['flip', 'flip', 'truncate', 'cut', 'repeat', 'insert', 'zero']))
@@ -121,7 +121,7 @@ def files():
 
 
 def says(content):
-    """What a file that was taken says, seen without the package: the candidates by key."""
+    """The content of an accepted file, read without the package: the candidates by key."""
     said = json.loads(content.decode())
     if said.get('schema') == 'nni_darts_ext/architecture':
         assert said['version'] == 1 and type(said['version']) is int and set(said) == {'schema', 'version', 'architecture'}
@@ -155,7 +155,7 @@ def test_a_malformed_architecture_is_refused_or_means_what_it_says(examples, tmp
             apply_fixed_architecture(model, file, verbose=False)
         except ArchitectureError as error:
             assert len(str(error)) < 2000 + 2 * len(content)
-            fresh.append(model)  # it is as it was
+            fresh.append(model)  # it is unchanged
         else:
             kept = says(content)
             for i, node in enumerate(model.cells[0].inputs):
@@ -218,7 +218,7 @@ def zipped(parts, compression=zipfile.ZIP_STORED):
 
 @st.composite
 def rezipped(draw, content):
-    """The members renamed, left out, doubled, exchanged or compressed."""
+    """The archive with members renamed, removed, doubled, exchanged or compressed."""
     parts = members(content)
     i, j = (draw(st.integers(0, len(parts) - 1)) for _ in range(2))
     how = draw(st.sampled_from(['rename', 'drop', 'swap', 'compress', 'replace']))
@@ -247,7 +247,7 @@ def edited(draw, content, forged):
             state = json.loads(text)
             head.update(state=state, sha256=hashlib.sha256(json.dumps(state).encode()).hexdigest())
             parts[STATE] = json.dumps(head).encode()
-        except (ValueError, RecursionError):  # none that could be signed
+        except (ValueError, RecursionError):  # it has no digest
             parts[STATE] = text.encode('utf-8', 'surrogatepass')
     return zipped(parts.items())
 
@@ -263,7 +263,7 @@ def test_a_malformed_checkpoint_is_refused_or_means_what_it_says(examples, tmp_p
 
     def check(other, is_forged):
         file.write_bytes(other)
-        reading = search(tmp_path)  # one that has not read any yet
+        reading = search(tmp_path)  # a new search that has read nothing
         try:
             reading.train()
         except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""The page of a run: well-formed, complete in itself, and shown by a browser where there is one."""
+"""The page of a run: well-formed, self-contained, and shown by a browser if there is one."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from nni_darts_ext.run import text as texts
 from nni_darts_ext.run.writer import Writer
 
 pytestmark = pytest.mark.ends
-if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # there, what is missing is an error
+if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # in that environment a missing package is an error
     pytest.importorskip('matplotlib', reason='the pictures of a page need matplotlib')
     pytest.importorskip('networkx', reason='the pictures of a page need networkx')
 
@@ -25,7 +25,7 @@ VOID = ('meta', 'img', 'br', 'hr', 'link', 'input')
 
 
 class Parsed(HTMLParser):
-    """The elements of a page and their text. Fails where tags are not closed in their order."""
+    """The elements of a page and their text. Fails if tags are not properly nested."""
 
     def __init__(self, text):
         super().__init__()
@@ -131,5 +131,5 @@ def test_a_browser_shows_it_with_its_pictures(text, tmp_path):
                     '--window-size=1200,4500', f'--screenshot={tmp_path / "page.png"}', (tmp_path / 'page.html').as_uri()],
                    check=True, timeout=120, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     pixels = imread(str(tmp_path / 'page.png'))[..., :3]
-    for color in PALETTE[:2]:  # the page itself has no colours: these are of curves
+    for color in PALETTE[:2]:  # colours of curves; the page itself has none
         assert (abs(pixels - to_rgb(color)).max(axis=-1) < 0.01).sum() > 100

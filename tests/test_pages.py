@@ -1,4 +1,4 @@
-"""The pages of the documentation: nothing in them is left out of the tests, or says other than the project itself."""
+"""The pages of the documentation: all of their blocks are tested, and they agree with the project."""
 
 import inspect
 import re
@@ -20,7 +20,7 @@ NOT_RUN = {
     'docs/troubleshooting.md': ['pip install nni==2.8 torch setuptools pytorch_lightning -c tests/constraints/nni2.8.txt',
                                 'nni-darts-ext doctor', 'experiment._dispatcher.stopping = True'],
 }
-"""The first lines of what is shown only, each with its reason in the page."""
+"""The first lines of the blocks that are not run; the page gives the reason of each."""
 
 ALL = [pytest.param(page, block, id=f'{page}:{block.line}') for page in PAGES for block in blocks(page)]
 
@@ -35,8 +35,8 @@ def test_what_is_not_run_is_known_and_says_why():
 def test_no_block_is_overlooked(page):
     rest = PART.sub('', PAGES[page])
     assert '```' not in rest and '~~~' not in rest
-    assert not re.search(r'\n\n {4}\S', rest)  # Markdown's other way of writing code
-    assert re.findall(r'<!-- (?!made by tables.py: |until here)[^\n]*', rest) == []  # a mark that no block follows
+    assert not re.search(r'\n\n {4}\S', rest)  # indented code
+    assert re.findall(r'<!-- (?!made by tables.py: |until here)[^\n]*', rest) == []  # a mark without a block
 
 
 @pytest.mark.parametrize('page, block', ALL)
@@ -71,7 +71,7 @@ def anchors(file):
             for heading in re.findall(r'^#+ (.+)$', PAGES.get(file.relative_to(ROOT).as_posix(), ''), re.MULTILINE)}
 
 
-# What there is, is told ----------------------------------------------------------------------------------------------------
+# Completeness ------------------------------------------------------------------------------------------------------------
 
 def test_every_error_is_explained():
     for name, error in inspect.getmembers(errors, inspect.isclass):

@@ -1,4 +1,4 @@
-"""What is said where there is no NNI, or none that works."""
+"""The errors if NNI is missing or broken."""
 
 import sys
 

@@ -21,10 +21,10 @@ def test_the_strongest_edges_stay_with_their_best_candidate():
 
 
 def test_an_edge_that_any_input_choice_selected_stays():
-    # b loses in i and is all that j has. NNI's own class drops it, and the derived network computes None.
+    # b loses in i, but is the only candidate of j. NNI's own class drops it, and the derived network computes None.
     derived = derive(space(InputNode('i', ('a', 'b'), 1), InputNode('j', ('b',), 1)), STRONG_C_THEN_A)
     assert derived.decisions['b'] == [True, False]
-    assert derived.decisions['c'] == [True, False]  # nobody names it, so nobody dropped it
+    assert derived.decisions['c'] == [True, False]  # no InputNode names it, so it is not dropped
 
 
 def test_without_n_chosen_every_input_stays():
@@ -53,7 +53,7 @@ def test_the_zero_op_wins_only_when_told_so():
 def test_an_edge_of_cut_candidates_is_reported(caplog):
     with caplog.at_level(logging.WARNING):
         derived = derive(space(edges='a'), {'a': [0.0, 0.0, 1.0]})
-    assert derived.decisions['a'] == [True, False]  # as NNI's class answers
+    assert derived.decisions['a'] == [True, False]  # as NNI's class does
     assert "'a'" in caplog.text
 
 
@@ -108,7 +108,7 @@ def test_an_edge_stays_as_long_as_anything_reads_it(chosen, dropped):
 
 def test_readers_that_are_not_known_are_input_nodes_alone():
     some = space(InputNode('i', ('a', 'b', ''), 1))
-    assert unread(some, {'i': [True, False, False]}, None) == {'b'}  # c is read by somebody
+    assert unread(some, {'i': [True, False, False]}, None) == {'b'}  # c counts as read
     assert unread(some, {}, None) == set()
 
 

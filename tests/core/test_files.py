@@ -1,4 +1,4 @@
-"""Files that are replaced in one go."""
+"""Atomic replacement of files."""
 
 import os
 import stat
@@ -25,7 +25,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='links are for administrators there')
-def test_nobody_can_say_beforehand_where_it_is_written(tmp_path):
+def test_the_temporary_name_is_unpredictable(tmp_path):
     (tmp_path / 'victim').write_bytes(b'dear')
     os.symlink(str(tmp_path / 'victim'), str(tmp_path / f'.file.{os.getpid()}.tmp'))
     names = set()
@@ -65,7 +65,7 @@ def test_a_name_may_be_as_long_as_the_file_system_has_them(tmp_path):
 
 @pytest.fixture
 def held(mocker):
-    """Files that cannot be replaced while an event is not set, as on Windows while somebody reads them."""
+    """Files that cannot be replaced until an event is set, as on Windows while another process reads them."""
     released, replace = threading.Event(), os.replace
 
     def refused(*names):

@@ -1,4 +1,4 @@
-"""Nested structures of tensors, of the types that collate functions, tokenizers and models make."""
+"""Nested structures of tensors, of the types that collate functions, tokenizers and models return."""
 
 import dataclasses
 import sys
@@ -22,7 +22,7 @@ Point = namedtuple('Point', 'x y')
 
 
 class Origin(Point):
-    """A namedtuple whose constructor takes something else."""
+    """A namedtuple with another constructor."""
 
     def __new__(cls, x):
         return super().__new__(cls, x, None)
@@ -40,7 +40,7 @@ class Boxes(list):
 
 
 class Encoding(UserDict):
-    """As a tokenizer returns it: attributes of its own, and moves itself."""
+    """Like the result of a tokenizer: it has attributes, and moves itself to a device."""
 
     def __init__(self, data, encodings):
         super().__init__(data)
@@ -52,7 +52,7 @@ class Encoding(UserDict):
 
 
 class Moving(UserDict):
-    def to(self, device):  # and forgets to return itself
+    def to(self, device):  # it does not return itself
         self.data = {key: value.to(device) for key, value in self.data.items()}
 
 
@@ -88,7 +88,7 @@ class Attributes(dict):
 
 @dataclasses.dataclass
 class Output(OrderedDict):
-    """As models return it: a mapping and a dataclass, whose items and fields are the same."""
+    """Like the output of a model: both a mapping and a dataclass, with the same items and fields."""
 
     logits: Any = None
     states: Any = None
@@ -156,7 +156,7 @@ STRUCTURES = {
 
 
 def facts(value):
-    """All but the tensors: types, keys, attributes and other leaves."""
+    """Everything except the tensors: types, keys, attributes and other leaves."""
     if isinstance(value, torch.Tensor):
         return 'tensor'
     if isinstance(value, PackedSequence):
@@ -183,7 +183,7 @@ def test_a_structure_of_other_tensors_keeps_its_type_and_what_else_it_holds(stru
     assert facts(other) == facts(untouched)
     for one, moved in zip(tensors_of(untouched), tensors_of(other)):
         assert torch.equal(one + 1, moved)
-    for one, still in zip(tensors_of(untouched), tensors_of(value)):  # nothing is written over
+    for one, still in zip(tensors_of(untouched), tensors_of(value)):  # nothing is overwritten
         assert torch.equal(one, still)
     assert len(list(tensors_of(value))) == len(list(tensors_of(other))) > 0
 

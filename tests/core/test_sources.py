@@ -44,7 +44,7 @@ def test_the_edge_behind_a_candidate_is_found_through(between, learns):
     torch.manual_seed(0)
     some = space(2)
     relaxation, choices = relaxation_of(some)
-    choices.requires_grad_(learns)  # as in the weight step, when the data is all there is
+    choices.requires_grad_(learns)  # as in the weight step, where logits need no gradient
     run(relaxation, torch.randn(6, 4), lambda a, b, c, x: BETWEEN[between](c), lambda a, b, c, x: BETWEEN[between](a))
     assert some.sources == {'i': ('c', 'a')}
 

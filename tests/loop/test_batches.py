@@ -1,4 +1,4 @@
-"""DartsTrainer on batches of any form, and what it says of those that it cannot take apart."""
+"""DartsTrainer on batches of any form, and its errors for invalid ones."""
 
 import dataclasses
 import math
@@ -25,7 +25,7 @@ class Record:
 
 
 class Stream:
-    """Batches that nobody looks at before they are needed."""
+    """Batches that must not be read before they are needed."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -97,7 +97,7 @@ def test_parts_of_the_collated_samples_reach_the_model_and_the_loss():
 
 
 class Sentences(dnn.ModelSpace):
-    """Reads sequences of several lengths, and returns its loss where it is trained."""
+    """Reads sequences of several lengths, and returns its loss in training mode."""
 
     def __init__(self):
         super().__init__()

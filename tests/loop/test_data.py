@@ -1,4 +1,4 @@
-"""What DartsTrainer takes for a data set, for a pair of them and for batches, and in which order their samples come."""
+"""What DartsTrainer accepts as a data set, as a pair and as batches, and the order of the samples."""
 
 import itertools
 
@@ -23,7 +23,7 @@ def dataset(n=24):
 
 
 def samples(n=24):
-    """Of which each is another one."""
+    """Samples that are all different."""
     return [(torch.full((3,), float(i)).double(), i % 2) for i in range(n)]
 
 
@@ -32,7 +32,7 @@ def order(loader):
 
 
 class Stream(IterableDataset):
-    """Samples without a number; without an end by default."""
+    """A stream of samples without length; endless by default."""
 
     def __init__(self, n=None):
         self.n = n
@@ -42,7 +42,7 @@ class Stream(IterableDataset):
 
 
 class Indexed(Dataset):
-    """A data set that does not know how many samples it has."""
+    """A data set without length."""
 
     def __getitem__(self, i):
         return samples()[i]
@@ -137,7 +137,7 @@ def test_data_sets_are_shuffled_in_each_epoch_whether_one_or_two(data):
     assert weights != weights_again and logits != logits_again
     assert sorted(weights) == sorted(weights_again) and sorted(logits) == sorted(logits_again)
     assert all(found not in (sorted(found), sorted(found, reverse=True)) for found in first)
-    assert orders() == first  # of the same seed
+    assert orders() == first  # with the same seed
 
 
 def test_what_is_validated_on_and_what_is_a_stream_keep_their_order():
@@ -154,7 +154,7 @@ def endless():
 
 
 def counted(search):
-    """How often the model runs in each validation."""
+    """The number of forward passes in each validation."""
     calls = []
     search.model.register_forward_hook(lambda module, *_: None if module.training else calls.append(1))
     search.train()
@@ -167,7 +167,7 @@ def counted(search):
 def test_an_endless_stream_of_the_logits_is_validated_for_as_many_batches_as_an_epoch_has(logits):
     assert counted(trainer((dataset(18), logits()))) == (3, 3)
     assert counted(trainer((Stream(12), logits()))) == (2, 2)
-    assert len(trainer((dataset(18), logits())).validate()) == 1  # before there was an epoch
+    assert len(trainer((dataset(18), logits())).validate()) == 1  # before the first epoch
     with pytest.raises(TrainingError, match='stream, .*there was no epoch yet. Give dataset_valid'):
         trainer((Stream(12), logits())).validate()
 

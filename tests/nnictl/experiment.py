@@ -1,4 +1,4 @@
-"""A real experiment: nnictl, its manager and its trials, in a home of their own, on a free port, with bounded waits."""
+"""A real experiment: nnictl, its manager and its trials, in a temporary home, on a free port, with time limits."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ import psutil
 HERE = Path(__file__).parent
 IS_V1 = nni.__version__ in ('2.0', '2.1', '2.2')  # the schema of its configurations
 
-MIXES_UP_TRIALS = nni.__version__ == '3.0'  # and so may take a failed trial for another one
+MIXES_UP_TRIALS = nni.__version__ == '3.0'  # it may report the failure of another trial
 
 
 ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
@@ -28,7 +28,7 @@ class Experiment:
     def __init__(self, folder):
         self.home = folder
         self.mark = folder / 'failed-once'
-        # As behind a company's proxy. nnictl itself asks localhost: without no_proxy it would reach no manager.
+        # As behind a company's proxy. Without no_proxy nnictl's requests to localhost would not reach the manager.
         proxies = {'http_proxy': 'http://127.0.0.1:9', 'no_proxy': 'localhost', 'NO_PROXY': 'localhost'}
         self.env = {**os.environ, **proxies, 'HOME': str(folder), 'NNI_CONFIG_DIR': str(folder / 'config'),
                     'TINY_MARK': str(self.mark), 'OMP_NUM_THREADS': '1',
@@ -70,11 +70,11 @@ class Experiment:
         return file
 
     def try_to_create(self, config):
-        """Let nnictl create an experiment. Returns what it says."""
+        """Create an experiment with nnictl. Returns its output."""
         return self.run('nnictl', 'create', '--config', config, '--port', self.port, status=None)
 
     def create(self, config):
-        """Create an experiment that runs."""
+        """Create an experiment and wait until it is running."""
         for _ in range(3):
             said = self.try_to_create(config)
             if self.has_begun():
@@ -112,27 +112,27 @@ class Experiment:
             return json.loads(answer.read().decode())['status']
 
     def trials(self, status=None):
-        """The ids of the trials, all or those of a status."""
+        """The ids of all trials, or of those with a status."""
         with ask(f'http://127.0.0.1:{self.port}/api/v1/nni/trial-jobs', timeout=10) as answer:
             return {trial.get('trialJobId', trial.get('id')) for trial in json.loads(answer.read().decode())
                     if status in (None, trial['status'])}
 
     def wait(self, until, timeout=600):
-        """Wait until something holds of an experiment that runs."""
+        """Wait until a condition holds while the experiment is running."""
         end = time.time() + timeout
         while not until():
             assert time.time() < end and self.status() != 'ERROR', self.logs()
             time.sleep(0.5)
 
     def wait_for_the_end(self, timeout=60):
-        """Wait until nothing runs any more."""
+        """Wait until no process is running."""
         end = time.time() + timeout
         while self.processes():
             assert time.time() < end, self.processes()
             time.sleep(0.5)
 
     def logs(self):
-        """What the manager, the dispatcher and the trials wrote."""
+        """The logs of the manager, the dispatcher and the trials."""
         files = [*self.folder.rglob('*.log'), *self.folder.rglob('stderr')]
         return '\n'.join(f'--- {file}\n{file.read_text(errors="replace")[-3000:]}' for file in files)
 
@@ -141,7 +141,7 @@ class Experiment:
         return psutil.Process(int(json.loads((self.home / 'nni-experiments' / '.experiment').read_text())[self.id]['pid']))
 
     def processes(self):
-        """All that runs in this home."""
+        """All processes with this home."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -152,7 +152,7 @@ class Experiment:
         return [process for process in found if process.pid != os.getpid()]
 
     def kill(self):
-        """End whatever is left."""
+        """End all remaining processes."""
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The example configurations say the same in both schemas, and what they name is there."""
+"""The example configurations agree in both schemas, and the files that they name exist."""
 
 import shlex
 from pathlib import Path

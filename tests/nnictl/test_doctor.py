@@ -1,4 +1,4 @@
-"""The doctor in the environment that the tests run in, which is healthy, and what it says of others."""
+"""The doctor in the environment of the tests, which is healthy, and its reports on others."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def everything_below(*folders):
 
 @pytest.fixture(scope='module')
 def examined(tmp_path_factory):
-    """The report on this environment, and what there was before and after in every place that NNI writes to."""
+    """The report on this environment, and the files before and after it in every place to which NNI writes."""
     home = tmp_path_factory.mktemp('home')
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('HOME', str(home))

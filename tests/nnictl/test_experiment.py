@@ -16,7 +16,7 @@ from nni_darts_ext import apply_fixed_architecture
 @pytest.fixture
 def experiment(tmp_path, nnis_configuration):
     made = Experiment(tmp_path)
-    made.run('nni-darts-ext', 'unregister')  # should a run before this one have been cut off
+    made.run('nni-darts-ext', 'unregister')  # in case an earlier test run was interrupted
     made.listed = made.run('nnictl', 'algo', 'list')
     made.run('nni-darts-ext', 'register')
     yield made
@@ -24,7 +24,7 @@ def experiment(tmp_path, nnis_configuration):
     made.kill()
 
 
-@pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # it takes its time: each column of the matrix one way
+@pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # slow, so each Python tests one of the ways
 def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, nnis_configuration, interrupted):
     before = nnis_configuration()
     experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1}))
@@ -40,7 +40,7 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     assert [one['mean'] for one in ranked] == sorted((one['mean'] for one in ranked), reverse=True)
     assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
     succeeded = 2 + len(ranked) + 1
-    if interrupted:  # what ran when it was killed may run twice
+    if interrupted:  # trials that were running when it was killed may run twice
         assert finished <= experiment.trials('SUCCEEDED')
         assert succeeded <= len(experiment.trials('SUCCEEDED')) <= succeeded + 2
     else:
@@ -61,7 +61,7 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
 
 
 def kill_and_resume(experiment):
-    """Kill the manager once a trial has finished, with all that it had started, and resume. Returns the finished trials."""
+    """Kill the manager and its children after a trial has finished, and resume. Returns the finished trials."""
     experiment.wait(lambda: experiment.trials('SUCCEEDED'))
     finished, known = experiment.trials('SUCCEEDED'), experiment.trials()
     experiment.manager().kill()
@@ -76,7 +76,7 @@ def kill_and_resume(experiment):
     raise AssertionError(said)
 
 
-@pytest.mark.skipif(not IS_V1, reason='NNI checks classArgs before the start in its first schema alone')
+@pytest.mark.skipif(not IS_V1, reason='NNI checks classArgs before the start only in its first schema')
 @pytest.mark.parametrize('tuner, assessor, named', [
     ({'searches': 0}, {}, 'searches'), ({'search': 3}, {}, 'search'), ({}, {'max_skip_share': 2}, 'max_skip_share')])
 def test_nnictl_refuses_bad_arguments_before_anything_starts(experiment, tuner, assessor, named):

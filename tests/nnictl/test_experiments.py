@@ -1,4 +1,4 @@
-"""What is asked of an experiment's manager, by a server in its place."""
+"""The requests to an experiment's manager, received by a test server."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from nni_darts_ext.nnictl import experiments
 
 @pytest.fixture
 def manager(tmp_path):
-    """A manager of one experiment, and what it is told."""
+    """A manager of one experiment that records the requests to it."""
     told = []
 
     class Handler(BaseHTTPRequestHandler):

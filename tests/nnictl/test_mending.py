@@ -1,4 +1,4 @@
-"""Environments that are broken on purpose: the doctor says why, and what it advises mends them.
+"""Environments that are broken on purpose: the doctor names the cause, and its command mends them.
 
 Each is a virtual environment with real wheels. This takes a package index and some minutes: ``tox -e faults``.
 """
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = dict(os.environ)  # before a fixture moves the home, and with it the caches of pip and uv
+ENVIRONMENT = dict(os.environ)  # before a fixture changes the home, in which pip and uv have their caches
 SOUND = ('setuptools<81', 'filelock<3.12')
 TORCH = ('torch==2.13.0', *SOUND, 'typeguard<3')
 
@@ -50,7 +50,7 @@ class Venv:
     def __init__(self, folder):
         self.folder, self.python = folder, folder / 'bin' / 'python'
         self.environment = {**ENVIRONMENT, 'PYTHONPATH': str(ROOT), 'NNI_CONFIG_DIR': str(folder / 'config')}
-        # with pip, for the advice is a pip command
+        # with pip, because the doctor prints a pip command
         self.run([sys.executable, '-m', 'uv', 'venv', '-q', '--seed', '-p', sys.executable, str(folder)], times=3)
 
     def run(self, command, times=1, limit=300, **more):
@@ -73,19 +73,19 @@ class Venv:
         return report
 
     def follow(self, advice):
-        """Run the very line that was printed."""
+        """Run the printed command."""
         ended = self.run(advice, times=3)
         assert ended.returncode == 0, ended.stdout + ended.stderr
 
     def experiment(self):
-        """One trial, from `nnictl create` to its end: what became of it, and all that nnictl said."""
+        """Run one trial from `nnictl create` to its end. Returns its status and the output of nnictl."""
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             port = free.getsockname()[1]
         config = self.folder.parent / 'experiment.yml'
         (self.folder.parent / 'trial.py').write_text('import nni; nni.get_next_parameter(); nni.report_final_result(1)')
         config.write_text(EXPERIMENT.format(python=self.python))
-        # as in an activated environment: the older NNI are, the more they start whichever python3 comes first
+        # as in an activated environment, because older NNI start the first python3 of PATH
         home = {'HOME': str(self.folder.parent), 'PATH': os.pathsep.join([str(self.python.parent), self.environment['PATH']]),
                 'no_proxy': 'localhost', 'NO_PROXY': 'localhost'}
         nnictl = [str(self.python), '-m', 'nni.tools.nnictl.nnictl']

@@ -1,4 +1,4 @@
-"""The ranking, from databases that are written here as NNI writes them."""
+"""The ranking from databases in the format of NNI."""
 
 import json
 import re
@@ -13,7 +13,7 @@ SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('eval
 
 
 def experiment(folder, trials, optimize_mode='maximize'):
-    """Trials are (id, recorded task, value); as strings within strings where NNI does so."""
+    """Trials are (id, recorded task, value), encoded twice where NNI does so."""
     (folder / 'db').mkdir(parents=True)
     database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
     database.executescript('''

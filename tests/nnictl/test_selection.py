@@ -1,4 +1,4 @@
-"""Which task comes next, and how what was found is ranked; no NNI."""
+"""The order of tasks and the ranking of results, without NNI."""
 
 import pytest
 
@@ -86,7 +86,7 @@ def test_a_late_result_counts_and_makes_the_second_try_needless():
 def test_what_is_no_result_of_a_search_is_none(value):
     selection = begun()
     selection.result(SEARCHES[0], value)
-    selection.result(Task('search', 99), value)  # of somebody else's trial
+    selection.result(Task('search', 99), value)  # the result of an unknown trial
     assert not selection.has_result(SEARCHES[0]) and selection.next() is None
     for search in SEARCHES:
         selection.skip(search)

@@ -1,4 +1,4 @@
-"""The trial outside an experiment, as a user tries it first, and what it refuses."""
+"""The trial outside an experiment, and the arguments that it refuses."""
 
 import json
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--
 
 @pytest.fixture
 def told(monkeypatch):
-    """What the trial is asked to do, and what it tells NNI."""
+    """The task of the trial and its reports to NNI."""
     told = SimpleNamespace(intermediate=[], final=[], parameters={})
     monkeypatch.setattr(nni, 'get_next_parameter', lambda: told.parameters)
     monkeypatch.setattr(nni, 'report_intermediate_result', told.intermediate.append)
@@ -72,7 +72,7 @@ def test_a_gradient_that_is_clipped_to_0_is_not_clipped(told):
 def test_the_long_training_is_measured_on_the_third_data_set(told, monkeypatch):
     import tiny
     training, validation = tiny.data()
-    test = torch.utils.data.TensorDataset(validation.tensors[0], torch.full((32,), 9))  # whose labels nothing can guess
+    test = torch.utils.data.TensorDataset(validation.tensors[0], torch.full((32,), 9))  # with labels that no model can predict
     monkeypatch.setattr(tiny, 'data', lambda: (training, validation, test))
     told.parameters = {'phase': 'final', 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
     trial.main(TINY)
@@ -93,7 +93,7 @@ def test_batches_of_any_form_do_as_pairs_do(phase, told, monkeypatch):
         trial.main([*TINY, *options])
     n = len(told.intermediate) // 2
     assert n and told.intermediate[:n] == told.intermediate[n:] and told.final[0] == told.final[1]
-    if phase != 'search':  # of ten samples, in a batch of eight and one of two
+    if phase != 'search':  # ten samples, in batches of eight and two
         assert told.final[0]['default'] * 10 == pytest.approx(round(told.final[0]['default'] * 10), abs=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""DartsTuner behind a simulated manager of NNI, and what it refuses."""
+"""DartsTuner with a simulated manager of NNI, and the arguments that it refuses."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator, combinat
 
 
 class Manager:
-    """What NNI's manager and dispatcher do with a tuner: ask for a trial for each that ended, in any order of events."""
+    """Simulates NNI's manager and dispatcher: they request a trial for each one that ended, in any order of events."""
 
     def __init__(self, tuner, concurrency, draw, outcome, mixes_up=False):
         self.tuner, self.concurrency, self.draw, self.outcome, self.mixes_up = tuner, concurrency, draw, outcome, mixes_up
@@ -71,7 +71,7 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
         if draw.random() < failing:
             return None
         if parameters['phase'] == 'search':
-            name = random.Random(seed + parameters['seed']).randrange(architectures)  # the same if it is done again
+            name = random.Random(seed + parameters['seed']).randrange(architectures)  # the same if the task is repeated
             found[name] = True
             return {'default': 0.5, 'architecture': {'edge': name}}
         return {'default': draw.random()}
@@ -98,12 +98,12 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
 
 
 def test_a_trial_that_ran_beside_a_failed_one_may_be_named_in_its_place():
-    """As NNI 3.0 does; the task that was done all the same is not lost."""
+    """As NNI 3.0 does; the task that succeeded is not lost."""
     tuner = DartsTuner(searches=2)
     tuner.update_search_space({})
     sent = {}
     first, second = tuner.generate_multiple_parameters([0, 1, 2], st_callback=sent.__setitem__)
-    tuner.trial_end(1, False)  # it was 0 that failed
+    tuner.trial_end(1, False)  # actually trial 0 failed
     assert sent == {2: second}
     tuner.receive_trial_result(1, second, {'default': 0.5, 'architecture': {'edge': 'a'}})
     tuner.trial_end(0, True)
@@ -143,7 +143,7 @@ def test_a_resumed_experiment_does_nothing_twice():
 
 
 def through_the_manager(*values):
-    """What is left of values when NNI's server, a Node, has read and written them as JSON."""
+    """Values after NNI's server, written in JavaScript, has read and written them as JSON."""
     node = os.path.join(next(iter(nni_node.__path__)), 'node')
     ran = subprocess.run([node, '-e', 'console.log(JSON.stringify(JSON.parse(process.argv[1])))', json.dumps(values)],
                          stdout=subprocess.PIPE, universal_newlines=True, check=True)
@@ -168,7 +168,7 @@ def test_keys_do_not_change_on_the_way_through_the_manager():
     tasks = [Task('search', 0, None, {'x': x, 'nested': [{'y': (x, 'a', None)}]}) for x in numbers]
     assert [Task.of(came).key() for came in through_the_manager(*(task.parameters() for task in tasks))] == [
         task.key() for task in tasks]
-    assert len({task.key() for task in tasks}) == 11  # of 15: as many as there are doubles, and a bool
+    assert len({task.key() for task in tasks}) == 11  # of 15: equal doubles are one task
 
 
 def test_a_resumed_experiment_goes_by_what_results_say_of_themselves():

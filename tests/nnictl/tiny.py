@@ -1,4 +1,4 @@
-"""The smallest search space and data that an experiment can have; one of its searches can be made to fail once."""
+"""The smallest search space and data for an experiment; one of its searches can fail once."""
 
 import os
 
@@ -23,7 +23,7 @@ class Space(dnn.ModelSpace):
 
 
 def failing_once():
-    """Fails in the search with seed 1, the first time."""
+    """Fails in the first search with seed 1."""
     if torch.initial_seed() == 1 and 'TINY_MARK' in os.environ and not os.path.exists(os.environ['TINY_MARK']):
         open(os.environ['TINY_MARK'], 'w').close()
         raise RuntimeError('made to fail')
@@ -31,7 +31,7 @@ def failing_once():
 
 
 def records():
-    """The data as samples that are dicts, in a list."""
+    """The data as a list of samples that are dicts."""
     x, y = data()[0].tensors
     samples = [{'inputs': inputs, 'label': int(label)} for inputs, label in zip(x, y)]
     return samples, samples[:10]
@@ -51,7 +51,7 @@ def forward_without_output(model, batch):
 
 
 def share(output, batch):
-    """Of correct answers."""
+    """The share of correct answers."""
     return (output.argmax(dim=1) == torch.tensor(batch['labels'], device=output.device)).float().mean()
 
 

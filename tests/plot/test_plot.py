@@ -1,4 +1,4 @@
-"""The pictures: what they show, that nothing in them lies over anything else, and that they need no colour."""
+"""The pictures: their content, that nothing overlaps, and that they are readable without colour."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from nni_darts_ext.errors import RunError
 from nni_darts_ext.run import InputRecord, Run, SpaceRecord
 from nni_darts_ext.run.writer import Writer
 
-if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # there, what is missing is an error
+if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # in that environment a missing package is an error
     pytest.importorskip('matplotlib', reason='pictures need matplotlib')
     pytest.importorskip('networkx', reason='pictures need networkx')
 
@@ -44,7 +44,7 @@ def read(tmp_path_factory):
 
 
 def texts(figure):
-    """Every text that is drawn, with the box around it in pixels."""
+    """Every text in a figure with its bounding box in pixels."""
     figure.canvas.draw()
     renderer, drawn = figure.canvas.get_renderer(), []
     renderer.draw_text = lambda *args, mtext=None, **kwargs: drawn.append(mtext)
@@ -138,7 +138,7 @@ def test_a_layer_of_many_links_is_laid_out_in_no_time():
     many.add_edges_from((i, j) for i in range(80) for j in range(80, 160))
     started = time.process_time()
     graph.rows(many)
-    assert time.process_time() - started < 6  # 17 s where each link is held against each other
+    assert time.process_time() - started < 6  # comparing each pair of links would take 17 s
 
 
 def test_weights_show_every_candidate_and_the_zero_op_and_since_when(read):

@@ -1,4 +1,4 @@
-"""What is said where matplotlib or networkx is missing."""
+"""The error if matplotlib or networkx is missing."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The cells that are found in a space."""
+"""Finding the cells of a space."""
 
 import pytest
 import runs
@@ -8,7 +8,7 @@ from nni_darts_ext.run.cells import Cell, architecture_keys, cells, edges_of, fr
 
 
 def space(**inputs):
-    """A space of InputChoices by key with that many sources."""
+    """A space of InputChoices with the given numbers of sources, by key."""
     nodes = {key: InputRecord(tuple(f'{key} {i}' for i in range(n)), 1) for key, n in inputs.items()}
     return SpaceRecord({source: ('conv', 'skip') for node in nodes.values() for source in node.choose_from}, nodes)
 
@@ -65,7 +65,7 @@ def test_an_edge_may_be_chosen_and_dropped_or_have_nothing_to_choose(tmp_path):
 def test_choices_outside_cells_and_those_that_say_it_all():
     some = runs.SPACES['of all sorts']
     assert free_edges(some) == ['stem']
-    assert architecture_keys(some) == ['stem', 'a', 'b', 'inputs', 'unfed']  # one input of "inputs" has no edge to tell of it
+    assert architecture_keys(some) == ['stem', 'a', 'b', 'inputs', 'unfed']  # one source of "inputs" is not an edge
     fed = runs.cell('normal', 2, ('conv', 'skip'))
     assert architecture_keys(fed) == list(fed.edges)
     shared = SpaceRecord({'a': ('x',), 'b': ('x',)}, {'i': InputRecord(('a', 'b'), 1), 'j': InputRecord(('b',), 1)})

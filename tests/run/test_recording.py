@@ -1,4 +1,4 @@
-"""Searches that write their run's folder as they go."""
+"""Searches that write their run's folder after each epoch."""
 
 import json
 

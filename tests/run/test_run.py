@@ -1,4 +1,4 @@
-"""The folder of a run: what is written is read again, whatever kills the writer and whoever else writes."""
+"""The folder of a run: what is written can be read, even if the writer is killed or another process writes."""
 
 import json
 import os
@@ -228,7 +228,7 @@ def test_how_a_run_ended_can_be_seen(tmp_path):
     assert (state.status, state.error) == ('failed', 'KeyboardInterrupt')
     with pytest.raises(ZeroDivisionError), Writer(tmp_path, SPACE, resume=True) as again:
         1 / 0  # noqa: B018
-    again.end()  # a second end says nothing new
+    again.end()  # a second end has no effect
     assert Run.read(tmp_path).state.error == 'ZeroDivisionError: division by zero'
 
 
@@ -269,7 +269,7 @@ def test_a_killed_run_is_dead_and_a_running_one_has_one_writer(tmp_path, monkeyp
 
 FORKS = WRITES.replace('time.sleep(60)', """
 import os
-os.write(1, b'%d\\n' % os.fork())  # as one, for both write
+os.write(1, b'%d\\n' % os.fork())  # in one write, because both processes write
 time.sleep(60)
 """)
 
@@ -285,7 +285,7 @@ def test_a_killed_run_is_dead_although_a_worker_of_it_lives_on(tmp_path, monkeyp
         assert Run.read(tmp_path).state.status == 'running'
         process.kill()
         process.wait()
-        os.kill(worker, 0)  # it is there
+        os.kill(worker, 0)  # raises unless the process exists
         assert Run.read(tmp_path).state.status == 'dead'
         Writer(tmp_path, SPACE, resume=True).end()
     finally:

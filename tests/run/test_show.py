@@ -1,4 +1,4 @@
-"""``nni-darts-ext show``, by its executable."""
+"""The command ``nni-darts-ext show``, run by its executable."""
 
 import json
 import re
