@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, ContextManager, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -232,7 +232,7 @@ class Steps:
         self.methods.move(phase=VALIDATION, step=None)
 
 
-def of_search(given: Sequence[Method], has_edges: bool, run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> Methods:
+def of_search(given: Iterable[Method], has_edges: bool, run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> Methods:
     """The methods of a search: those that are given, and those that every search has.
 
     Parameters
