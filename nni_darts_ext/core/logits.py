@@ -136,8 +136,9 @@ class Logits(nn.Module):
         weights = self._weighed(keys, weigh)
         if transforms_are_active():  # where nothing may be read or remembered
             return {key: Relaxed(weights[key][:-1], tuple(range(len(weights[key]) - 1))) for key in keys}
-        due = [key for key in keys if samples or self._is_read_at_once() or key not in self._live]
-        for key in () if self._is_read_at_once() else set(due).difference(self._live):
+        waits = not self._is_read_at_once()
+        due = [key for key in keys if samples or not waits or key not in self._live]
+        for key in set(due).difference(self._live) if waits else ():
             self.read(key)
         try:
             self._live.update(running({key: weights[key] for key in due}))
@@ -161,9 +162,8 @@ class Logits(nn.Module):
         """The logits of some edges with ``-inf`` at the cuts, shape ``(n + 1,)``; the gradient at a cut is 0. They must not be
         written over: where nothing is cut they may be the parameters themselves."""
         logits: Dict[str, Tensor] = {key: self._get(key) for key in keys}
-        if not self._needs_masks(logits.values()):
-            return logits
-        return {key: logits[key].masked_fill(mask, -math.inf) for key, mask in zip(keys, self._take_up_cuts(keys))}
+        return logits if not self._needs_masks(logits.values()) else {
+            key: logits[key].masked_fill(mask, -math.inf) for key, mask in zip(keys, self._take_up_cuts(keys))}
 
     def _needs_masks(self, logits: Collection[Tensor]) -> bool:
         """Whether some may be cut. They are read where that takes no waiting."""

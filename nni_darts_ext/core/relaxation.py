@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import OrderedDict
 from functools import partial
 from inspect import signature
 from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Sequence
@@ -120,6 +121,8 @@ class Relaxation:
             model.register_forward_hook(self._end_pass, **always)
 
     def _begin_pass(self, model: nn.Module, args: Any) -> None:
+        if not self._is_searched(model):
+            return self._leave(model)
         drawn, self._drawn, self._pass = self._drawn, None, None
         if not transforms_are_active():
             is_fresh = drawn is not None and drawn.stamp == self._choices.stamp()
@@ -127,6 +130,15 @@ class Relaxation:
 
     def _end_pass(self, model: nn.Module, args: Any, output: Any) -> None:
         self._pass = None
+
+    def _is_searched(self, model: nn.Module) -> bool:
+        """Whether it is no network that a host has made of the supernet, which takes the hooks along."""
+        return any('forward' in getattr(_at(edge.path, model), '__dict__', ()) for edge in self._space.layer_choices)
+
+    def _leave(self, model: nn.Module) -> None:
+        for name in ('_forward_pre_hooks', '_forward_hooks'):  # which the supernet may share
+            setattr(model, name, OrderedDict((number, hook) for number, hook in getattr(model, name).items()
+                                             if getattr(hook, '__self__', None) is not self))
 
     def _relax(self, key: str) -> Relaxed:
         if transforms_are_active():
@@ -199,6 +211,13 @@ class Relaxation:
     def is_fed(self, key: str) -> bool:
         """Whether a LayerChoice is known to feed one of the candidates."""
         return self._space.is_fed(key)
+
+
+def _at(path: str, model: Any) -> Any:
+    """The module of a model at a path, None where there is none."""
+    for name in path.split('.') if path else ():
+        model = getattr(model, '_modules', {}).get(name)
+    return model
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

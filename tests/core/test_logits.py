@@ -283,3 +283,67 @@ def test_a_logit_that_is_no_number_is_reported(value):
 def test_logits_are_replaced_by_their_like_only(value):
     with pytest.raises(LogitsError, match="'k0'"):
         logits_of(2)['k0'] = value
+
+
+# Other weights ---------------------------------------------------------------------------------------------------------------
+
+def doubled_sigmoid(logits):
+    return {key: 2 * torch.sigmoid(of_edge) for key, of_edge in logits.items()}
+
+
+def test_weights_may_be_any_numbers_that_a_function_makes_of_the_logits_of_all_edges_at_once():
+    choices, calls = logits_of(3, 2), []
+
+    def weigh(logits):
+        calls.append(list(logits))
+        return doubled_sigmoid(logits)
+    choices.weigh = weigh
+    choices.cut('k0', 1)
+    relaxed, probabilities = choices.relax_all(), choices.all_probabilities()
+    assert calls == [['k0', 'k1']] * 2
+    for key, logits in choices.items():
+        expected = 2 * torch.sigmoid(logits.detach())
+        if key == 'k0':
+            expected[1] = 0
+        torch.testing.assert_close(probabilities[key], expected)
+        torch.testing.assert_close(choices.probabilities(key), expected)
+        torch.testing.assert_close(relaxed[key].weights, expected[:-1])
+    assert relaxed['k0'].live == (0, 2) and relaxed['k1'].live == (0, 1)
+    relaxed['k0'].weights.sum().backward()
+    assert choices['k0'].grad[1] == choices['k0'].grad[3] == 0 and choices['k0'].grad[0] > 0
+    assert choices['k1'].grad is None  # nothing has reached it
+
+
+@pytest.mark.parametrize('weigh, message', [
+    (lambda logits: {'k0': logits['k0']}, "gives no weights for 'k1'. Expected the shape .3,."),
+    (lambda logits: {key: of_edge[:-1] for key, of_edge in logits.items()}, r"weights of shape \(3,\) for 'k0'.*\(4,\)"),
+    (lambda logits: {key: of_edge / 0 for key, of_edge in logits.items()}, "weights of 'k0' are .*inf.*Expected finite")])
+def test_a_function_that_gives_none_or_others_is_told_of_which_edge(weigh, message):
+    with pytest.raises(LogitsError, match=message):
+        logits_of(3, 2).relax_all(weigh)
+
+
+def test_weights_that_differ_from_pass_to_pass_are_read_in_each_pass_by_one_reading(monkeypatch, waits):
+    choices, calls = logits_of(3, 3), []
+
+    def one_hot(logits):
+        calls.append(1)
+        chosen = nn.functional.one_hot(torch.tensor(len(calls) % 3), 4)
+        return {key: chosen * of_edge.softmax(0) for key, of_edge in logits.items()}
+    choices.relax_all(one_hot, samples=True)
+    for live in (2, 0, 1):
+        assert {relaxed.live for relaxed in choices.relax_all(one_hot, samples=True).values()} == {(live,)}
+    assert reads.count(monkeypatch, lambda: choices.relax_all(one_hot, samples=True), whose='') == 1
+
+
+def test_on_the_cpu_a_cut_written_into_a_parameter_kept_from_earlier_does_not_run_in_the_next_pass():
+    choices = logits_of(3, 3)
+    kept = choices['k1']
+    optimizer = OPTIMIZERS['Adam'](choices.parameters())
+    for live in ((0, 1, 2), (0, 2)):
+        relaxed = choices.relax_all()
+        assert relaxed['k1'].live == live and relaxed['k0'].live == (0, 1, 2)
+        (relaxed['k1'].weights * torch.arange(1.0, 4)).sum().backward()
+        optimizer.step()
+        kept.data[1] = -math.inf
+    assert choices.forget(optimizer) and optimizer.state[kept]['exp_avg'][1] == 0
