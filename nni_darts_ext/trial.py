@@ -24,6 +24,7 @@ from .errors import TrainingError
 from .loop import batches
 from .loop.data import check_samples, to_device
 from .loop.meters import number
+from .methods import all_named
 
 _logger = logging.getLogger('nni_darts_ext.trial')  # the module's own name is __main__
 
@@ -58,6 +59,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--grad-clip', type=float, default=5.0)
     made.add_argument('--arc-learning-rate', type=float, default=3e-4)
     made.add_argument('--order', type=int, choices=[1, 2], default=1, help='of the gradient of the logits')
+    made.add_argument('--method', dest='methods', action='append', default=[], metavar='NAME[:ARGUMENT=VALUE,...]',
+                      help='what a search does beyond plain DARTS: a class of nni_darts_ext.methods, such as EarlyStopping or '
+                      '"Shrinking:schedule={10: 5, 20: 3}", or one of your own, such as my_module.MyMethod:weight=0.5; may be '
+                      'given several times')
     made.add_argument('--skip-connection', action='append', metavar='NAME',
                       help='a candidate that counts as a skip connection in the collapse indicators; may be given several times '
                       '(default: skip_connect and the like)')
@@ -67,8 +72,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 VARIED = {'epochs': 'search_epochs', **{name: name for name in (
-    'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'momentum', 'order', 'weight_decay')}}
-"""What an experiment's search space may vary, and the option that it stands for."""
+    'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'methods', 'momentum', 'order', 'weight_decay')}}
+"""What an experiment's search space may vary, and the option that it stands for. A value of ``methods`` is one text of
+``--method``, ``''`` for none, or a list of texts."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -78,7 +84,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     ------
     TrainingError
         The search space varies something that is no option of a search; ``--data`` gives something else than data sets;
-        ``--forward-batch`` is given with ``--loss`` or without ``--metric``.
+        ``--forward-batch`` is given with ``--loss`` or without ``--metric``; a method cannot be built, or combined with another.
     """
     sys.path.insert(0, os.getcwd())  # where NNI puts the user's code
     args = parser().parse_args(argv)
@@ -101,6 +107,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
     """Search, and report the supernet's validation epoch by epoch and the architecture at the end."""
+    methods = all_named(args.methods)
     training, validation = _data(args)[:2]
     model = args.space()
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
@@ -108,7 +115,7 @@ def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
         model, args.loss, lambda output, target: {'metric': args.metric(output, target)}, optimizer, args.search_epochs,
         training, validation, batch_size=args.batch_size, workers=args.workers, device=args.device, callbacks=[_Reporter(trial)],
         arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip, run_dir=trial.run_dir,
-        forward_batch=args.forward_batch, collate_fn=args.collate_fn)
+        forward_batch=args.forward_batch, collate_fn=args.collate_fn, methods=methods)
     trainer.train()
     trial.result(_validated(trainer), trainer.mutator)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Type
 
 from .base import ARCHITECTURE, READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method
 from .composition import Methods
+from .naming import all_named, named
 
 if TYPE_CHECKING:
     from .early_stopping import EarlyStopping as EarlyStopping
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from .softmax import Softmax as Softmax
     from .unmoved_logits import UnmovedLogits as UnmovedLogits
 
-__all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods']
+__all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods', 'all_named',
+           'known', 'named']
 
 
 def known() -> Dict[str, Type[Method]]:

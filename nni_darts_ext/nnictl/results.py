@@ -71,7 +71,12 @@ def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
 
 
 def _named(search: Task) -> str:
-    return ', '.join([f'seed {search.seed}', *(f'{name} {value}' for name, value in search.hyperparameters.items())])
+    return ', '.join([f'seed {search.seed}', *(f'{name} {_shown(value)}' for name, value in search.hyperparameters.items())])
+
+
+def _shown(value: Any) -> str:
+    """A hyperparameter; ``methods`` may have a list of texts, or none."""
+    return (' + '.join(map(str, value)) if isinstance(value, list) else str(value)) or 'none'
 
 
 def _numbers(values: Any) -> str:

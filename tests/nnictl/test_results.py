@@ -50,6 +50,16 @@ def test_the_ranking_is_printed_and_the_best_architecture_written(tmp_path, caps
     assert json.loads((tmp_path / 'architecture.json').read_text()) == {'edge': 'b'}
 
 
+def test_the_ranking_says_which_methods_a_search_had(tmp_path, capsys):
+    texts = ['', 'Shrinking:schedule={10: 5, 20: 3}', ['EarlyStopping', 'mine.Own:weight=0.5']]
+    main(['best', experiment(tmp_path / 'x', [(f't{i}', Task('search', 0, None, {'methods': text, 'order': 2}), {
+        'default': 0.5, 'architecture': {'edge': i}}) for i, text in enumerate(texts)])])
+    assert [re.split('  +', line)[1] for line in capsys.readouterr().out.splitlines()[1:4]] == [
+        f'seed 0, methods {shown}, order 2' for shown in ('none', texts[1], 'EarlyStopping + mine.Own:weight=0.5')]
+    main(['best', str(tmp_path / 'x'), '--json'])
+    assert [one['found_by'][0]['methods'] for one in json.loads(capsys.readouterr().out)] == texts
+
+
 def test_the_smaller_is_the_better_where_the_experiment_minimises(tmp_path, capsys):
     assert main(['best', experiment(tmp_path / 'x', FOUND, 'minimize'), '--json', '--output', str(tmp_path / 'best')]) == 0
     ranked = json.loads(capsys.readouterr().out)

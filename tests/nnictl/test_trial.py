@@ -1,6 +1,7 @@
 """The trial outside an experiment, and the arguments that it refuses."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import nni
@@ -9,6 +10,8 @@ import torch
 from tiny import Space
 
 from nni_darts_ext import TrainingError, protocol, trial
+from nni_darts_ext.errors import MethodError
+from nni_darts_ext.run import Run
 
 TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--search-epochs', '3', '--evaluation-epochs', '2',
         '--final-epochs', '1']
@@ -137,6 +140,63 @@ def test_the_parts_of_the_data_are_data_sets(phase, told, monkeypatch):
         monkeypatch.setattr(tiny, 'data', lambda data=data: data)
         with pytest.raises(TrainingError, match='Give data sets: the trial makes loaders'):
             trial.main(TINY)
+
+
+def searched(told, tmp_path, monkeypatch, methods=None, options=()):
+    """The methods of a search, as its run names them, and what the search reported at its end."""
+    folder = tmp_path / f'trial-{len(told.final)}'
+    folder.mkdir()
+    monkeypatch.setenv('NNI_OUTPUT_DIR', str(folder))
+    varied = {} if methods is None else {'methods': methods}
+    told.parameters = {'phase': 'search', 'seed': 0, 'arc_learning_rate': 0.1, **varied}
+    trial.main([*TINY, *options])
+    return Run.read(folder / 'run').settings['methods'], told.final[-1]
+
+
+SHRINKING = 'Shrinking:schedule={1: 2, 2: 1}'
+
+
+def test_a_search_has_the_methods_of_the_command_line(told, tmp_path, monkeypatch):
+    plain, _ = searched(told, tmp_path, monkeypatch)
+    options = ['--method', SHRINKING, '--method', 'tiny.Tempered:temperature=0.5']
+    methods, _ = searched(told, tmp_path, monkeypatch, options=options)
+    assert plain == [] and methods == ['Shrinking({1: 2, 2: 1})', 'Tempered(temperature=0.5)']
+    assert told.intermediate[2]['entropy'] != told.intermediate[-1]['entropy']
+    assert searched(told, tmp_path, monkeypatch, options=options)[0] == methods  # built anew for each search
+
+
+@pytest.mark.parametrize('value, methods', [
+    ('', []), ([], []), (SHRINKING, ['Shrinking({1: 2, 2: 1})']),
+    (['Eigenvalue', 'tiny.Tempered'], ['Eigenvalue()', 'Tempered(temperature=1.0)'])])
+def test_methods_of_a_search_space_replace_those_of_the_command_line(value, methods, told, tmp_path, monkeypatch):
+    found, result = searched(told, tmp_path, monkeypatch, value, ['--method', 'EarlyStopping'])
+    assert found == methods and result['task']['methods'] == value
+
+
+def test_methods_are_imported_from_the_working_directory(told, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, 'path', sys.path[:])
+    (tmp_path / 'method_of_mine.py').write_text('from nni_darts_ext.methods import Softmax\n'
+                                                'class Mine(Softmax):\n    def __init__(self, name): self.name = name')
+    assert searched(told, tmp_path, monkeypatch, options=['--method', 'method_of_mine.Mine:name=cosine'])[0] == [
+        "Mine(name='cosine')"]
+
+
+@pytest.mark.parametrize('value, message', [
+    ('Shrinkin', r'Did you mean Shrinking\?'), (['EarlyStopping', 'EarlyStopping:a=1'], "no argument 'a'"),
+    (3, 'methods=3 is no text'), (['tiny.Tempered', 'Softmax'], 'cannot be combined'),
+    ('Shrinking:schedule={1: 1', 'cannot be parsed')])
+def test_a_trial_whose_methods_cannot_be_built_or_combined_fails_before_it_searches(value, message, told):
+    told.parameters = {'phase': 'search', 'seed': 0, 'methods': value}
+    with pytest.raises(MethodError, match=message):
+        trial.main(TINY)
+    assert told.intermediate == []
+
+
+def test_a_training_from_scratch_has_no_methods(told):
+    for options in ([], ['--method', 'Shrinking:schedule={1: 2}']):
+        told.parameters = {'phase': 'evaluate', 'seed': 0, 'architecture': ARCHITECTURE}
+        trial.main([*TINY, *options])
+    assert told.final[0] == told.final[1]
 
 
 def test_what_a_search_space_varies_must_be_an_option(told):

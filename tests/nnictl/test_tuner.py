@@ -192,6 +192,21 @@ def test_every_combination_is_searched_with_every_seed_and_what_is_drawn_is_draw
     assert len(tuner.generate_multiple_parameters(list(range(20)))) == 12
 
 
+def test_methods_may_vary_and_are_the_same_on_the_way_through_the_manager():
+    methods = ['', 'EarlyStopping', 'Shrinking:schedule={10: 5, 20: 3}', ['EarlyStopping', 'mine.Own:a="b, c",b=[1.0]'], []]
+    space = {'methods': {'_type': 'choice', '_value': methods}}
+    first, second = DartsTuner(searches=2), DartsTuner(searches=2)
+    for tuner in (first, second):
+        tuner.update_search_space(*through_the_manager(space))
+    handed_out = first.generate_multiple_parameters(list(range(20)))
+    assert [(task['seed'], task['methods']) for task in handed_out] == [(seed, text) for seed in (0, 1) for text in methods]
+    arrived = through_the_manager(*handed_out)
+    assert arrived == handed_out
+    second.import_data([{'parameter': parameters, 'value': {'default': 0.5, 'architecture': {'edge': 'a'}, 'task': parameters}}
+                        for parameters in arrived])
+    assert [Task.of(parameters).phase for parameters in second.generate_multiple_parameters(list(range(20)))] == ['evaluate']
+
+
 @pytest.mark.parametrize('space, message', [
     ({'seed': {'_type': 'choice', '_value': [1]}}, "varies 'seed', a name that DartsTuner reserves"),
     ({'order': [1, 2]}, r"\[1, 2\] for 'order'"),

@@ -1,0 +1,138 @@
+"""Methods from text, as a command line and the search space of an experiment give them."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+import math
+import re
+from typing import Any, Dict, Iterable, List, Sequence, Type, Union
+
+from ..errors import DartsExtError, MethodError
+from .base import Method
+
+EXPECTED = 'Expected NAME[:argument=value,...], such as EarlyStopping or Shrinking:schedule={10: 5, 20: 3}'
+
+
+def named(text: str) -> Method:
+    """Build a method from its name and its arguments.
+
+    Parameters
+    ----------
+    text
+        ``NAME[:argument=value,...]``, such as ``EarlyStopping`` or ``Shrinking:schedule={10: 5, 20: 3}``. NAME is the class name
+        of a method of :mod:`nni_darts_ext.methods`, or the import path of another one, such as ``my_module.MyMethod``. A value
+        is a Python literal; a word without quotes is a string, except for ``inf`` and ``nan``. No expression is evaluated.
+
+    Returns
+    -------
+    Method
+        A new object for each call, as each search needs.
+
+    Raises
+    ------
+    MethodError
+        The text cannot be parsed; there is no such method, or it cannot be imported; the constructor does not have one of these
+        arguments, needs another one, or fails. Errors of the package that a constructor raises are left as they are.
+    """
+    if not isinstance(text, str):
+        raise MethodError(f'{text!r} is no text that names a method. {EXPECTED}.')
+    name, _, arguments = text.partition(':')
+    method = _class(name.strip(), text)
+    given = _arguments(arguments, text)
+    _check_arguments(method, given, text)
+    try:
+        return method(**given)
+    except DartsExtError:
+        raise
+    except Exception as error:  # of a class that anybody may have written
+        raise MethodError(f'{text!r} cannot be built: {type(error).__name__}: {error}') from error
+
+
+def all_named(texts: Union[str, Sequence[str]]) -> List[Method]:
+    """Build methods from one text, ``''`` for none, or from a list of texts. See :func:`named`."""
+    if not isinstance(texts, (str, list, tuple)):
+        raise MethodError(f"methods={texts!r} is no text and no list of texts. {EXPECTED}, '' for none.")
+    return [named(text) for text in ([texts] if isinstance(texts, str) else texts) if text != '']
+
+
+def _class(name: str, text: str) -> Type[Method]:
+    """The class that a name or an import path names."""
+    if not re.fullmatch(r'\w+(\.\w+)*', name):
+        raise MethodError(f'{text!r} has no name of a method. {EXPECTED}.')
+    path, _, name = name.rpartition('.')
+    if not path:
+        from . import known
+        found = known()
+        if name not in found:
+            raise MethodError(f'{text!r}: nni_darts_ext.methods has no method {name!r}.{_instead(name, found)} A method of your '
+                              'own is named by its import path, such as my_module.MyMethod.')
+        return found[name]
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:  # whatever a module does when it is imported
+        raise MethodError(f'{text!r}: the module {path} cannot be imported: {type(error).__name__}: {error}. Expected the import '
+                          'path of a class, from the working directory or an installed package.') from error
+    value = getattr(module, name, None)
+    if not (isinstance(value, type) and issubclass(value, Method)):
+        what = f'no {name!r}' if value is None else f'{name!r}, but it is no class that derives from nni_darts_ext.methods.Method'
+        derived = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Method)]
+        raise MethodError(f'{text!r}: the module {path} has {what}.{_instead(name, derived)}')
+    return value
+
+
+def _arguments(written: str, text: str) -> Dict[str, Any]:
+    """The arguments, parsed as those of a call."""
+    try:
+        call = ast.parse(f'_({written}\n)', mode='eval').body
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise MethodError(f'{text!r} cannot be parsed: {getattr(error, "msg", None) or type(error).__name__}. {EXPECTED}.') from error
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise MethodError(f'{text!r} cannot be parsed: it is no list of arguments. {EXPECTED}.')
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise MethodError(f'{text!r} has a value without the name of its argument. {EXPECTED}.')
+    given: Dict[str, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg in given:
+            raise MethodError(f'{text!r} has {keyword.arg} twice. {EXPECTED}.')
+        given[str(keyword.arg)] = _value(keyword, text)
+    return given
+
+
+def _value(keyword: ast.keyword, text: str) -> Any:
+    try:
+        return ast.literal_eval(_Words().visit(keyword.value))
+    except (ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise MethodError(f'{text!r}: the value of {keyword.arg} is no literal. Expected a number, a string, True, False, None, '
+                          'or a list, tuple, dict or set of these; a string other than a word is quoted.') from error
+
+
+class _Words(ast.NodeTransformer):
+    """Makes literals of words."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in ('true', 'false', 'null', 'none'):  # of JSON and YAML: as strings they would be true
+            raise ValueError(node.id)
+        return ast.Constant({'inf': math.inf, 'nan': math.nan}.get(node.id, node.id))
+
+
+def _check_arguments(method: Type[Method], given: Iterable[str], text: str) -> None:
+    parameters = inspect.signature(method).parameters.values()
+    by_name = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    names = [one.name for one in by_name]
+    unknown = [] if any(one.kind is one.VAR_KEYWORD for one in parameters) else [name for name in given if name not in names]
+    if unknown:
+        raise MethodError(f'{text!r}: {method.__name__} has no argument {unknown[0]!r}.{_instead(unknown[0], names)}')
+    missing = [one.name for one in by_name if one.default is one.empty and one.name not in given]
+    if missing:
+        raise MethodError(f'{text!r} lacks {", ".join(missing)}. Expected '
+                          f'{text.partition(":")[0]}:{",".join(f"{name}=value" for name in missing)}.')
+
+
+def _instead(name: str, names: Iterable[str]) -> str:
+    """What there is instead."""
+    there = sorted(names)
+    near = difflib.get_close_matches(name, there)
+    return (f' Did you mean {" or ".join(near)}?' if near else '') + f' It has {", ".join(there) or "none"}.'
