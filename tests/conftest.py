@@ -34,6 +34,7 @@ NEEDS = {  # one of these families each
     'loop/test_data.py': hosts.FAMILIES,
     'methods/test_hooks.py': hosts.FAMILIES,
     'run/test_recorder.py': hosts.FAMILIES,
+    'methods/test_own.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,
