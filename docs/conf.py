@@ -23,7 +23,7 @@ numpydoc_show_class_members = False
 
 nitpicky = True  # a reference that leads nowhere is a defect, unless it leads to another package
 nitpick_ignore_regex = [
-    ('py:.*', r'(torch|nni|nn|argparse|datetime|os|pathlib|types)\..*|Dataset|Module|ModuleType|Path|Tensor'),
+    ('py:.*', r'(torch|nni|nn|pytorch_lightning|argparse|datetime|os|pathlib|types)\..*|Dataset|Module|ModuleType|Path|Tensor'),
     ('py:.*', r'nni_darts_ext.*\.[A-Z]|[A-Z]\w*Error|decisions.Architecture|files.Path|PathLike|'
              'Compile|Data|ForwardBatch|MetricsFunction|Name|Version')]
 # the last: type variables, short names, aliases

@@ -5,6 +5,8 @@
 ``held-back``         what is held back around each NNI: tests/constraints
 ``rot``               what has rotted around NNI: what ``nni-darts-ext doctor`` knows
 ``core``, ``loop``,   the modules of these packages
+``methods``,
+``oneshot``,
 ``nnictl``
 ====================  =============================================================================================
 """
@@ -145,7 +147,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def modules(package: str) -> str:
-    folder = ROOT / 'nni_darts_ext' / package
+    folder = ROOT.joinpath('nni_darts_ext', *package.split('.'))
     files = sorted(file.relative_to(folder).with_suffix('') for file in folder.rglob('*.py'))
     names = ['.'.join(file.parts).replace('.__init__', '') for file in files]
     return '\n'.join(f'{name}\n{"-" * len(name)}\n\n.. automodule:: nni_darts_ext.{package}.{name}\n   :members:\n'
@@ -153,7 +155,8 @@ def modules(package: str) -> str:
 
 
 TABLES = {'matrix': matrix_table, 'held-back': held_back_table, 'rot': rot_table,
-          'core': partial(modules, 'core'), 'loop': partial(modules, 'loop'), 'nnictl': partial(modules, 'nnictl')}
+          'core': partial(modules, 'core'), 'methods': partial(modules, 'methods'), 'loop': partial(modules, 'loop'),
+          'oneshot': partial(modules, 'hosts.oneshot'), 'nnictl': partial(modules, 'nnictl')}
 
 
 def filled(page: str) -> str:

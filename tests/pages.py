@@ -6,7 +6,7 @@ A comment is directly above its block, or contains code that readers do not see:
     <!-- needs: retiarii of NNI 2.1 - 2.10 -->     and is one of these versions
     <!-- not run: why -->                          is shown only
     <!-- file: mine.py -->                         is written to that file in the folder that the page runs in, and not run
-    <!-- same as: examples/nnictl/config.yml -->   is the content of that file of the project
+    <!-- same as: examples/nnictl/config.yml -->   is the content of that file of the project; Python is written like a file
     <!-- hidden; needs: classic                    Python up to the closing arrow, on a line of its own
 """
 
@@ -43,6 +43,11 @@ class Block(NamedTuple):
         names, _, versions = self.marks.get('needs', '').partition(' of ')
         wanted = set(names.split(', ')) if names else set(families)
         return bool(wanted & set(families)) and (not versions or tables.within(nni, versions))
+
+    @property
+    def file(self):
+        """The name of the file that it is written to, empty for none."""
+        return self.marks.get('file') or (Path(self.marks.get('same as', '')).name if self.language == 'python' else '')
 
     @property
     def is_code(self):

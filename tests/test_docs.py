@@ -15,7 +15,7 @@ from nni_darts_ext import cli, hosts, trial
 
 FAMILIES = [family for family, reason in OFFERED.items() if reason is None]
 RUN = {page: [block for block in blocks(page)
-              if 'file' in block.marks or (block.is_code and block.runs_with(FAMILIES, nni.__version__))] for page in PAGES}
+              if block.file or (block.is_code and block.runs_with(FAMILIES, nni.__version__))] for page in PAGES}
 
 
 @pytest.mark.usefixtures('nnis_configuration', 'one_experiment')
@@ -26,8 +26,8 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     module = types.ModuleType('page')
     monkeypatch.setitem(sys.modules, 'page', module)
     for block in RUN[page]:
-        if 'file' in block.marks:
-            Path(block.marks['file']).write_text(block.code)
+        if block.file:
+            Path(block.file).write_text(block.code)
         elif block.language == 'python':
             exec(compile('\n' * (block.line - 1) + block.code, page, 'exec'), vars(module))
         else:

@@ -1,6 +1,6 @@
 """What a search does beyond plain DARTS, each method a file: given to a search as ``methods=[...]``.
 
-A method of one's own derives from :class:`Method` and overrides the hooks that it needs.
+A method of one's own derives from :class:`~nni_darts_ext.methods.base.Method` and overrides the hooks that it needs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, MethodError
 from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, overrides
 
 OF_EPOCHS = ('takes_architecture_step', 'begin', 'before_epoch', 'after_epoch', 'record', 'end')
-"""The hooks that a loop calls. What calls :meth:`Method.select` is a loop that can evaluate."""
+"""The hooks that a loop calls. What calls :meth:`~nni_darts_ext.methods.base.Method.select` is a loop that can evaluate."""
 
 
 class Methods:
@@ -26,7 +26,7 @@ class Methods:
     Parameters
     ----------
     methods
-        Objects of :class:`Method`.
+        Objects of :class:`~nni_darts_ext.methods.base.Method`.
     host
         What they are given to, for messages.
     has_epochs
@@ -138,7 +138,7 @@ class Methods:
     # The search ------------------------------------------------------------------------------------------------------------
 
     def call(self, hook: str, *args: Any) -> List[Any]:
-        """What the hook of each method returns for these arguments behind :attr:`at`."""
+        """What the hook of each method returns for these arguments behind ``at``."""
         return [getattr(method, hook)(self.at, *args) for method in self.all]
 
     def after_epoch(self, end: EndOfEpoch) -> Optional[str]:

@@ -26,7 +26,7 @@ class EarlyStopping(Method):
     The average of an epoch is that of the eigenvalues after it and after the 4 epochs before it. The search ends when the
     average of the epoch 5 epochs ago is less than 0.75 of the current one. Logits and cuts are then those after the epoch
     5 epochs ago. That takes at least 10 epochs. Eigenvalues count by their absolute values; they are recorded as by
-    :class:`nni_darts_ext.methods.Eigenvalue`.
+    :class:`~nni_darts_ext.methods.eigenvalue.Eigenvalue`.
     """
 
     needs_second_derivatives = True

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from nni_darts_ext import core, loop
+from nni_darts_ext import core, loop, methods
 
-MODULES = ', '.join(module.name for package in (core, loop)
-                    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'))
+MODULES = ', '.join(module.name for package in (core, methods, loop)
+                    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'))
 
 HEAVY = {
     'nni_darts_ext': ('torch', 'nni', 'pytorch_lightning', 'numpy'),
@@ -22,7 +22,7 @@ HEAVY = {
 
 
 @pytest.mark.ends
-@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core', 'names', 'commands', 'runs'])
+@pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core, methods and loop', 'names', 'commands', 'runs'])
 def test_importing_brings_no_host_along(modules):
     code = f'import sys, {modules}; print(sorted({{name.split(".")[0] for name in sys.modules}}))'
     loaded = subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, check=True, universal_newlines=True).stdout

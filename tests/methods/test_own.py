@@ -2,6 +2,8 @@
 
 import importlib.util
 import math
+import shutil
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -17,7 +19,7 @@ from torch import nn
 
 import nni_darts_ext
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import DartsTrainer, cli, hosts, plot
+from nni_darts_ext import DartsTrainer, cli, hosts, methods, plot
 from nni_darts_ext.core.collapse import CollapseWatch, entropies
 from nni_darts_ext.run import DONE, Run
 
@@ -71,8 +73,7 @@ def loss_of_the_paper(weights, alphas, batch, regularized):
              + of_b[0] * (x @ b.t() + b_bias) + of_b[1] * x + of_b[2] * torch.sin(x))
     loss = nn.functional.cross_entropy(mixed @ c.t() + c_bias, labels)
     if regularized:
-        n = 5
-        loss = loss - 10 / n * sum(((torch.sigmoid(alphas[key][i]) - 0.5) ** 2) for key, m in (('a', 2), ('b', 3)) for i in range(m))
+        loss = loss - 10 / 5 * sum((weight - 0.5) ** 2 for weight in (*of_a[:2], *of_b[:3]))
     return loss
 
 
@@ -146,7 +147,8 @@ def test_a_strategy_has_it(order):
 def search(order=False, changes=None, **options):
     """With the strategy that is here."""
     with mock.patch.object(recorded_search, 'start_logits', start):
-        return searched('first order', space=Space, changes=changes, arguments={'methods': [FairDARTS()], 'unrolled': order}, **options)
+        return searched('first order', space=Space, changes=changes,
+                        arguments={'methods': [FairDARTS()], 'unrolled': order}, **options)
 
 
 # What is derived, recorded and resumed ---------------------------------------------------------------------------------------
@@ -155,9 +157,9 @@ def search(order=False, changes=None, **options):
 def test_the_edge_with_the_largest_sigmoid_is_kept(family, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, family)
     kept = []
-    for methods in ([FairDARTS()], []):
+    for given in ([FairDARTS()], []):
         model = Space()
-        mutator = hosts.of_model(model).DartsMutator(model, methods=methods)
+        mutator = hosts.of_model(model).DartsMutator(model, methods=given)
         mutator.choices['a'].data = torch.tensor([2.0, 1.9, 2.0])     # a softmax of 0.34
         mutator.choices['b'].data = torch.tensor([-9.0, 1.0, -9.0, -9.0])
         kept.append(mutator.export())
@@ -259,6 +261,15 @@ def test_it_is_one_file_of_which_the_package_knows_nothing():
     package = Path(nni_darts_ext.__file__).parent
     assert [path for path in package.rglob('*.py') if 'fair' in path.read_text(encoding='utf-8').lower()] == []
     assert len(EXAMPLE.read_text(encoding='utf-8').splitlines()) < 50
+
+
+def test_a_file_in_the_folder_of_methods_is_found(tmp_path, monkeypatch):
+    shutil.copy(str(EXAMPLE), str(tmp_path))
+    monkeypatch.setattr(methods, '__path__', [*methods.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, 'nni_darts_ext.methods.fair_darts', None)  # put back to what it was, which is nothing
+    del sys.modules['nni_darts_ext.methods.fair_darts']
+    assert methods.known()['FairDARTS'].__module__ == 'nni_darts_ext.methods.fair_darts'
+    assert 'FairDARTS' in dir(methods)
 
 
 def test_cells_that_share_their_keys_are_searched_too():
