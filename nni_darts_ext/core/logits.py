@@ -151,7 +151,7 @@ class Logits(nn.Module):
         return weighed(weigh or self.weigh, self.effective(keys))
 
     def probabilities(self, key: str) -> Tensor:
-        """Shape ``(n + 1,)``: what :attr:`weigh` makes of the logits, zero op last. Under softmax cut entries are exactly 0."""
+        """Shape ``(n + 1,)``: what ``weigh`` makes of the logits, zero op last. Under softmax cut entries are exactly 0."""
         return self._weighed([key])[key]
 
     def all_probabilities(self) -> Dict[str, Tensor]:

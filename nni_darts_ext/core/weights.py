@@ -20,7 +20,7 @@ weight 0 does not run. The zero op's weight counts in the derivation and in logs
 
 
 def softmax(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    """The default :data:`Weigh`.
+    """The default of ``Weigh``.
 
     An operation for each edge: one for all would give logits that nothing reaches gradients of 0, by which optimisers move them,
     in place of none.

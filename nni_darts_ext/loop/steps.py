@@ -129,7 +129,7 @@ class Steps:
                                            *(parameter for parameter in held if parameter not in own)]))
 
     def after_epoch(self, metrics: Mapping[str, Any]) -> Dict[str, float]:
-        """An epoch has ended, before the callbacks of the user. Sets :attr:`stopped` and returns the indicators of a collapse."""
+        """An epoch has ended, before the callbacks of the user. Sets ``stopped`` and returns the indicators of a collapse."""
         self.guard.read()
         at = self.methods.move(step=None, phase=READING)
         self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average,
@@ -219,7 +219,7 @@ class Steps:
         return self._host.run_batch(batch, phase)
 
     def see(self, what: str, value: Tensor, shared: bool = False) -> Tensor:
-        """:meth:`Guard.see`, unless the host deals with such values."""
+        """:meth:`nni_darts_ext.loop.guard.Guard.see`, unless the host deals with such values."""
         return value if self._host.is_scaled() else self.guard.see(what, value, shared)
 
     def see_gradient(self, weights: Sequence[nn.Parameter]) -> None:
