@@ -150,6 +150,10 @@ class MutatorInterface(Search):
     def __getstate__(self) -> Dict[str, Any]:
         return {**vars(self), '_sampled': {}, '_relaxed': {}, '_is_due': self._is_due or bool(self._sampled)}
 
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        self.methods.belong_to(self)
+
     @property
     def _cache(self) -> Dict[str, Tensor]:
         """The decisions that NNI's choices ask for."""

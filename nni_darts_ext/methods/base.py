@@ -20,8 +20,8 @@ PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
 class At(NamedTuple):
     """Where a search is."""
 
-    search: Search
-    """Its space, its logits and what they derive."""
+    search: Any
+    """The :class:`~nni_darts_ext.core.search.Search`: its space, its logits and what they derive."""
     phase: str = READING
     """:data:`ARCHITECTURE`, :data:`WEIGHTS`, :data:`VALIDATION` or :data:`READING`. In a training loop of one's own the first two
     cannot be told apart: all passes of a model in training mode are of phase :data:`WEIGHTS`."""
@@ -185,6 +185,9 @@ class Method:
         Default: the attributes of plain types whose names begin with no underscore.
         """
         return {name: value for name, value in vars(self).items() if not name.startswith('_') and isinstance(value, PLAIN)}
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != '_owner'}
 
     def __repr__(self) -> str:
         arguments = ', '.join(f'{name}={value!r}' for name, value in (Method.settings(self) or {}).items())

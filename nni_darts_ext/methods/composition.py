@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
@@ -54,7 +55,9 @@ class Methods:
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
         self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
-        self.at: Optional[At] = None
+        self._search: Any = _nothing
+        """Refers to what is searched, which copies of logits and models must not take with them."""
+        self._at = At(None)
         self.is_led = False
         """Whether the steps of a loop say which phase it is."""
 
@@ -66,14 +69,25 @@ class Methods:
         MethodError
             One belongs to another search, whose state it has.
         """
-        self.at = At(search)
+        self.belong_to(search)
         for method in self.all:
-            owner = vars(method).get('_search')
-            if owner is None:
-                vars(method)['_search'] = search
+            if '_owner' not in vars(method):
+                vars(method)['_owner'] = self._search
                 method.attach(search)
-            elif owner is not search:
+            elif vars(method)['_owner']() is not search:
                 raise MethodError(f'{method!r} belongs to another search already. Build it anew for each search.')
+
+    def belong_to(self, search: Search) -> None:
+        """These methods, or the copies that they are, are those of this search."""
+        self._search = weakref.ref(search)
+
+    @property
+    def at(self) -> At:
+        """Where the search is."""
+        return self._at._replace(search=self._search())
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**vars(self), '_search': _nothing}
 
     def install(self, choices: Logits, relaxation: Relaxation) -> None:
         """Let the edges of a search be weighed by these methods."""
@@ -82,8 +96,7 @@ class Methods:
 
     def move(self, **where: Any) -> At:
         """The search has come to another phase, step or epoch."""
-        assert self.at is not None
-        self.at = self.at._replace(**where)
+        self._at = self._at._replace(**where)
         return self.at
 
     def __iter__(self) -> Iterator[Method]:
@@ -95,15 +108,13 @@ class Methods:
         """The weights that are derived from, logged and recorded."""
         if self._relaxing is None:
             return softmax(logits)
-        assert self.at is not None
         return self._relaxing.relax(logits, self.at._replace(phase=READING, step=None))
 
     def weigh(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of a forward pass."""
-        assert self.at is not None
         at = self.at
         if not self.is_led:
-            is_training = getattr(at.search, 'model', at.search).training  # type: ignore[union-attr]
+            is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
             at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
         weights = softmax(logits) if self._relaxing is None else self._relaxing.relax(logits, at)
         for method in self._reweighing:
@@ -119,10 +130,9 @@ class Methods:
 
     def regularizer(self) -> Optional[Tensor]:
         """The sum of the regularisers, None if there is none."""
-        assert self.at is not None
         if not self._regularizing:
             return None
-        logits = self.at.search.choices.effective(list(self.at.search.choices))
+        logits = self.at.search.choices.effective(self.at.search.choices.keys())
         terms = [method.regularizer(logits, self.at) for method in self._regularizing]
         for method, term in zip(self._regularizing, terms):
             if term is not None and not (isinstance(term, Tensor) and term.numel() == 1 and term.is_floating_point()):
@@ -153,7 +163,6 @@ class Methods:
         MethodError
             A decision is of no choice of the space, or has another shape.
         """
-        assert self.at is not None
         for method in self.all:
             found = method.select(self.at._replace(phase=READING), evaluate) if overrides(method, 'select') else None
             if found is not None:
@@ -232,6 +241,10 @@ def _checked(methods: Iterable[Method]) -> List[Method]:
                 if overrides(method, hook) and overrides(other, hook):
                     raise MethodError(f'{both}: both decide {what}. Leave one of them out.')
     return found
+
+
+def _nothing() -> None:
+    return None
 
 
 def _name(method: Method) -> str:

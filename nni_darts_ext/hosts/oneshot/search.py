@@ -76,6 +76,10 @@ class OneShotSearch(Search, nn.Module):
         self.methods.install(self.choices, self._relaxation)
         return self.methods
 
+    def __setstate__(self, state: Dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.methods.belong_to(self)
+
     def get_extra_state(self) -> Dict[str, Any]:
         """What the first forward pass has found out, for a process that makes none; plain strings, whatever labels are."""
         return {'sources': self.sources_found(), 'readers': self.readers_found()}
