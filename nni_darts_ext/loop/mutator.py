@@ -58,12 +58,14 @@ class MutatorInterface(Search):
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
-        self.use(Methods(methods, 'DartsMutator', has_epochs=False))
-        self.methods.attach(self)
+        of_search = Methods(methods, 'DartsMutator', has_epochs=False)
+        of_search.attach(self)
+        self.use(of_search)
 
     def use(self, methods: Methods) -> None:
-        """Relax the edges as these methods do."""
+        """Relax the edges as these methods, which are attached, do."""
         self.methods = methods
+        self.of_methods = nn.ParameterList(methods.parameters())
         methods.install(self.choices, self._relaxation)
 
     def regularizer(self) -> Tensor:

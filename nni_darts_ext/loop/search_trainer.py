@@ -112,8 +112,7 @@ class SearchTrainer(Resumable, Host):
         self.steps = Steps(self, self.mutator, methods, unrolled, self._guard)
         if is_ours:
             self.mutator.use(methods)
-        self.ctrl_optim = torch.optim.Adam([*self.mutator.parameters(), *methods.parameters()], arc_learning_rate,
-                                           betas=arc_betas, weight_decay=arc_weight_decay)
+        self.ctrl_optim = torch.optim.Adam(self._of_search(), arc_learning_rate, betas=arc_betas, weight_decay=arc_weight_decay)
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
@@ -141,10 +140,11 @@ class SearchTrainer(Resumable, Host):
             self._train(validate)
 
     def _train(self, validate: bool) -> None:
-        own = [*self.mutator.parameters(), *self.steps.methods.parameters()]
-        check_holdings([self.ctrl_optim], [self.optimizer], own, self.model)
+        check_holdings([self.ctrl_optim], [self.optimizer], self._of_search(), self.model)
         self.steps.begin(self.num_epochs)
         done = self._resume()
+        if not done and isinstance(self.mutator, Search):
+            self.mutator.selected = None
         self.history = self.history[:done]  # without what an error has left of an epoch
         for epoch in range(done, self.num_epochs):
             if self.stopped is not None:
@@ -181,7 +181,7 @@ class SearchTrainer(Resumable, Host):
     def train_one_epoch(self, epoch: int) -> Metrics:
         """One pass over the shorter of the two parts."""
         self.set_training()
-        self.steps.look()
+        self.steps.look(epoch)
         means, step = RunningAverages(), -1
         loaders = self.train_loader, self.valid_loader
         for loader in loaders:
@@ -240,6 +240,10 @@ class SearchTrainer(Resumable, Host):
 
     def logits(self) -> List[nn.Parameter]:
         return [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
+
+    def _of_search(self) -> List[nn.Parameter]:
+        """The logits, and the parameters of methods."""
+        return list(dict.fromkeys([*self.mutator.parameters(), *self.steps.methods.parameters()]))
 
     def architecture_optimizer(self) -> torch.optim.Optimizer:
         return self.ctrl_optim

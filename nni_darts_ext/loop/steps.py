@@ -118,8 +118,9 @@ class Steps:
         self.methods.move(epoch=epoch, step=None, phase=READING)
         self.methods.call('before_epoch')
 
-    def look(self) -> None:
-        """Look for what the steps move. To be called before the first step of an epoch."""
+    def look(self, epoch: int) -> None:
+        """Look for what the steps of an epoch move. To be called before the first one."""
+        self.methods.move(epoch=epoch)
         self._architecture_steps = 0
         self.logits = self._host.logits()
         held = (parameter for optimizer in self._host.weight_optimizers() for group in optimizer.param_groups
@@ -164,7 +165,8 @@ class Steps:
             The result of :meth:`Host.run_batch` for the training batch, in the weight step.
         """
         at = self.methods.move(step=step, phase=ARCHITECTURE)
-        self.guard.begin_step(-1 if at.epoch is None else at.epoch, step)
+        assert at.epoch is not None
+        self.guard.begin_step(at.epoch, step)
         if step == 0:
             self._first = validation
         if isinstance(self._search, Search) and self._search.choices.forget(self._host.architecture_optimizer()):

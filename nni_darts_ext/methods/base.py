@@ -169,7 +169,10 @@ class Method:
     # What it holds ---------------------------------------------------------------------------------------------------------
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters that are stepped together with the logits. Default: none."""
+        """Parameters that are stepped together with the logits, made in :meth:`attach`. Default: none.
+
+        They are moved to other devices with the logits, and are the same in all processes.
+        """
         return ()
 
     def state_dict(self) -> Dict[str, Any]:

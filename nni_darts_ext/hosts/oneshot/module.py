@@ -183,7 +183,7 @@ class BilevelSteps(Host):
             batch = memory_format.channels_last(batch)
         self._index = batch_idx
         if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
-            self.steps.look()
+            self.steps.look(self.trainer.current_epoch)
             self._unlogged.look()
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):

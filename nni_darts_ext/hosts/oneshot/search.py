@@ -63,6 +63,7 @@ class OneShotSearch(Search, nn.Module):
         relaxation.watch(model)
         self.methods.attach(self)
         self._relaxation = relaxation
+        self.of_methods = nn.ParameterList(self.methods.parameters())
         self.methods.install(self.choices, relaxation)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
