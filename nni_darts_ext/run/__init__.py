@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from ..core import files
-from . import reading
+from . import reading, storage
 from .records import (
     ARCHITECTURE,
     CHECKPOINTS,
@@ -91,20 +91,20 @@ class Run(NamedTuple):
         folder = Path(folder)
         reading.config(folder)  # first, because this raises if the folder holds no run
         state = reading.state(folder, by_writer)
-        written = reading.content(folder / EPOCHS, MAX_EPOCHS_SIZE)
+        written = storage.read(folder / EPOCHS, MAX_EPOCHS_SIZE)
         config = reading.config(folder)  # after the epochs, because a writer updates the space before it writes the epoch's line
         try:
             space = reading.space_in(config['space'])
             reading.check_counts(config['num_epochs'], *(node.n_chosen for node in space.inputs.values()))
             run = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise reading.broken(folder / CONFIG, error) from error
+            raise storage.broken(folder / CONFIG, error) from error
         lines = written.split(b'\n')[:-1]  # a last line without newline is incomplete: still being written, or cut by a kill
         for number, line in enumerate(lines, 1):
             try:
                 epoch = reading.epoch_in(files.parse(line), space)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise reading.broken(folder / EPOCHS, error, f' in line {number}') from error
+                raise storage.broken(folder / EPOCHS, error, f' in line {number}') from error
             while run.epochs and run.epochs[-1].epoch >= epoch.epoch:
                 run.epochs.pop()
             run.epochs.append(epoch)

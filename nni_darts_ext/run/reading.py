@@ -7,7 +7,6 @@ import socket
 from pathlib import Path
 from typing import Any, Dict, Mapping
 
-from ..core import files
 from ..errors import RunError
 from . import storage
 from .records import (
@@ -18,7 +17,6 @@ from .records import (
     FAILED,
     FORMAT,
     LONGEST,
-    MAX_SIZE,
     RUNNING,
     SCHEMA,
     STATE,
@@ -35,7 +33,7 @@ def config(folder: Path) -> Dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise RunError(f'{folder} is not the run of a search: ' + (f'it has no {CONFIG}.' if folder.is_dir() else 'there is no '
                        'such folder.') + ' Pass the run_dir of DartsTrainer or of the strategy.')
-    config = _json(folder / CONFIG)
+    config = storage.read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get('format') != FORMAT:
         raise RunError(f'{folder} is not the run of a search: its {CONFIG} belongs to something else. Pass the run_dir of '
                        'DartsTrainer or of the strategy.')
@@ -61,7 +59,7 @@ def state(folder: Path, by_writer: bool) -> State:
     def is_written() -> bool:
         return not by_writer and storage.is_locked(folder / EPOCHS)
     was_written = is_written()
-    written = _json(folder / STATE)
+    written = storage.read_json(folder / STATE)
     try:
         if written['ended']:
             status = FAILED if written['error'] else DONE
@@ -74,7 +72,7 @@ def state(folder: Path, by_writer: bool) -> State:
         return State(status, written['started'], list(written['resumed']), int(written['pid']), str(written['host']),
                      written['ended'], written['error'])
     except (KeyError, TypeError, ValueError) as error:
-        raise broken(folder / STATE, error) from error
+        raise storage.broken(folder / STATE, error) from error
 
 
 def epoch_in(record: Mapping[str, Any], space: SpaceRecord) -> Epoch:
@@ -113,22 +111,3 @@ def _number(name: str, value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise ValueError(f'{name} is {value!r}, expected a number')
     return float(value)
-
-
-def content(file: Path, limit: int) -> bytes:
-    try:
-        return files.read(file, limit)
-    except (OSError, ValueError) as error:
-        raise broken(file, error) from error
-
-
-def _json(file: Path) -> Any:
-    try:
-        return files.parse(content(file, MAX_SIZE))
-    except ValueError as error:
-        raise broken(file, error) from error
-
-
-def broken(file: Path, error: Exception, where: str = '') -> RunError:
-    reason = f'{error.args[0]!r} is missing' if isinstance(error, KeyError) else str(error)
-    return RunError(f'{file} is broken{where}: {reason}. Restore it from a backup, or start a new search.')

@@ -13,8 +13,8 @@ CHECKPOINTS, PICTURES = 'checkpoints', 'pictures'
 RUNNING, DONE, FAILED, DEAD, UNKNOWN = STATUSES = ('running', 'done', 'failed', 'dead', 'unknown')
 """Running; finished; ended by an error; ended without writing its state, as when killed; cannot be determined from here."""
 
-MAX_SIZE, MAX_EPOCHS_SIZE = 2 ** 24, 2 ** 30
-"""Maximum size in bytes of each file, and of ``epochs.jsonl``. Larger files are refused."""
+MAX_EPOCHS_SIZE = 2 ** 30
+"""Maximum size of ``epochs.jsonl`` in bytes. Larger files are refused."""
 LONGEST = 10 ** 9
 """Maximum number of epochs of a search, and of seconds of an epoch."""
 

@@ -1,4 +1,4 @@
-"""How the files of a run are written, and the lock that its writer holds."""
+"""Reading and writing the files of a run, and the lock that its writer holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import IO, Any, Union
 
-from ..core.files import replacing
+from ..core import files
 from ..errors import RunError
 
 try:
@@ -16,6 +16,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+MAX_SIZE = 2 ** 24
+"""Maximum size of a JSON file in bytes. Larger files are refused."""
 LOCKS = fcntl is not None
 """Whether this system supports file locks."""
 NOT_FINITE = {'NaN': math.nan, 'Infinity': math.inf, '-Infinity': -math.inf}
@@ -37,9 +39,44 @@ def _spelled(value: Any) -> Any:
     return [_spelled(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
+def read(file: Path, limit: int) -> bytes:
+    """The content of a file of a run.
+
+    Raises
+    ------
+    RunError
+        The file cannot be read, or is larger than ``limit`` bytes.
+    """
+    try:
+        return files.read(file, limit)
+    except (OSError, ValueError) as error:
+        raise broken(file, error) from error
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file of a run.
+
+    Raises
+    ------
+    RunError
+        The file cannot be read, or is not JSON.
+    """
+    content = read(file, MAX_SIZE)
+    try:
+        return files.parse(content)
+    except ValueError as error:
+        raise broken(file, error) from error
+
+
+def broken(file: Path, error: Exception, where: str = '') -> RunError:
+    """The error for a file with invalid content."""
+    reason = f'{error.args[0]!r} is missing' if isinstance(error, KeyError) else str(error)
+    return RunError(f'{file} is broken{where}: {reason}. Restore it from a backup, or start a new search.')
+
+
 def write_json(file: Path, value: Any, **options: Any) -> None:
     """Write a value as JSON. Readers find either the old file or the new one, even after a crash."""
-    with replacing(file) as opened:
+    with files.replacing(file) as opened:
         opened.write(dumps(value, indent=2, **options) + b'\n')
 
 
@@ -53,7 +90,7 @@ def write_out(file: Path, content: Union[str, bytes]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as opened:
+        with files.replacing(file) as opened:
             opened.write(content.encode('utf-8') if isinstance(content, str) else content)
     except OSError as error:
         raise RunError(f'{file} cannot be written: {error}. Pass another --output.') from error

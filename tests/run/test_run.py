@@ -166,8 +166,9 @@ def test_a_broken_file_is_named(tmp_path, file, content):
 def test_a_missing_file_is_named(tmp_path, file):
     runs.write(tmp_path, SPACE, 2)
     (tmp_path / file).unlink()
-    with pytest.raises(RunError, match=f'{file} is broken.*No such file'):
+    with pytest.raises(RunError, match=f'{file} is broken.*No such file') as raised:
         Run.read(tmp_path)
+    assert str(raised.value).count('is broken') == 1
 
 
 def test_foreign_folders_and_other_schemas_are_refused(tmp_path):
