@@ -18,11 +18,11 @@ from ..loop.arguments import known_keywords
 from ..loop.data import check_batches
 from ..methods import Method
 from . import refuse_foreign
+from .oneshot.bilevel_module import BilevelSteps
 from .oneshot.callbacks import of_module
-from .oneshot.module import BilevelSteps
+from .oneshot.interface import DOCUMENTATION, StrategyInterface
+from .oneshot.oneshot_search import FedInputs, OneShotSearch
 from .oneshot.options import Options
-from .oneshot.search import FedInputs, OneShotSearch
-from .oneshot.strategy import DOCUMENTATION, StrategyInterface
 from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
 # NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.

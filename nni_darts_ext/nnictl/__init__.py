@@ -5,7 +5,7 @@
 :mod:`.selection`         the protocol: which task comes next, which architecture is the best
 :mod:`.tuner`             the protocol as a tuner of NNI
 :mod:`.assessor`          stops searches that have collapsed
-:mod:`.arguments`         the checks of their ``classArgs``
+:mod:`.class_args`        the checks of their ``classArgs``
 :mod:`.registration`      makes them known to NNI
 :mod:`.experiments`       finds and ends experiments
 :mod:`.results`           the architectures that an experiment has found

@@ -9,7 +9,7 @@ from typing import Any, List, Mapping, Set
 from nni.assessor import Assessor, AssessResult
 from nni.utils import ClassArgsValidator
 
-from .arguments import check_class_args, number, whole
+from .class_args import check_class_args, number, whole
 from .task import Task
 
 _logger = logging.getLogger(__name__)

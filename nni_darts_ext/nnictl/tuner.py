@@ -16,7 +16,7 @@ from nni.utils import ClassArgsValidator
 
 from ..errors import SearchSpaceError
 from . import assessor, experiments
-from .arguments import check_class_args, one_of, whole
+from .class_args import check_class_args, one_of, whole
 from .selection import Selection
 from .task import SEARCH, Task, task_of
 

@@ -10,9 +10,9 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
+from ..oneshot.bilevel_module import BilevelSteps
 from ..oneshot.callbacks import of_module
-from ..oneshot.module import BilevelSteps
-from ..oneshot.search import ZERO_OP
+from ..oneshot.oneshot_search import ZERO_OP
 from .penalty import penalize
 from .supernet import Supernet
 

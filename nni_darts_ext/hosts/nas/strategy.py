@@ -17,8 +17,8 @@ from ...errors import EvaluatorError
 from ...loop.arguments import known_keywords
 from ...loop.data import check_batches
 from ...methods import Method
+from ..oneshot.interface import DOCUMENTATION, StrategyInterface
 from ..oneshot.options import Options
-from ..oneshot.strategy import DOCUMENTATION, StrategyInterface
 from .module import DartsModule
 from .supernet import MixedCell, Supernet
 

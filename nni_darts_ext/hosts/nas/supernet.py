@@ -10,8 +10,8 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMix
 from torch import nn
 
 from ...core.space import refuse_nested
+from ..oneshot.oneshot_search import ZERO_OP, FedInputs, OneShotSearch
 from ..oneshot.options import Options
-from ..oneshot.search import ZERO_OP, FedInputs, OneShotSearch
 from .choices import describe
 
 

@@ -17,7 +17,7 @@ class AtEndOfEpoch(Callback):
     method
         Its name.
     comes_first
-        Whether the callbacks of the user come after it: :class:`nni_darts_ext.hosts.oneshot.module.BilevelSteps` sees to that.
+        Whether the callbacks of the user come after it, which :mod:`nni_darts_ext.hosts.oneshot.bilevel_module` sees to.
     """
 
     def __init__(self, method: str, comes_first: bool = False) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Dict, Tuple
 from ...core.logits import Logits
 from ...core.space import Name
 from ...loop.arguments import SHARED
+from .oneshot_search import OneShotSearch
 from .options import Options
-from .search import OneShotSearch
 
 DOCUMENTATION = """{host}
 

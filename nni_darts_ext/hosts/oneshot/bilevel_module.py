@@ -20,8 +20,8 @@ from ...loop.meters import RunningAverages
 from ...loop.resuming import check_lengths, described, differences, fitted, go_on_at_random, random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
+from .oneshot_search import OneShotSearch
 from .options import Options
-from .search import OneShotSearch
 from .unlogged import Unlogged
 
 CHECKPOINT = 'nni_darts_ext'
