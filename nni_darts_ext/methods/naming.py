@@ -88,8 +88,8 @@ def _arguments(written: str, text: str) -> Dict[str, Any]:
     try:
         call = ast.parse(f'_({written}\n)', mode='eval').body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        said = getattr(error, 'msg', None) or type(error).__name__
-        raise MethodError(f'{text!r} cannot be parsed: {said}. {EXPECTED}.') from error
+        why = getattr(error, 'msg', None) or type(error).__name__
+        raise MethodError(f'{text!r} cannot be parsed: {why}. {EXPECTED}.') from error
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise MethodError(f'{text!r} cannot be parsed: it is no list of arguments. {EXPECTED}.')
     if call.args or any(keyword.arg is None for keyword in call.keywords):

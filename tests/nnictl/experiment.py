@@ -16,6 +16,7 @@ import nni
 import psutil
 
 HERE = Path(__file__).parent
+METHODS = ['Shrinking:schedule={1: 1}', 'tiny.Tempered:temperature=0.5']
 IS_V1 = nni.__version__ in ('2.0', '2.1', '2.2')  # the schema of its configurations
 
 MIXES_UP_TRIALS = nni.__version__ == '3.0'  # it may report the failure of another trial
@@ -51,7 +52,8 @@ class Experiment:
         command = f'python -m nni_darts_ext.trial --space {space} --data tiny:data --batch-size 8 ' \
                   '--search-epochs 2 --evaluation-epochs 1 --final-epochs 1'
         search_space = self.home / 'search_space.json'
-        search_space.write_text('{"arc_learning_rate": {"_type": "choice", "_value": [0.01]}}')
+        search_space.write_text(json.dumps({name: {'_type': 'choice', '_value': [value]} for name, value in {
+            'arc_learning_rate': 0.01, 'methods': METHODS}.items()}))
         name, prefix = ('{}Name', 'builtin') if IS_V1 else ('name', '')
 
         def algorithm(kind, arguments):

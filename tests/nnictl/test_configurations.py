@@ -1,5 +1,6 @@
 """The example configurations agree in both schemas, and the files that they name exist."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -30,3 +31,16 @@ def test_the_command_and_the_arguments_are_understood(monkeypatch):
     assessor.DartsAssessorValidator().validate_class_args(**NEW['assessor']['classArgs'])
     space = yaml.safe_load((EXAMPLES / NEW['searchSpaceFile']).read_text())
     assert set(space) <= set(trial.VARIED) and len(list(tuner.combinations(space, 0))) == 2
+
+
+def test_the_methods_of_the_comparison_are_those_of_a_search_of_this_length():
+    trial = pytest.importorskip('nni_darts_ext.trial', reason='no torch, or no NNI')
+    tuner = pytest.importorskip('nni_darts_ext.nnictl.tuner')
+    from nni_darts_ext.methods import Methods, Shrinking, all_named
+    space = yaml.safe_load((EXAMPLES / 'methods.json').read_text())
+    values = [hyperparameters['methods'] for hyperparameters in tuner.combinations(space, 0)]
+    assert set(space) <= set(trial.VARIED) and '' in values and any(isinstance(value, list) for value in values)
+    epochs = int(re.search(r'--search-epochs (\d+)', NEW['trialCommand']).group(1))
+    for value in values:
+        for method in Methods(all_named(value), selects=True):
+            assert not isinstance(method, Shrinking) or method.schedule[-1][0] < epochs

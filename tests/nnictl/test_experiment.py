@@ -7,10 +7,11 @@ import sys
 import time
 
 import pytest
-from experiment import IS_V1, MIXES_UP_TRIALS, Experiment
+from experiment import IS_V1, METHODS, MIXES_UP_TRIALS, Experiment
 from tiny import Space
 
 from nni_darts_ext import apply_fixed_architecture
+from nni_darts_ext.run import Run
 
 
 @pytest.fixture
@@ -36,7 +37,10 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     said = experiment.run('nni-darts-ext', 'best', experiment.id, '--output', 'best.json')
     ranked = json.loads(experiment.run('nni-darts-ext', 'best', experiment.folder, '--json'))
     assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1} and all(one['accuracies'] for one in ranked)
-    assert len(said.splitlines()) == len(ranked) + 2
+    assert len(said.splitlines()) == len(ranked) + 2 and ' + '.join(METHODS) in said
+    assert all(task['methods'] == METHODS for one in ranked for task in one['found_by'])
+    runs = [Run.read(file.parent) for file in experiment.folder.rglob('run/config.json')]
+    assert runs and all(run.settings['methods'] == ['Shrinking({1: 1})', 'Tempered(temperature=0.5)'] for run in runs)
     assert [one['mean'] for one in ranked] == sorted((one['mean'] for one in ranked), reverse=True)
     assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
     succeeded = 2 + len(ranked) + 1
