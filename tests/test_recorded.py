@@ -9,6 +9,7 @@ from recorded_search import CHECKPOINTS, FOLDER, PROCESSES, SEARCHES, STRATEGIES
 
 from nni_darts_ext.run import DONE, Run, show
 
+pytestmark = pytest.mark.ends
 RECORDED = json.loads((FOLDER / SEARCHES).read_text())
 
 
@@ -21,7 +22,6 @@ def test_trainer(name):
     check(TRAINERS[name](), f'trainer, {name}')
 
 
-@pytest.mark.ends
 @pytest.mark.parametrize('name', PROCESSES)
 def test_trainer_in_two_processes(name):
     check(PROCESSES[name](), f'two processes, {name}')
@@ -46,7 +46,6 @@ def test_a_trainer_resumes_from_the_checkpoint_of_an_earlier_version(file, tmp_p
     assert [path.name for path in sorted(tmp_path.iterdir())] == ['epoch-3.ckpt', 'epoch-4.ckpt']
 
 
-@pytest.mark.ends
 @pytest.mark.family('lightning', 'nas')
 def test_a_strategy_resumes_from_the_checkpoint_of_an_earlier_version():
     through = RECORDED['strategy, resumed']

@@ -14,7 +14,7 @@ from nni_darts_ext import DartsMutator, MethodError
 from nni_darts_ext.methods import ARCHITECTURE, READING, VALIDATION, WEIGHTS, Eigenvalue, Method, Shrinking, Softmax
 from nni_darts_ext.run import Run
 
-pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
+pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
 ORDERS = [False, 'exact', 'finite_difference']
 NODES = [((3, 2), 1, 'sum')]
 
