@@ -11,7 +11,6 @@ from nni_darts_ext import TrainingError
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.methods import EarlyStopping, Method, Shrinking, all_named, known, named
 
-
 pytestmark = pytest.mark.ends
 
 
