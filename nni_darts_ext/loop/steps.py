@@ -246,6 +246,8 @@ def of_search(given: Iterable[Method], has_edges: bool, run_dir: Optional[files.
     settings
         Of the search, for the record.
     """
-    always: List[Method] = [UnmovedLogits()] if has_edges else []
+    given = list(given)
+    has_it = any(isinstance(method, UnmovedLogits) for method in given)
+    always: List[Method] = [UnmovedLogits()] if has_edges and not has_it else []
     last: List[Method] = [Recording(run_dir, settings)] if run_dir is not None and processes.is_first() else []
     return Methods([*always, *given, *last], selects=True)

@@ -23,8 +23,11 @@ def run(args: argparse.Namespace) -> int:
 def render(run: Run) -> str:
     """State, losses, metrics, indicators, and the architecture so far."""
     lines = [f'{run.folder}: {text.status_line(run)}']
+    methods = run.settings.get('methods')
+    if methods:
+        lines.append(f"methods: {', '.join(map(str, methods)) if isinstance(methods, list) else methods}")
     if not run.epochs:
-        return lines[0]
+        return '\n'.join(lines)
     found = text.metrics(run)
     if found:
         lines += ['', *_table([('', 'train', 'valid'), *found])]

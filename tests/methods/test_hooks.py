@@ -12,7 +12,7 @@ from torch import nn
 import nni_darts_ext
 from nni_darts_ext import DartsMutator, MethodError
 from nni_darts_ext.methods import ARCHITECTURE, READING, VALIDATION, WEIGHTS, Eigenvalue, Method, Shrinking, Softmax
-from nni_darts_ext.run import Run
+from nni_darts_ext.run import Run, show
 
 pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
 ORDERS = [False, 'exact', 'finite_difference']
@@ -165,6 +165,7 @@ def test_other_weights_count_in_the_pass_and_not_in_what_is_derived_or_recorded(
     logits = {key: torch.tensor(values, dtype=torch.float64) for key, values in found['logits'].items()}
     recorded = Run.read(tmp_path).epochs[-1].weights
     assert recorded == {key: pytest.approx(values.softmax(0).tolist()) for key, values in logits.items()}
+    assert 'methods: OnlyFirst()' in show.render(Run.read(tmp_path))
     plain = searched([])
     assert plain['weights'] != found['weights']
     fresh = recorded_search.parts(write_weights(space()))
