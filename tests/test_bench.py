@@ -36,16 +36,19 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
     written = tmp_path / 'here.json'
-    printed = run(BENCH, *TINY, '--only', 'step', '--without', 'compiled', '--rounds', '1', '--output', str(written))
+    printed = run(BENCH, *TINY, '--only', 'step', 'calls', '--without', 'compiled', '--rounds', '1', '--output', str(written))
     results = json.loads(written.read_text())
-    step, = results['studies']
+    step, calls = results['studies']
     sides = step['sides']
     assert {"NNI's", 'ours', 'ours, channels last', 'the candidates alone'} <= set(sides)
     assert not any('compiled' in name for name in sides)
     assert all(side['seconds'][0] > 0 and side['bytes'] > 0 for side in sides.values())
 
+    assert calls['problem']['channels'] == 4 and "NNI's" in calls['sides']
+    assert all(side['seconds'] and 'bytes' not in side for side in calls['sides'].values())
+
     grown = [{**step, 'name': 'growth', 'problem': {**results['grown_from'], 'nodes': nodes}} for nodes in (3, 5)]
-    written.write_text(json.dumps({**results, 'studies': [step, *grown]}))
+    written.write_text(json.dumps({**results, 'studies': [step, calls, *grown]}))
     run(BENCH / 'report.py', str(tmp_path))
     page = (tmp_path / 'README.md').read_text()
     assert printed.strip() in page.replace(page[page.index('### How a step grows'):], '')

@@ -5,9 +5,10 @@ import statistics
 import sys
 from pathlib import Path
 
-STEP, SECOND_ORDER, GRADIENT, EPOCH, GROWTH = 'step', 'second-order', 'gradient', 'epoch', 'growth'
+STEP, CALLS, SECOND_ORDER, GRADIENT, EPOCH, GROWTH = 'step', 'calls', 'second-order', 'gradient', 'epoch', 'growth'
 TITLES = {
     STEP: 'A search step, first order',
+    CALLS: 'A search step where calls count',
     SECOND_ORDER: 'A search step, second order',
     GRADIENT: "The second order's architecture gradient",
     EPOCH: 'An epoch of four steps, with all that belongs to it',

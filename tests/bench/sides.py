@@ -41,6 +41,7 @@ SECOND_ORDER = {
         'unrolled': 'finite_difference', 'channels_last': True, 'recompute': True},
 }
 
+IN_CALLS = ("NNI's", 'ours', 'ours, channels last', 'the candidates alone', 'the candidates alone, channels last')
 IN_EPOCHS = ('ours', 'ours, channels last')
 GROWING = ("NNI's", 'ours, channels last', 'ours, channels last, recomputed')
 
@@ -70,6 +71,11 @@ def first_order():
     sides[ALONE] = Side(_alone, {NNI: NNI})
     sides[ALONE + CHANNELS_LAST] = Side(partial(_alone, channels_last=True), {NNI: NNI})
     return sides
+
+
+def in_calls():
+    """Those of the first order whose calls of layers are what there is to compare."""
+    return {name: side for name, side in first_order().items() if name in IN_CALLS}
 
 
 def epochs():
