@@ -60,7 +60,6 @@ class OneShotSearch(Search, nn.Module):
             getattr(self, change)(key, candidate)
         relaxation = Relaxation(self.choices, self.space, self._options.recompute,
                                 CompiledMixture(self._options.compile) if self._options.compile else None)
-        relaxation.watch(model)
         self.methods.attach(self)
         self._relaxation = relaxation
         self.of_methods = nn.ParameterList(self.methods.parameters())
@@ -70,6 +69,7 @@ class OneShotSearch(Search, nn.Module):
                 module.relaxation = relaxation
             else:
                 relax(module, choice, relaxation)
+        relaxation.watch(model)
 
     def start(self) -> Methods:
         """The methods of the search that starts now: in the process that searches, for one of them records."""
