@@ -43,6 +43,13 @@ def test_of_an_unknown_keyword_the_nearest_known_one_is_named(keyword, nearest):
         DartsTrainer(model, nn.CrossEntropyLoss(), None, torch.optim.SGD(model.parameters(), 0.1), 1, **{keyword: 1})
 
 
+@pytest.mark.parametrize('keyword, method', [('early_stopping', 'EarlyStopping'), ('shrink', 'Shrinking')])
+def test_of_one_that_is_a_method_the_method_is_named(keyword, method):
+    model = Cells(TWO_NODES)
+    with pytest.raises(ArgumentError, match=rf"no argument '{keyword}'. Did you mean methods=\[{method}\(...\)\]\?"):
+        DartsTrainer(model, nn.CrossEntropyLoss(), None, torch.optim.SGD(model.parameters(), 0.1), 1, **{keyword: 1})
+
+
 @STRATEGY
 @pytest.mark.parametrize('keyword, nearest', [('unroled', 'unrolled'), ('arc_learning_rat', 'arc_learning_rate')])
 def test_and_by_the_strategy(keyword, nearest):

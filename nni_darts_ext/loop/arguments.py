@@ -7,6 +7,7 @@ import functools
 import inspect
 from typing import Any, Callable, TypeVar
 
+from .. import methods
 from ..errors import ArgumentError
 
 F = TypeVar('F', bound=Callable[..., None])
@@ -57,8 +58,9 @@ def known_keywords(init: F) -> F:
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in known:
-                nearest = difflib.get_close_matches(name, known, 1, 0.5)
+                nearest = [repr(one) for one in difflib.get_close_matches(name, known, 1)] or [
+                    f'methods=[{method}(...)]' for method in methods.known() if name.replace('_', '') in method.lower()]
                 raise ArgumentError(f'{type(self).__name__} has no argument {name!r}. '
-                                    + (f'Did you mean {nearest[0]!r}? ' if nearest else '') + f'It has {", ".join(known)}.')
+                                    + (f'Did you mean {nearest[0]}? ' if nearest else '') + f'It has {", ".join(known)}.')
         init(self, *args, **kwargs)
     return checked  # type: ignore[return-value]

@@ -53,7 +53,7 @@ def _row(axes: Any, run: Run, key: str, left: float, top: float, width: float, h
     colors = matplotlib.colormaps[COLORS] if hasattr(matplotlib, 'colormaps') else matplotlib.cm.get_cmap(COLORS)
     weights, chosen = run.epochs[-1].weights[key], run.epochs[-1].architecture[key]
     for j, weight in enumerate(weights):
-        share = weight / highest
+        share = max(0.0, weight) / highest if highest > 0 else 0.0
         axes.add_patch(Rectangle((left + j * width, top), width, ROW, facecolor=colors(share), edgecolor='white', linewidth=0.5))
         axes.text(left + (j + 0.5) * width, top + ROW / 2, f'{weight:.2f}', ha='center', va='center', fontsize=SMALL,
                   color='white' if style.is_dark(colors(share)) else 'black', weight='bold' if j in chosen else 'normal')

@@ -91,10 +91,11 @@ def weights(run: Run, title: str, rows: Sequence[Sequence[str]]) -> Any:
     """The probabilities of the candidates of edges, in rows of edges. A vertical line marks the last change of the decision."""
     keys = [key for row in rows for key in row]
     lines = style.lines(name for key in keys for name in run.space.edges[key])
-    highest = max(weight for epoch in run.epochs for key in keys for weight in epoch.weights[key])
+    drawn = [weight for epoch in run.epochs for key in keys for weight in epoch.weights[key]]
+    lowest, highest = min(0.0, *drawn), max(drawn)
     wrapped = [part for row in rows for part in style.rows_of(row, COLUMNS)]
     return draw(title, 'vertical line: where the decision last changed', [[_of_edge(run, key) for key in row] for row in wrapped],
-                lines, (0, 1.05 * highest))
+                lines, (1.05 * lowest, 1.05 * highest if highest > lowest else 1.0))
 
 
 def _of_edge(run: Run, key: str) -> Panel:

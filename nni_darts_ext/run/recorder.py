@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Mapping, Optional, Type
 from .. import __version__
 from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
 from ..core.search import Search
+from ..core.weights import numbers_of
 from . import ARCHITECTURE, Epoch, InputRecord, PathLike, SpaceRecord, now
 from .storage import write_json
 from .writer import Writer
@@ -77,7 +78,7 @@ class Recorder:
         choices = self._search.choices
         recorded = Epoch(
             epoch, seconds, now(), _numbers(train), _numbers(valid or {}),
-            {key: choices.probabilities(key).detach().tolist() for key in space.edges},
+            {key: numbers_of(key, choices.probabilities(key).detach()) for key in space.edges},
             _numbers({name: value for name, value in all_indicators.items() if value is not None}),
             {key: [i for i, kept in enumerate(decision.tolist()) if kept]
              for key, decision in self._search.sample_final().items()})

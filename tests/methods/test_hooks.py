@@ -391,6 +391,16 @@ def test_weights_that_are_none_are_named():
         model(torch.randn(4, 3))
 
 
+def test_weights_that_cannot_be_recorded_end_the_search(tmp_path):
+    class Infinite(Softmax):
+        def relax(self, logits, at):
+            return {key: of_edge * math.inf if at.phase == READING and at.epoch == 1 else of_edge.softmax(0)
+                    for key, of_edge in logits.items()}
+    with pytest.raises(nni_darts_ext.LogitsError, match='Expected finite numbers'):
+        by_trainer([Infinite()], epochs=2, run_dir=tmp_path)
+    assert [epoch.epoch for epoch in Run.read(tmp_path).epochs] == [0]
+
+
 def test_a_regularizer_that_is_no_scalar_is_named():
     class Wrong(Method):
         def regularizer(self, logits, at):
