@@ -256,3 +256,19 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 2)
     (tmp_path / 'file').write_text('')
     assert 'cannot be written' in command('plot', tmp_path / 'run', '--output', tmp_path / 'file', status=1)
+
+
+@pytest.mark.parametrize('weight', [0.0, -0.5])
+def test_weights_of_any_size_are_drawn(weight, tmp_path):
+    space = SPACES['of all sorts']
+    with Writer(tmp_path / 'run', space, {}, 1, {}) as writer:
+        first = runs.epoch(space, 0)
+        writer.epoch(first._replace(weights={key: [weight] * len(values) for key, values in first.weights.items()}))
+    pictures = by_name(Run.read(tmp_path / 'run'))
+    with style.applied():
+        said = [text for picture in pictures.values() for text, _ in texts(picture.figure)]
+    assert f'{weight:.2f}' in said
+    for axes in (axes for picture in pictures.values() for axes in picture.figure.axes):
+        for line in axes.lines:
+            drawn = [y for y in line.get_ydata() if y == weight]
+            assert all(axes.get_ylim()[0] <= y <= axes.get_ylim()[1] for y in drawn)
