@@ -224,7 +224,7 @@ def of_two_families(monkeypatch):
 def test_a_model_of_another_family_is_refused_wherever_it_gets_to_and_the_message_says_what_to_do(of_two_families):
     from nni_darts_ext.hosts import classic, retiarii
     for host, family, theirs in ((classic, 'classic', 'retiarii'), (retiarii, 'retiarii', 'classic')):
-        said = rf'LayerChoice at .0. is of nni.*the {theirs} family.*NNI_DARTS_EXT_FAMILY={family}.*hosts\.{theirs}\.DartsMutator'
+        said = rf'LayerChoice at .0. comes from nni.*the {theirs}.*NNI_DARTS_EXT_FAMILY={family}.*hosts\.{theirs}\.DartsMutator'
         with pytest.raises(SearchSpaceError, match=said):
             host.DartsMutator(of_two_families(theirs))
 
@@ -232,10 +232,10 @@ def test_a_model_of_another_family_is_refused_wherever_it_gets_to_and_the_messag
 def test_a_model_of_two_families_is_searched_by_none_of_them(of_two_families):
     for families in (('classic', 'retiarii'), ('retiarii', 'classic')):
         model = of_two_families(*families)
-        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' is of nni.*Build the whole model"):
+        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' comes from nni.*Build the whole model"):
             DartsTrainer(model, nn.CrossEntropyLoss(), lambda output, labels: {}, torch.optim.SGD(model.parameters(), 0.1), 1,
                          tuple(zip(*batches(2))), device='cpu')
-        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' is of nni.*Build the whole model"):
+        with pytest.raises(SearchSpaceError, match=r"LayerChoice at '[01]' comes from nni.*Build the whole model"):
             apply_fixed_architecture(model, {'edge0': '0', 'edge1': '0'})
 
 
@@ -243,7 +243,7 @@ def test_a_model_of_two_families_is_searched_by_none_of_them(of_two_families):
                                  lambda: hosts.every('Trainer'), lambda: apply_fixed_architecture(nn.Identity(), {})])
 def test_a_preference_for_no_family_is_refused(use, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, 'retiari')
-    with pytest.raises(HostNotSupported, match="NNI_DARTS_EXT_FAMILY='retiari' names no family of hosts. Expected one of "
+    with pytest.raises(HostNotSupported, match="NNI_DARTS_EXT_FAMILY='retiari' does not name a family of NNI. Set it to one of "
                                                'classic, retiarii, lightning, nas'):
         use()
 

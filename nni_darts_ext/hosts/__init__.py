@@ -1,7 +1,7 @@
-"""One file per family of NNI's hosts, found by trying them, never by parsing versions.
+"""One module per family of NNI's interfaces. The families of the installed NNI are found by importing them, not by its version.
 
 =========  ===============  ===================================================================================
-family     NNI              what is built on
+family     NNI              what the module builds on
 =========  ===============  ===================================================================================
 classic    2.0 - 2.8        ``nni.nas.pytorch``: Mutator, DartsTrainer
 retiarii   2.0 - 2.10       ``nni.retiarii.nn.pytorch``: choices, ``fixed_arch``
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
 FAMILIES = {'classic': 'NNI 2.0 - 2.8', 'retiarii': 'NNI 2.0 - 2.10', 'lightning': 'NNI 2.8 - 2.10',
             'nas': 'NNI 3.0'}
 PREFERENCE = 'NNI_DARTS_EXT_FAMILY'
-"""The environment variable that says which family comes first where NNI offers several. Default: the order above."""
+"""The environment variable that names the preferred family where NNI has several. Default: the order of :data:`FAMILIES`."""
 CHOICES = {'lightning': 'retiarii'}
-"""A family without choices of its own, and the one that it has them from."""
+"""A family without choices of its own, and the family whose choices it uses."""
 _missing: Dict[str, str] = {}
-"""Why families do not import. Python keeps what it has imported, but would try anew each time what it has not."""
+"""Why a family cannot be imported. Cached, because Python would repeat a failed import each time."""
 
 
 def available() -> Dict[str, Optional[str]]:
-    """For each family None where the installed NNI offers it, else the reason why not."""
+    """For each family None if the installed NNI has it, else the reason why it cannot be imported."""
     return {family: _try(family) for family in FAMILIES}
 
 
 def find(name: str, needs: str) -> ModuleType:
-    """The host file of the installed NNI that defines ``name``.
+    """The first family's module that defines ``name``.
 
     Raises
     ------
     HostNotSupported
-        No family that the installed NNI offers has it. The message starts with ``needs`` and says what each family lacks.
+        No family of the installed NNI has it. The message starts with ``needs`` and gives the reason for each family.
     """
     reasons = []
     for family in _in_order():
         reason = _try(family)
         if reason is None and hasattr(_module(family), name):
             return _module(family)
-        reasons.append(f'{family}, {FAMILIES[family]}: {reason or "has no such thing"}')
+        reasons.append(f'{family}, {FAMILIES[family]}: {reason or f"has no {name}"}')
     raise HostNotSupported(f'{needs} Found {installed()} ({"; ".join(reasons)}).')
 
 
 def of_model(model: nn.Module) -> ModuleType:
-    """The host file of the family that the choices of a model are of; of the one that comes first where it has none."""
+    """The module of the family to which the choices of a model belong; the preferred family's if the model has no choices."""
     offered = [_module(family) for family in _in_order() if _try(family) is None and hasattr(_module(family), 'read_space')]
     if not offered:
         find('read_space', 'A search space needs NNI 2.0 - 3.0.')
@@ -63,35 +63,29 @@ def of_model(model: nn.Module) -> ModuleType:
 
 
 def refuse_foreign(model: nn.Module, own: Tuple[Type[nn.Module], ...], family: str) -> None:
-    """Raise unless all choices of a model are of the kinds that a family searches: it would pass over others in silence.
-
-    Raises
-    ------
-    SearchSpaceError
-        One is of another family.
-    """
+    """Raise :class:`SearchSpaceError` if a choice belongs to another family: the search would silently ignore it."""
     for path, module in model.named_modules():
         kind = next((base for base in type(module).__mro__
                      if base.__name__ in ('LayerChoice', 'InputChoice') and base.__module__.startswith('nni.')), None)
         if kind is not None and not isinstance(module, own):
-            theirs = 'retiarii' if family == 'classic' else 'classic'  # no NNI has choices of others beside each other
+            theirs = 'retiarii' if family == 'classic' else 'classic'  # the only families that one NNI has at the same time
             raise SearchSpaceError(
-                f'{kind.__name__} at {path!r} is of {kind.__module__}, the {theirs} family of NNI: here choices of the {family} '
-                f'family alone are searched. Build the whole model with {PREFERENCE}={family} in the environment, where '
-                'nni_darts_ext.nn.LayerChoice and InputChoice are of this family, or search one of the other family alone '
-                f'with nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.{theirs}.DartsMutator.')
+                f'{kind.__name__} at {path!r} comes from {kind.__module__}, the {theirs} family of NNI. Only choices of the '
+                f'{family} family are searched here. Build the whole model with the environment variable {PREFERENCE}={family}, '
+                'which makes nni_darts_ext.nn.LayerChoice and InputChoice belong to this family. Or build all of it with choices '
+                f'of the {theirs} family, and use nni_darts_ext.DartsTrainer or nni_darts_ext.hosts.{theirs}.DartsMutator.')
 
 
 def every(name: str) -> List[Any]:
-    """What each family that the installed NNI offers has under a name."""
+    """The attribute ``name`` of every family of the installed NNI that has one."""
     return [getattr(_module(family), name) for family in _in_order() if _try(family) is None and hasattr(_module(family), name)]
 
 
 def installed() -> str:
-    """The installed NNI in words, for messages only."""
+    """A description of the installed NNI, for messages."""
     try:
         import nni
-    except Exception as error:  # a broken NNI says so in many ways
+    except Exception as error:  # a broken NNI raises various errors
         return f'no NNI that can be imported ({_in_one_line(error)})'
     return f'NNI {getattr(nni, "__version__", "of unknown version")}'
 
@@ -99,8 +93,8 @@ def installed() -> str:
 def _in_order() -> List[str]:
     first = os.environ.get(PREFERENCE, '')
     if first and first not in FAMILIES:
-        raise HostNotSupported(f'{PREFERENCE}={first!r} names no family of hosts. Expected one of {", ".join(FAMILIES)}, or '
-                               'no such variable.')
+        raise HostNotSupported(f'The environment variable {PREFERENCE}={first!r} does not name a family of NNI. Set it to one '
+                               f'of {", ".join(FAMILIES)}, or unset it.')
     return sorted(FAMILIES, key=lambda family: family not in (first, CHOICES.get(first)))
 
 
@@ -109,11 +103,11 @@ def _module(family: str) -> ModuleType:
 
 
 def _try(family: str) -> Optional[str]:
-    """Why a family does not import, None where it does."""
+    """Why a family cannot be imported; None if it can."""
     if family not in _missing:
         try:
             _module(family)
-        except Exception as error:  # what has rotted around NNI fails with more than ImportError
+        except Exception as error:  # an NNI with incompatible dependencies raises more than ImportError
             _missing[family] = _in_one_line(error)
     return _missing.get(family)
 

@@ -1,4 +1,4 @@
-"""NNI 2.0 - 2.8, ``nni.nas.pytorch``: choices carry keys, a Mutator runs them, ``DartsTrainer`` takes the Mutator."""
+"""NNI 2.0 - 2.8, ``nni.nas.pytorch``: choices have keys, a Mutator runs them, ``DartsTrainer`` takes the Mutator."""
 
 from __future__ import annotations
 
@@ -34,47 +34,47 @@ class DartsMutator(MutatorInterface, Mutator):
     """DARTS' relaxation and derivation on NNI's classic choices: ``nni.algorithms.nas.pytorch.darts.DartsMutator``
     without its faults.
 
-    Give it to NNI's own trainer, ``DartsTrainer(model, ..., mutator=DartsMutator(model))``, and what it exports to
-    ``nni.nas.pytorch.fixed.apply_fixed_architecture``.
+    NNI's own trainer takes it, ``DartsTrainer(model, ..., mutator=DartsMutator(model))``, and
+    ``nni.nas.pytorch.fixed.apply_fixed_architecture`` takes what it exports.
 
     Parameters
     ----------
     model
-        A model with NNI's ``LayerChoice`` and ``InputChoice``. It is not changed, but belongs to this mutator from now on.
+        A model with NNI's ``LayerChoice`` and ``InputChoice``. From now on its choices run by this mutator.
     zero_op_wins
         See :func:`nni_darts_ext.core.derivation.derive`. Default False, what NNI does.
     choose_from
-        For InputChoices by key the sources of their candidates, where the model's own shall not count. Default: what the
-        model names, and what the first forward pass shows where it names none.
+        The sources of the candidates of InputChoices, by key; they take precedence over those that the model names. Default: the
+        sources that the model names; where it names none, they are found in the first forward pass.
     methods
-        What the search does beyond plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`; those that need no epochs.
-        NNI's own trainer does not add their regularisers: for methods with one use ``DartsTrainer``. Default: none.
+        Additions to plain DARTS, a list of objects of :mod:`nni_darts_ext.methods` that need no epochs. NNI's own trainer does
+        not add regularisers: for methods that have one, use :class:`nni_darts_ext.DartsTrainer`. Default: none.
 
     Raises
     ------
     SearchSpaceError
-        The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+        DARTS cannot search the model, see :class:`nni_darts_ext.core.space.SearchSpace`.
     MethodError
-        Methods that cannot be combined, or that need epochs.
+        Methods cannot be combined, or need epochs.
     """
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
-        space, _ = read_space(model, choose_from)  # first, for NNI's own checks say less
+        space, _ = read_space(model, choose_from)  # before NNI's own checks, whose messages say less
         super().__init__(model)
         self._open(space, zero_op_wins, methods)
-        self._relaxation.watch(model, weighs=False)  # NNI's choices ask for what reset has drawn
+        self._relaxation.watch(model, weighs=False)  # NNI's choices use the weights that reset() has computed
 
     def on_forward_layer_choice(self, mutable: Any, *args: Any, **kwargs: Any) -> Tuple[Any, Tensor]:
         """The mixture of the candidates and, as a mask, their weights. Called by NNI's LayerChoice."""
-        if self._connect_all:  # NNI is drawing the graph of the whole supernet
+        if self._connect_all:  # NNI is tracing the graph of the whole supernet
             return super().on_forward_layer_choice(mutable, *args, **kwargs)
         weights = self._get_decision(mutable)
         relaxed = self._as_relaxed(mutable.key, weights)
         return self._relaxation.edge(mutable.key, list(mutable), args, kwargs, mutable.reduction, relaxed, mutable), weights
 
     def on_forward_input_choice(self, mutable: Any, tensor_list: List[Any]) -> Tuple[Any, Tensor]:
-        """All inputs reduced and, as a mask, ones. Called by NNI's InputChoice."""
+        """All inputs reduced and, as a mask, all true. Called by NNI's InputChoice."""
         if self._connect_all:
             return super().on_forward_input_choice(mutable, tensor_list)
         return self._relaxation.inputs(mutable.key, tensor_list, mutable.reduction), self._get_decision(mutable)
@@ -82,7 +82,7 @@ class DartsMutator(MutatorInterface, Mutator):
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-    """The search space of a model, and what each of its modules is in it."""
+    """The search space of a model, and the description of each module that is a choice."""
     refuse_foreign(model, (mutables.Mutable,), 'classic')
     found = find_modules(model, mutables.Mutable, scopes=mutables.MutableScope)
     other_keys = [module.key for _, module in found if isinstance(module, mutables.MutableScope)]

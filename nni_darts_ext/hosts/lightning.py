@@ -25,7 +25,7 @@ from .oneshot.oneshot_search import FedInputs, OneShotSearch
 from .oneshot.options import Options
 from .retiarii import SEARCHED_BY_STRATEGIES, VALUES, InputChoice, LayerChoice, describe, other_choices
 
-# NNI's package of strategies comes first: it gives up on its own one-shot strategies when they are imported before it.
+# NNI's package of strategies must be imported first: it disables its own one-shot strategies if they were imported before it.
 try:
     from nni.nas.strategy import DARTS as NniDARTS  # isort: skip
     from nni.nas.evaluator.pytorch.lightning import Lightning
@@ -34,7 +34,7 @@ try:
     from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
     from nni.nas.oneshot.pytorch.strategy import OneShotStrategy
     from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedInput
-except ImportError:  # their first home
+except ImportError:  # NNI 2.8
     from nni.retiarii.strategy import DARTS as NniDARTS  # isort: skip
     from nni.retiarii.evaluator.pytorch.lightning import Lightning
     from nni.retiarii.nn.pytorch import Cell
@@ -45,29 +45,29 @@ except ImportError:  # their first home
 
 __all__ = ['DARTS', 'DartsModule']
 
-assert callable(traverse_and_mutate_submodules)  # what tells this family from NNI 3.0's
+assert callable(traverse_and_mutate_submodules)  # NNI 3.0 does not have it
 
 
 class MixedInput(FedInputs, DifferentiableMixedInput):
-    """An InputChoice that names no sources."""
+    """An InputChoice that does not name its sources."""
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
-    """NNI's one-shot module for DARTS with zero op and edge strengths. The logits are in the architecture optimiser alone, at
-    the learning rate that was given, in the order of the model, and each step computes only its own gradients."""
+    """NNI's one-shot module for DARTS with zero op and edge strengths. Only the architecture optimiser holds the logits, in the
+    order of the model, and each step computes only the gradients of its own parameters."""
 
     def __init__(self, inner_module: Any, options: Options, mutation_hooks: Optional[List[Any]] = None, **kwargs: Any) -> None:
         refuse_foreign(inner_module.model, (LayerChoice, InputChoice), 'lightning')
         paths = {module: path for path, module in inner_module.model.named_modules()}
         in_cells = {module for cell in paths if isinstance(cell, Cell) for module in cell.modules()}
         taken: Dict[nn.Module, Choice] = {}
-        # The base class traverses the model before anything can be registered.
+        # The base class traverses the model before modules can be registered.
         self.__dict__.update(_paths=paths, _in_cells=in_cells, _taken=taken)
-        with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
+        with torch.random.fork_rng(devices=[]):  # so that a seed gives the same logits as with DartsMutator
             super().__init__(inner_module, mutation_hooks=mutation_hooks, **kwargs)
         _refuse_what_is_left(inner_module.model)
         if not taken and not self.nas_modules:
-            SearchSpace([])  # says so
+            SearchSpace([])  # raises the error for a model without choices
         self.options = options
         if options.channels_last:
             lay_out(inner_module)
@@ -78,7 +78,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return [self._take_up, *super().default_mutation_hooks()]
 
     def _take_up(self, module: nn.Module, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
-        """The mutation hook: LayerChoices and InputChoices are ours, but for the inputs that NNI's Cell manages itself."""
+        """The mutation hook: takes all LayerChoices and InputChoices, except for the inputs of NNI's Cell."""
         if isinstance(module, BaseSuperNetModule) or not isinstance(module, (LayerChoice, InputChoice)):
             return False
         if isinstance(module, InputChoice) and module in self._in_cells:
@@ -94,9 +94,9 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         if hasattr(self, 'advance_lr_schedulers'):
             self.advance_lr_schedulers(batch_idx)
             with torch.no_grad():
-                ours = _flat(self.search.named_probabilities())  # tensors: the host need not wait for them
+                ours = _flat(self.search.named_probabilities())  # tensors, for which the CPU need not wait
             self.log_dict({f'prob/{name}': p for name, p in {**super().export_probs(), **ours}.items()})
-        else:  # the first version has them under other names, and logs nothing
+        else:  # NNI 2.8, which does not log probabilities
             self.call_lr_schedulers(batch_idx)
         return outputs
 
@@ -119,12 +119,12 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return of_module(self.trainer, self.options.progress)
 
     def architecture_optimizers(self) -> Any:
-        """The optimiser as Lightning wraps it. Lightning counts the steps of these alone, and where it counts none it believes
-        that nothing has happened and writes no checkpoint."""
+        """The optimiser as wrapped by Lightning. Lightning counts only the steps of wrapped optimisers, and writes no checkpoint
+        if it has counted none."""
         optimizers, own = self.optimizers(), set(self.arch_parameters())
         of_logits = [optimizer for optimizer in (optimizers if isinstance(optimizers, list) else [optimizers])
                      if own.issuperset(p for group in optimizer.param_groups for p in group['params'])]
-        return of_logits[0] if of_logits else super().architecture_optimizers()  # of a subclass, and refused for what it holds
+        return of_logits[0] if of_logits else super().architecture_optimizers()  # a subclass's, which check_holdings refuses
 
     def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
         return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)
@@ -134,7 +134,7 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         own = set(self.arch_parameters())
         for optimizer in _optimizers(configured):
             if not own.issuperset(p for group in optimizer.param_groups for p in group['params']):
-                for group in optimizer.param_groups:  # those of the weights, into which NNI lets its alphas slip
+                for group in optimizer.param_groups:  # the optimiser of the weights, to which NNI also gives its alphas
                     group['params'] = [parameter for parameter in group['params'] if parameter not in own]
         return configured
 
@@ -147,25 +147,25 @@ class DartsModule(BilevelSteps, DartsLightningModule):
 
 
 def _refuse_what_is_left(model: nn.Module) -> None:
-    """Choices that no hook has taken up, and that NNI would pass over in silence.
+    """Refuse choices that no hook has taken, which NNI would silently ignore.
 
     Raises
     ------
     SearchSpaceError
-        At once or, for a choice of values that the forward pass calls, in the first one.
+        Immediately, or in the first forward pass for a choice of values that it calls.
     """
     for what, kind in other_choices(model):
         if kind not in (*SEARCHED_BY_STRATEGIES, *VALUES):
             raise SearchSpaceError(f'{what} is a choice that no one-shot strategy searches. Fix its value, or give the strategy '
-                                   'mutation_hooks that take it up.')
+                                   'mutation_hooks that handle it.')
     for module in model.modules():
         if isinstance(module, VALUES):
             module.register_forward_pre_hook(_refuse_called)
 
 
 def _refuse_called(module: nn.Module, args: Any) -> None:
-    raise SearchSpaceError(f'The forward pass calls {module!r}, a choice of values that no one-shot strategy searches. Give it '
-                           "to one of NNI's modules as an argument, or fix its value.")
+    raise SearchSpaceError(f'The forward pass calls {module!r}. One-shot strategies search a choice of values only where it is '
+                           "an argument of one of NNI's modules. Use it so, or fix its value.")
 
 
 def _flat(probabilities: Mapping[str, Mapping[Any, Any]]) -> Dict[str, Any]:
@@ -173,7 +173,7 @@ def _flat(probabilities: Mapping[str, Mapping[Any, Any]]) -> Dict[str, Any]:
 
 
 def _optimizers(configured: Any) -> Iterator[torch.optim.Optimizer]:
-    """The optimisers in whatever ``configure_optimizers`` of Lightning may return."""
+    """The optimisers in what ``configure_optimizers`` returned, in any form that Lightning allows."""
     if isinstance(configured, torch.optim.Optimizer):
         yield configured
     elif isinstance(configured, (list, tuple)):
@@ -202,8 +202,8 @@ class DARTS(StrategyInterface, NniDARTS):
         nnis: Dict[str, Any] = {'arc_learning_rate': arc_learning_rate, 'mutation_hooks': mutation_hooks}
         if gradient_clip_val is not None:
             if 'gradient_clip_val' not in inspect.signature(DartsLightningModule.__init__).parameters:
-                raise ArgumentError('gradient_clip_val is an argument of NNI 2.10 and later. This one does not clip in a '
-                                    'one-shot search; leave it out.')
+                raise ArgumentError('gradient_clip_val needs NNI 2.10 or later. The installed NNI does not clip gradients in a '
+                                    'one-shot search: leave it out.')
             nnis['gradient_clip_val'] = gradient_clip_val
         OneShotStrategy.__init__(self, DartsModule, options=self._options, **nnis)
 
@@ -219,11 +219,11 @@ class DARTS(StrategyInterface, NniDARTS):
     def run(self, base_model: Any, applied_mutators: Any) -> None:
         if not isinstance(base_model.evaluator, Lightning):
             raise EvaluatorError(
-                f'DARTS trains a supernet step by step and needs a Lightning evaluator, found '
-                f'{type(base_model.evaluator).__name__}. Use Classification or Regression, or wrap a LightningModule of yours '
-                'in Lightning, all of nni.retiarii.evaluator.pytorch.')
+                f'DARTS needs a Lightning evaluator, but found {type(base_model.evaluator).__name__}. Use Classification or '
+                'Regression of nni.retiarii.evaluator.pytorch, or wrap your own LightningModule in its Lightning.')
         ignored = getattr(base_model.evaluator, 'fit_kwargs', None)
         if ignored:
-            raise EvaluatorError(f'This NNI hands no fit_kwargs to a one-shot search, but the evaluator has {ignored}. To go on '
-                                 'from a checkpoint, give its file to the evaluator\'s Trainer(resume_from_checkpoint=...).')
+            raise EvaluatorError(f'The evaluator has fit_kwargs={ignored}, which this NNI ignores in a one-shot search. To '
+                                 "resume from a checkpoint, give its file to the evaluator's "
+                                 'Trainer(resume_from_checkpoint=...).')
         super().run(base_model, applied_mutators)

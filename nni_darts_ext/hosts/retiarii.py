@@ -1,4 +1,4 @@
-"""NNI 2.0 - 2.10, ``nni.retiarii.nn.pytorch``: choices carry labels, and nothing in them runs a search."""
+"""NNI 2.0 - 2.10, ``nni.retiarii.nn.pytorch``: choices have labels, and call no mutator when they run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..loop.mutator import InPlaceMutator
 from . import refuse_foreign
 
 try:
-    from nni.retiarii.oneshot.interface import BaseOneShotTrainer as Trainer  # DartsTrainer looks for it
+    from nni.retiarii.oneshot.interface import BaseOneShotTrainer as Trainer  # a base of nni_darts_ext.DartsTrainer
 except ImportError:
-    # The first version's experiment takes NNI's own trainers alone, and those need a torchvision that works.
+    # The experiment of NNI 2.0 takes only NNI's own trainers, whose import needs a compatible torchvision.
     with contextlib.suppress(Exception):
         from nni.retiarii.trainer.pytorch import DartsTrainer as Trainer  # noqa: F401
 
@@ -28,7 +28,7 @@ __all__ = ['DartsMutator', 'LayerChoice', 'ModelSpace', 'input_choice', 'layer_c
 
 ModelSpace = nn.Module
 
-# The first version says key, and knows candidates in lists only.
+# NNI 2.0 has key instead of label, and candidates in lists only.
 _FIRST = 'label' not in inspect.signature(LayerChoice.__init__).parameters
 _LABEL = 'key' if _FIRST else 'label'
 
@@ -46,44 +46,50 @@ def layer_choice(candidates: Union[Sequence[nn.Module], Dict[str, nn.Module]], k
 
 def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str, key: Optional[str], **kwargs: Any) -> nn.Module:
     module = InputChoice(len(choose_from), n_chosen=n_chosen, reduction=reduction, **{_LABEL: key}, **kwargs)
-    if isinstance(module, InputChoice):  # under fixed_arch NNI has built the chosen inputs at once
+    if isinstance(module, InputChoice):  # under fixed_arch NNI builds the module for the chosen inputs instead
         module.choose_from = choose_from
     return module
 
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-    """The search space of a model, and what each of its modules is in it. Every choice of it must be one of the two kinds."""
+    """The search space of a model, and the description of each module that is a choice.
+
+    Raises
+    ------
+    SearchSpaceError
+        The model has a choice that is neither a LayerChoice nor an InputChoice.
+    """
     refuse_foreign(model, (LayerChoice, InputChoice), 'retiarii')
     for what, of_kind in other_choices(model):
-        other_way = (", or use the strategy nni_darts_ext.DARTS of NNI 2.8 - 2.10 to search and NNI's fixed_arch to apply what "
-                     'was found') if of_kind in SEARCHED_BY_STRATEGIES else ''
-        raise SearchSpaceError(f'{what} is a choice that DARTS does not search here: a model may have LayerChoice and '
-                               f'InputChoice alone. Fix its value{other_way}.')
+        other_way = (", or search with the strategy nni_darts_ext.DARTS on NNI 2.8 - 2.10 and apply the result with NNI's "
+                     'fixed_arch') if of_kind in SEARCHED_BY_STRATEGIES else ''
+        raise SearchSpaceError(f'{what} is a choice that cannot be searched here: only LayerChoice and InputChoice can. Fix its '
+                               f'value{other_way}.')
     choices = {module: describe(path, module) for path, module in find_modules(model, (LayerChoice, InputChoice))}
     return SearchSpace(choices.values(), choose_from=choose_from), choices
 
 
 def _kinds(*names: str) -> Tuple[Type[Any], ...]:
-    """Those of NNI's classes that the installed version has."""
+    """Those of these classes of NNI that the installed version has."""
     return tuple(getattr(retiarii, name) for name in names if hasattr(retiarii, name))
 
 
 VALUES = _kinds('ValueChoice', 'ChoiceOf')
-"""Choices of values; what is computed from them is one, too."""
+"""Choices of values. An expression of a choice of values is one as well."""
 OTHERS = VALUES + _kinds('Repeat', 'NasBench101Cell', 'Placeholder')
 ARGUMENT, PARAMETER = 'argument', 'parameter'
 SEARCHED_BY_STRATEGIES = (ARGUMENT, *_kinds('Repeat'))
 
 
 def other_choices(model: nn.Module) -> Iterator[Tuple[str, Any]]:
-    """What NNI can choose in a model beside LayerChoices and InputChoices.
+    """The choices of a model other than LayerChoices and InputChoices.
 
     Yields
     ------
     tuple of str and Any
-        The choice in words, and its kind: one of :data:`OTHERS`, a module; :data:`ARGUMENT`, a choice of values that a module was
-        given, which runs with the first of them; :data:`PARAMETER`, one that a model chooses for itself.
+        A description for messages, and the kind: a class of :data:`OTHERS` for a module; :data:`ARGUMENT` for a choice of values
+        as an argument of a module, which runs with the first value; :data:`PARAMETER` for a ``ModelParameterChoice``.
     """
     for path, module in model.named_modules():
         its = f'{type(module).__name__} at {path!r}'
@@ -99,7 +105,7 @@ def other_choices(model: nn.Module) -> Iterator[Tuple[str, Any]]:
 
 
 def _arguments(module: nn.Module) -> Iterator[Tuple[Any, Any]]:
-    """What NNI remembers that a module was made with, by name or place; up to 2.5 it remembers it elsewhere."""
+    """The arguments of a module's constructor, by name or position. Up to 2.5 NNI records them in ``_init_parameters``."""
     yield from getattr(module, '_init_parameters', {}).items()
     yield from enumerate(getattr(module, 'trace_args', ()))
     yield from getattr(module, 'trace_kwargs', {}).items()

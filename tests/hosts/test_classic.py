@@ -412,7 +412,7 @@ def test_a_model_of_another_family_is_refused_where_nni_finds_nothing_to_search(
     retiarii = pytest.importorskip('nni.retiarii.nn.pytorch')
     model = nn.Sequential(retiarii.LayerChoice([nn.Identity(), nn.Tanh()]))
     assert len(NniDartsMutator(model).choices) == 0
-    with pytest.raises(SearchSpaceError, match=r"LayerChoice at '0' is of nni\.retiarii.*the retiarii family.*"
+    with pytest.raises(SearchSpaceError, match=r"LayerChoice at '0' comes from nni\.retiarii.*the retiarii family.*"
                                                r'NNI_DARTS_EXT_FAMILY=classic.*DartsTrainer or nni_darts_ext\.hosts\.retiarii'):
         DartsMutator(model)
 

@@ -472,7 +472,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
     content = torch.load(str(file))
     del content['nni_darts_ext']
     torch.save(content, str(file))
-    with pytest.raises(CheckpointError, match='another strategy or a plain training'):
+    with pytest.raises(CheckpointError, match='not written by a search with nni_darts_ext.DARTS'):
         resumable(tmp_path, mocker, resume_from_checkpoint=str(file))
 
 
@@ -644,7 +644,7 @@ def test_bad_input():
     for loaders, part in (((little, [1]), 'weights'), (([1], little), 'logits')):
         with pytest.raises(TrainingError, match=f'DataLoader .3 samples, batch_size=4, drop_last=True. for the {part}'):
             lightning.DARTS().preprocess_dataloader(*loaders)
-    with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator'), warnings.catch_warnings():
+    with pytest.raises(EvaluatorError, match='Lightning evaluator, but found FunctionalEvaluator'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         config = RetiariiExeConfig('local')
         config.execution_engine = 'oneshot'

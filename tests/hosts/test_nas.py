@@ -608,7 +608,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
     content = torch.load(str(file))
     del content['nni_darts_ext']
     torch.save(content, str(file))
-    with pytest.raises(CheckpointError, match='another strategy or a plain training'):
+    with pytest.raises(CheckpointError, match='not written by a search with nni_darts_ext.DARTS'):
         resumable(tmp_path, mocker, fit_kwargs={'ckpt_path': str(file)})
 
 
@@ -1026,7 +1026,7 @@ def test_logits_that_do_not_move_are_reported(options, says, caplog):
 def test_an_evaluator_that_is_no_lightning_one():
     model = Cells(TWO_NODES)
     experiment = NasExperiment(model, FunctionalEvaluator(print), DARTS())
-    with pytest.raises(EvaluatorError, match='Lightning evaluator, found FunctionalEvaluator.*Classification'):
+    with pytest.raises(EvaluatorError, match='Lightning evaluator, but found FunctionalEvaluator.*Classification'):
         experiment.run()
     experiment.stop()
     assert not is_supernet(model)

@@ -131,7 +131,7 @@ def test_other_choices_are_not_passed_over(case):
     except AttributeError as error:
         pytest.skip(f'this NNI has none: {error}')
     model = module_of(edge=layer_choice([nn.Linear(3, 3), nn.Identity()], 'edge'), other=other)
-    with pytest.raises(SearchSpaceError, match=f'{message}.*LayerChoice and InputChoice alone. Fix its value'):
+    with pytest.raises(SearchSpaceError, match=f'{message}.*only LayerChoice and InputChoice can. Fix its value'):
         DartsMutator(model)
     with pytest.raises(SearchSpaceError, match=message):
         apply_fixed_architecture(model, {'edge': '0'})

@@ -21,10 +21,10 @@ def layer_choice(candidates: Union[Sequence[nn.Module], Dict[str, nn.Module]], k
 
 
 def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str, key: Optional[str], **kwargs: Any) -> nn.Module:
-    # A key means the label that a LayerChoice of that key gets here, where NNI may put the scope's name in front.
+    # NNI may prefix a key with the name of the current scope: sources get the labels that LayerChoices of these keys have here.
     sources = [auto_label(source) if source != NO_KEY else NO_KEY for source in choose_from]
     module = InputChoice(len(choose_from), n_chosen=n_chosen, reduction=reduction, label=key, **kwargs)
-    if current_model() is None:  # else NNI has built the chosen inputs at once
+    if current_model() is None:  # else NNI has built the module for the chosen inputs instead
         module.choose_from = sources
     return module
 
@@ -39,13 +39,19 @@ def describe(path: str, module: Any) -> Choice:
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-    """The search space of a model, and what each of its modules is in it. Every choice of it must be one of the two kinds."""
+    """The search space of a model, and the description of each module that is a choice.
+
+    Raises
+    ------
+    SearchSpaceError
+        The model has a choice that is neither a LayerChoice nor an InputChoice.
+    """
     for path, module in model.named_modules():
         if isinstance(module, MutableModule) and module.mutables and not isinstance(module, (LayerChoice, InputChoice)):
             raise SearchSpaceError(
-                f'{type(module).__name__} at {path!r} has choices of its own; here a model may have LayerChoice and '
-                'InputChoice alone. For this one use the strategy nni_darts_ext.DARTS to search, and NNI\'s freeze or '
-                'model_context to apply what was found.')
+                f'{type(module).__name__} at {path!r} has choices of its own, but only LayerChoice and InputChoice can be '
+                "searched here. Search with the strategy nni_darts_ext.DARTS instead, and apply the result with NNI's freeze or "
+                'model_context.')
     choices = {module: describe(path, module) for path, module in find_modules(model, (LayerChoice, InputChoice))}
     return SearchSpace(choices.values(), choose_from=choose_from), choices
 

@@ -1,4 +1,4 @@
-"""NNI's one-shot Lightning module for DARTS, with two steps that keep to their own parameters."""
+"""NNI's one-shot Lightning module for DARTS, with corrected steps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .supernet import Supernet
 
 
 class DartsModule(BilevelSteps, DartsLightningModule):
-    """NNI's one-shot Lightning module, with two steps that keep to their own parameters.
+    """NNI's one-shot Lightning module for DARTS, with corrected steps.
 
-    The architecture step leaves the gradients of the weights alone and the weight step those of the logits; the penalty
-    has a gradient; the architecture parameters have the same order in every process.
+    The architecture step does not change the gradients of the weights, nor the weight step those of the logits. The penalty has
+    a gradient. The architecture parameters have the same order in every process.
     """
 
     @property
@@ -60,9 +60,9 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         return loss
 
     def _distributions(self) -> Dict[str, Dict[Any, Tensor]]:
-        """For each label the probabilities of its values, differentiable; the zero op costs nothing and is left out.
+        """For each label the probabilities of its values, differentiable. The zero op is left out, as it costs nothing.
 
-        NNI's own are plain numbers, under which a penalty never moves an architecture.
+        NNI uses plain numbers instead, for which the penalty has no gradient.
         """
         found: Dict[str, Dict[Any, Tensor]] = {}
         for module in self.supernet_modules():

@@ -1,4 +1,4 @@
-"""NNI's profiler penalty with a gradient: what an architecture is expected to cost, given the probabilities of its choices."""
+"""NNI's profiler penalty with a gradient: the expected cost of an architecture, given the probabilities of its choices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Distributions = Mapping[str, Mapping[Any, Tensor]]
 
 
 def penalize(penalty: ExpectationProfilerPenalty, loss: Tensor, distributions: Distributions) -> Tuple[Tensor, Dict[str, Any]]:
-    """What ``penalty(loss, probabilities)`` gives, differentiable in the probabilities."""
+    """Like ``penalty(loss, probabilities)``, but differentiable in the probabilities."""
     cost = expectation(penalty.profiler.expression, distributions)
     normalized = penalty.nonlinear_fn(cost / penalty.baseline - 1)
     total = penalty.aggregate_fn(loss, normalized)
@@ -23,8 +23,10 @@ def penalize(penalty: ExpectationProfilerPenalty, loss: Tensor, distributions: D
 
 
 def expectation(expression: Any, distributions: Distributions) -> Any:
-    """The expected value of an expression over choices. NNI's own cannot add an op without parameters (0.0) to one with
-    some (an int), which every cell of the DARTS paper has."""
+    """The expected value of an expression over choices.
+
+    NNI's own function fails where an op without parameters (0.0) is added to one with parameters (an int), as in every cell of
+    the DARTS paper."""
     if not isinstance(expression, MutableExpression):
         return expression
     if getattr(expression, 'function', None) in (operator.add, operator.sub):

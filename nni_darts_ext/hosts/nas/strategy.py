@@ -1,4 +1,4 @@
-"""The strategy of NasExperiment."""
+"""The strategy for NasExperiment."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class DARTS(StrategyInterface, NniDARTS):
         resume="``Lightning(..., fit_kwargs={'ckpt_path': file})``",
         nnis="""
     log_prob_every_n_step, warmup_epochs, penalty
-        NNI's: how often probabilities are logged, how many epochs move the weights alone, and a penalty on what the architecture
-        is expected to cost. Default 10, 0 and none.
+        As in NNI: the number of steps between logged probabilities, the number of first epochs that train only the weights, and
+        a penalty on the expected cost of the architecture. Default 10, 0 and none.
 
-    NNI freezes only samples in which an InputChoice keeps ``n_chosen`` inputs, so with ``zero_op_wins`` the strongest edges stay
-    that it needs for that, though the zero op has won them.""")
+    NNI can freeze only samples in which each InputChoice keeps exactly ``n_chosen`` inputs. With ``zero_op_wins``, the strongest
+    edges are therefore kept where too few would be left, even if the zero op has won them.""")
 
     @known_keywords
     def __init__(self, *, arc_learning_rate: float = 3e-4, unrolled: Union[bool, str] = False, methods: Iterable[Method] = (),
@@ -62,13 +62,13 @@ class DARTS(StrategyInterface, NniDARTS):
         Raises
         ------
         SearchSpaceError
-            The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+            DARTS cannot search the model, see :class:`nni_darts_ext.core.space.SearchSpace`.
         """
         labels = list(model.simplify())
         if not labels:
-            SearchSpace([])  # says so
+            SearchSpace([])  # raises the error for a model without choices
         self._supernet = Supernet(self._options)
-        with torch.random.fork_rng(devices=[]):  # so that a seed gives the logits that it gives to DartsMutator
+        with torch.random.fork_rng(devices=[]):  # so that a seed gives the same logits as with DartsMutator
             super().mutate_model(model)
         self._supernet.close(model, labels)
         model.add_module('_darts', self._supernet)
@@ -93,7 +93,6 @@ class DARTS(StrategyInterface, NniDARTS):
         evaluator = getattr(model_space, 'evaluator', None)
         if not isinstance(evaluator, Lightning):
             raise EvaluatorError(
-                f'DARTS trains a supernet step by step and needs a Lightning evaluator, found {type(evaluator).__name__}. '
-                'Use Classification or Regression of nni.nas.evaluator.pytorch, or wrap a LightningModule of yours in its '
-                'Lightning.')
+                f'DARTS needs a Lightning evaluator, but found {type(evaluator).__name__}. Use Classification or Regression of '
+                'nni.nas.evaluator.pytorch, or wrap your own LightningModule in its Lightning.')
         return super()._initialize(model_space, engine)

@@ -16,9 +16,9 @@ from .choices import describe
 
 
 class Supernet(OneShotSearch, BaseSuperNetModule):
-    """The search of a model space, with the answers that NNI asks supernets for."""
+    """The search of a model space, with the methods that NNI calls on the modules of a supernet."""
 
-    _keeps_n_chosen = True  # NNI validates the sample that it freezes
+    _keeps_n_chosen = True  # NNI refuses to freeze other samples
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
@@ -26,7 +26,7 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         self._cells: List[str] = []
 
     def take_up(self, module: nn.Module, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
-        """The mutation hook: LayerChoices and InputChoices are ours, but for the inputs that NNI's Cell manages itself."""
+        """The mutation hook: takes all LayerChoices and InputChoices, except for the inputs of NNI's Cell."""
         if isinstance(module, Cell):
             self._cells.append(name)
         in_cell = any(name.startswith(f'{cell}.') for cell in self._cells)
@@ -40,7 +40,7 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         return mixed or True
 
     def close(self, model: nn.Module, labels: Iterable[str]) -> None:
-        """Relax what was taken up in a model space, of which ``labels`` are all labels."""
+        """Relax the choices that :meth:`take_up` has found. ``labels`` are all labels of the model space."""
         self.take(model, {module: describe(name, module) for name, module in self._taken.items()}, labels)
         self._taken = {}
 
@@ -58,16 +58,16 @@ class Supernet(OneShotSearch, BaseSuperNetModule):
         return {label: of_edge for label, of_edge in self.numbers().items() if label not in memo}
 
     def freeze(self, sample: Dict[str, Any]) -> None:
-        """Nothing of the search stays in the network that is found."""
+        """The frozen network contains nothing of the search."""
         return None
 
 
 class MixedInput(FedInputs, DifferentiableMixedInput):
-    """An InputChoice that names no sources."""
+    """An InputChoice that does not name its sources."""
 
 
 class MixedCell(DifferentiableMixedCell):
-    """NNI's cell, which has a zero op on each edge but leaves it out of what it logs."""
+    """NNI's cell, whose edges have a zero op, with the probability of the zero op also logged."""
 
     def export_probs(self, memo: Dict[str, Any]) -> Dict[str, Any]:
         names = [*self.op_names, ZERO_OP]

@@ -1,11 +1,11 @@
-"""What the one-shot strategies of all families of NNI's hosts share. They run in Lightning's loop.
+"""What the one-shot strategies of NNI 2.8 - 2.10 and of NNI 3.0 share. They run in Lightning's loop.
 
 =======================  ==========================================================================
-:mod:`.interface`        what a strategy offers, and its documentation
-:mod:`.options`          its arguments that are not NNI's
-:mod:`.oneshot_search`   what it adds to a model
+:mod:`.interface`        the methods and the documentation of a strategy
+:mod:`.options`          the arguments of a strategy that NNI's does not have
+:mod:`.oneshot_search`   what a strategy adds to a model: logits, relaxed edges
 :mod:`.bilevel_module`   what it adds to NNI's one-shot Lightning module: steps, epochs, checkpoints
-:mod:`.callbacks`        Lightning's callbacks that this takes
-:mod:`.unlogged`         batches that leave no trace in what a LightningModule logs
+:mod:`.callbacks`        the callbacks of Lightning that this needs
+:mod:`.unlogged`         passes in which a LightningModule does not log
 =======================  ==========================================================================
 """

@@ -1,4 +1,4 @@
-"""What a strategy adds to NNI's one-shot Lightning module: the steps of a search in Lightning's loop, and its checkpoints."""
+"""The steps of a search in Lightning's loop, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .options import Options
 from .unlogged import Unlogged
 
 CHECKPOINT = 'nni_darts_ext'
-"""The key of our part of a checkpoint of Lightning's."""
+"""The key of the search's own entry in Lightning's checkpoints."""
 
 
 class BilevelSteps(Host):
-    """Put before a host's one-shot Lightning module: an architecture step and a weight step, each on its own parameters."""
+    """A mixin for NNI's one-shot Lightning modules: an architecture step and a weight step, each on its own parameters."""
 
     options: Options
     search: OneShotSearch
@@ -37,24 +37,24 @@ class BilevelSteps(Host):
     stopped: Optional[str] = None
     """Why the search ended before its last epoch."""
     _states: Mapping[str, Any] = {}
-    """The states of the methods in a checkpoint that the search resumes from."""
+    """The states of the methods, from the checkpoint that the search resumes from."""
     _schedules: Sequence[Mapping[str, Any]] = ()
-    """Those of the schedulers in it."""
+    """The states of the schedulers, from that checkpoint."""
     _random: Optional[Sequence[Mapping[str, Any]]] = None
-    """The random states in it, of every process."""
+    """The random states of all processes, from that checkpoint."""
     _steps: Optional[Steps] = None
     _unlogged: Unlogged
     _index = 0
-    """Of the batch of the step."""
+    """The index of the current batch."""
 
-    # What a family of hosts says -------------------------------------------------------------------------------------------
+    # What a family of hosts defines ----------------------------------------------------------------------------------------
 
     def inner(self) -> Any:
         """The user's Lightning module, whose ``training_step`` gives the losses."""
         raise NotImplementedError
 
     def advance_weights(self, loss: Tensor, batch_idx: int) -> None:
-        """NNI's way through backward pass, clipping and optimiser."""
+        """Backward pass, clipping and optimiser step as in NNI's own module."""
         raise NotImplementedError
 
     # Lightning's loop ------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ class BilevelSteps(Host):
 
     def on_fit_start(self) -> Any:
         result = super().on_fit_start()  # type: ignore[misc]
-        self._restore_random_states()  # here, for some Lightning read data before the training starts
+        self._restore_random_states()  # already here, as some versions of Lightning read data before on_train_start
         return result
 
     def on_train_start(self) -> Any:
@@ -100,7 +100,7 @@ class BilevelSteps(Host):
 
     @property
     def steps(self) -> Steps:
-        """Those of this search, made when it starts."""
+        """The steps of this search, created when it starts."""
         assert self._steps is not None
         return self._steps
 
@@ -118,13 +118,13 @@ class BilevelSteps(Host):
         return super().on_validation_start()  # type: ignore[misc]
 
     def end_epoch(self) -> None:
-        """To be called at the end of each epoch, before the callbacks of the user."""
+        """Called at the end of each epoch, before the callbacks of the user."""
         self.steps.after_epoch(self._metrics())
         self.stopped = self.steps.stopped
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
 
     def record_epoch(self) -> None:
-        """To be called after them, before a checkpoint is written."""
+        """Called after the callbacks of the user and before a checkpoint is written."""
         self.steps.record(self._metrics())
 
     def _metrics(self) -> Dict[str, Any]:
@@ -134,7 +134,7 @@ class BilevelSteps(Host):
             means.add(of_rank)
         return {'train': means.values()}
 
-    # Checkpoints: Lightning's hold weights, logits, cuts, optimisers, schedulers and the epoch, and get the rest here --------
+    # Checkpoints: Lightning saves weights, logits, cuts, optimisers, schedulers and the epoch; the rest is added here ---------
 
     def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
@@ -147,18 +147,18 @@ class BilevelSteps(Host):
         Raises
         ------
         CheckpointError
-            The checkpoint is none of this strategy, or of another search space.
+            The checkpoint was not written by this strategy, or belongs to another search.
         """
         its = checkpoint.get(CHECKPOINT)
         if its is None:
-            raise CheckpointError('The search cannot resume from a checkpoint that another strategy or a plain training wrote. '
-                                  'Give one of nni_darts_ext.DARTS.')
+            raise CheckpointError('The checkpoint was not written by a search with nni_darts_ext.DARTS, so the search cannot '
+                                  'resume from it. Pass one that such a search has written.')
         tensors = {name: value for name, value in checkpoint['state_dict'].items() if isinstance(value, Tensor)}
         different = differences({**tensors, **with_methods(its['settings'])},
                                 {**self.state_dict(), **self._described()})  # type: ignore[attr-defined]
         if different:
-            raise CheckpointError(f'The checkpoint is of another search: {"; ".join(different)}. Give one of this search, or '
-                                  'none to start anew.')
+            raise CheckpointError(f'The checkpoint belongs to another search: {"; ".join(different)}. Pass a checkpoint of this '
+                                  'search, or no checkpoint to start from the beginning.')
         host: Any = self
         checkpoint['state_dict'] = fitted(checkpoint['state_dict'], host)
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
@@ -178,11 +178,11 @@ class BilevelSteps(Host):
     # The steps -------------------------------------------------------------------------------------------------------------
 
     def take_steps(self, batch: Any, batch_idx: int, with_architecture: bool = True) -> Any:
-        """Both steps, or the weight step alone. Returns what the user's ``training_step`` gave for the training batch."""
+        """Take both steps, or only the weight step. Returns the output of the user's ``training_step`` for the training batch."""
         if self.options.channels_last:
             batch = memory_format.channels_last(batch)
         self._index = batch_idx
-        if batch_idx == 0:  # of an epoch: not every Lightning calls train() then
+        if batch_idx == 0:  # some versions of Lightning do not call train() at the start of an epoch
             self.steps.look(self.trainer.current_epoch)
             self._unlogged.look()
             for module in self.modules():  # type: ignore[attr-defined]
@@ -206,15 +206,15 @@ class BilevelSteps(Host):
         return self.architecture_optimizers()  # type: ignore[attr-defined]
 
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """Those of the user's optimisers that step next."""
+        """The user's optimisers that take this step."""
         own = set(self.logits())
         found = [optimizer for optimizer in self.trainer.optimizers
                  if not own.issuperset(parameter for group in optimizer.param_groups for parameter in group['params'])]
-        turn = getattr(self, '_optimizer_progress', None)  # where the host lets several take turns
+        turn = getattr(self, '_optimizer_progress', None)  # some versions of NNI let several optimisers take turns
         return found if turn is None else [found[turn % len(found)]]
 
     def gradients(self, loss: Tensor, logits: Sequence[nn.Parameter]) -> Gradients:
-        """By Lightning's backward pass, which scales losses where it has to."""
+        """Computed by Lightning's backward pass, which scales losses in 16-bit precision."""
         self.architecture_optimizer().zero_grad()
         self.manual_backward(loss)
         return [parameter.grad for parameter in logits]
@@ -231,10 +231,10 @@ class BilevelSteps(Host):
         self.train()  # type: ignore[attr-defined]
 
     _weights: Sequence[nn.Parameter] = ()
-    """Those whose backward pass is under way."""
+    """The weights of the weight step during its backward pass, else empty."""
 
     def on_after_backward(self) -> Any:
-        """The gradients of the weight step become those of all processes."""
+        """Averages the gradients of the weight step over all processes."""
         processes.average_gradients(self._weights)
         return super().on_after_backward()  # type: ignore[misc]
 
@@ -279,7 +279,7 @@ def _without_reducer(model: nn.Module) -> Iterator[None]:
 
 
 def _schedulers(configured: Any) -> Iterator[Any]:
-    """The schedulers in whatever ``configure_optimizers`` of Lightning, or NNI in its place, may return."""
+    """The schedulers in what ``configure_optimizers`` returned, in any form that Lightning or NNI allows."""
     if hasattr(configured, 'state_dict') and hasattr(configured, 'last_epoch'):
         yield configured
     elif isinstance(configured, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Lightning's callbacks for the strategies."""
+"""The callbacks of Lightning that a strategy needs."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 
 class AtEndOfEpoch(Callback):
-    """Calls a method of the module at the end of each epoch: among the callbacks, for Lightning calls these before the module and
-    writes checkpoints between the two.
+    """Calls a method of the module at the end of each epoch.
+
+    The module's own hook would be too late: Lightning calls callbacks first, then writes checkpoints, then calls the module.
 
     Parameters
     ----------
     method
-        Its name.
+        The name of the method.
     comes_first
-        Whether the callbacks of the user come after it, which :mod:`nni_darts_ext.hosts.oneshot.bilevel_module` sees to.
+        Whether it is called before the callbacks of the user; :mod:`nni_darts_ext.hosts.oneshot.bilevel_module` sorts them.
     """
 
     def __init__(self, method: str, comes_first: bool = False) -> None:
@@ -36,7 +37,7 @@ class Hidden(Callback):
 
 
 def of_module(trainer: Any, progress: Optional[bool]) -> List[Callback]:
-    """Those that a module of ours needs. ``progress``: whether there is a bar, None for what the trainer says."""
+    """The callbacks that a module needs. ``progress`` is whether to show a bar; None leaves it to Lightning's trainer."""
     bar: List[Callback] = [Hidden()] if progress is False else [TQDMProgressBar()] if progress and not _bars(trainer) else []
     return [*bar, AtEndOfEpoch('end_epoch', comes_first=True), AtEndOfEpoch('record_epoch')]
 

@@ -1,4 +1,4 @@
-"""What a one-shot strategy offers, whichever host it is a strategy of."""
+"""The methods and the documentation that the one-shot strategies of all hosts share."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from .options import Options
 
 DOCUMENTATION = """{host}
 
-    Each LayerChoice gets n + 1 logits, the last one for the zero op. Each InputChoice that LayerChoices feed has no logits:
-    it reduces all its inputs during the search and keeps the ``n_chosen`` whose edges are strongest. Which LayerChoice
-    feeds which input is what :func:`nni_darts_ext.nn.InputChoice` was told, or else what the first forward pass shows.
-    An InputChoice that none feeds, Cell, Repeat and value choices work as in NNI's strategy.
+    Each LayerChoice gets n + 1 logits, the last one for the zero op. An InputChoice whose inputs come from LayerChoices has no
+    logits: during the search it reduces all its inputs, and in the end it keeps the ``n_chosen`` inputs whose edges are
+    strongest. Which LayerChoice an input comes from is taken from :func:`nni_darts_ext.nn.InputChoice`, or else found in the
+    first forward pass. Other InputChoices, Cell, Repeat and value choices work as in NNI's strategy.
 
-    The evaluator's ``training_step`` gives the losses of both steps, in the second order more than once a batch. What it logs,
-    and what metrics of ``torchmetrics`` in it add up, is of the training batches alone.
+    The evaluator's ``training_step`` computes the losses of both steps; in the second order it is called more than once per
+    batch. Only the passes of the weight step log, and only they update metrics of ``torchmetrics``.
 
-    Lightning's own checkpoints, say those of a ``ModelCheckpoint(save_top_k=-1, every_n_epochs=1)`` among the callbacks of the
-    evaluator's ``Trainer``, hold all that a search needs to resume: weights, logits, cuts, both optimisers, schedulers, the epoch
-    and the random states. A new experiment with the same model, evaluator and strategy resumes from one with
-    {resume}. From the end of an epoch it ends as one that ran through would have, on a CPU bit for bit, unless data sets,
-    loaders or their persistent workers have random states of their own.
+    Lightning's own checkpoints, such as those of ``ModelCheckpoint(save_top_k=-1, every_n_epochs=1)`` among the callbacks of the
+    evaluator's ``Trainer``, contain all that a search needs to resume: weights, logits, cuts, both optimisers, schedulers, the
+    epoch and the random states. A new experiment with the same model, evaluator and strategy resumes from a checkpoint with
+    {resume}. If the checkpoint was written at the end of an epoch, the result is that of a search without interruption, on a CPU
+    bit for bit, unless data sets, loaders or their persistent workers have random states of their own.
 
     Parameters
     ----------
-    """ + SHARED.format(progress="what the evaluator's ``Trainer`` says") + """
+    """ + SHARED.format(progress="as set in the evaluator's ``Trainer``") + """
     mutation_hooks
-        NNI's: functions that take up modules of further kinds. Default: none.
+        As in NNI: functions that mutate modules of further kinds. Default: none.
     gradient_clip_val
-        NNI's: the norm that the gradient of the weights is clipped to. Default: no clipping.{nnis}
+        As in NNI: the norm that the gradient of the weights is clipped to. Default: no clipping.{nnis}
 
     Attributes
     ----------
     search : Search
-        What is searched, once the experiment has taken the model up.
+        The edges, inputs and logits of the model, once the experiment has mutated it.
     choices : Logits
         From the label of each LayerChoice to its logits.
     choose_from : dict
-        For each InputChoice the labels of the LayerChoices that feed its candidates, named or found out.
+        For each InputChoice the labels of the LayerChoices that its candidates come from, as named or as found.
 
     Raises
     ------
     ArgumentError
         A keyword is unknown.
     TrainingError
-        ``unrolled`` is none of these; ``recompute`` with something that needs second derivatives before PyTorch 2.1, ``compile``
-        with it at all.
+        ``unrolled`` has another value; ``compile``, or ``recompute`` before PyTorch 2.1, is combined with something that needs
+        second derivatives.
     MethodError
-        A TrainingError, too: methods that cannot be combined, or that the search cannot have.
+        A subclass of TrainingError: methods cannot be combined, or do not work in this search.
     """
 
 
 class StrategyInterface:
-    """Put before the host's strategy."""
+    """A mixin for NNI's strategies."""
 
     _options: Options
 
     def run(self, *args: Any) -> Any:
-        """Called by the experiment. The methods of the search are told of an error that ends it."""
+        """Called by the experiment. If an error ends the search, its methods are notified."""
         try:
             return super().run(*args)  # type: ignore[misc]
         except BaseException as error:
@@ -73,8 +73,10 @@ class StrategyInterface:
         raise NotImplementedError
 
     def cut(self, key: str, candidate: Name) -> None:
-        """:meth:`nni_darts_ext.core.search.Search.cut`. Before the experiment has taken a model up, its candidates are unknown:
-        then they are cut, or the error is raised, when it does, and for every model that it takes up."""
+        """See :meth:`nni_darts_ext.core.search.Search.cut`.
+
+        Before the experiment has mutated a model, its candidates are unknown. The cut is then made, or its error raised, when a
+        model is mutated, and again for each further model."""
         self._change('cut', key, candidate)
 
     def restore(self, key: str, candidate: Name) -> None:

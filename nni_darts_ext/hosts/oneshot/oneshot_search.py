@@ -1,4 +1,4 @@
-"""What a one-shot strategy adds to a model: the logits of its edges, and what they derive."""
+"""What a one-shot strategy adds to a model: the logits and the relaxation of its edges."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ...methods import Methods
 from .options import Options
 
 ZERO_OP = 'zero_op'
-"""The zero op's name among the logged probabilities."""
+"""The name of the zero op in logged probabilities."""
 
 
 class OneShotSearch(Search, nn.Module):
-    """The edges and inputs that a strategy has taken up in a model; none before :meth:`take`."""
+    """The edges and inputs of a model that a strategy searches; there are none before :meth:`take`."""
 
     _relaxation: Relaxation
 
@@ -37,16 +37,16 @@ class OneShotSearch(Search, nn.Module):
         self.methods = Methods(options.methods)
 
     def take(self, model: nn.Module, taken: Mapping[nn.Module, Choice], labels: Iterable[str]) -> None:
-        """Check what was taken up, draw its logits and relax it.
+        """Check the choices, create their logits and relax them.
 
         Parameters
         ----------
         model
-            The model that they are in.
+            The model that contains the choices.
         taken
-            The choices by module; those that are :class:`FedInputs` relax themselves.
+            The choices by module. Modules that are :class:`FedInputs` relax themselves.
         labels
-            All labels of the model, which ``choose_from`` may name.
+            All labels of the model; ``choose_from`` may name these.
         """
         self.is_taken = True
         self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
@@ -72,7 +72,7 @@ class OneShotSearch(Search, nn.Module):
         relaxation.watch(model)
 
     def start(self) -> Methods:
-        """The methods of the search that starts now: in the process that searches, for one of them records."""
+        """The methods of the search that starts now. Created in the process that searches, as one of them records the run."""
         self.methods = of_search(self._options.methods, True, self._options.run_dir, self._options.settings())
         self.methods.install(self.choices, self._relaxation)
         return self.methods
@@ -82,7 +82,7 @@ class OneShotSearch(Search, nn.Module):
         self.methods.belong_to(self)
 
     def get_extra_state(self) -> Dict[str, Any]:
-        """What the first forward pass has found out, for a process that makes none; plain strings, whatever labels are."""
+        """What the first forward pass has found, in plain strings, for a process that runs no forward pass."""
         return {'sources': self.sources_found(), 'readers': self.readers_found()}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -90,12 +90,12 @@ class OneShotSearch(Search, nn.Module):
         self.name_readers(state.get('readers'))
 
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
-        """For each edge its candidates' probabilities by name and the zero op's; differentiable scalars."""
+        """For each edge the probabilities of its candidates and of the zero op, by name: differentiable scalars."""
         return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), self.choices.probabilities(key).unbind()))
                 for key in self.space.edges}
 
     def numbers(self) -> Dict[str, Dict[Any, float]]:
-        """:meth:`named_probabilities` as plain numbers, all read at once."""
+        """:meth:`named_probabilities` as plain numbers, copied from the device all at once."""
         probabilities = self.named_probabilities()
         tensors = [p for of_edge in probabilities.values() for p in of_edge.values()]
         numbers = iter(torch.stack(tensors).tolist() if tensors else [])
@@ -103,7 +103,8 @@ class OneShotSearch(Search, nn.Module):
 
 
 class FedInputs:
-    """Put before a host's own mixed InputChoice, whose logits decide unless the first forward pass shows edges behind it."""
+    """A mixin for NNI's own mixed InputChoice. The logits of NNI's class are used only if the first forward pass shows that no
+    input comes from a LayerChoice."""
 
     relaxation: Relaxation
     label: str
@@ -112,15 +113,15 @@ class FedInputs:
 
     @classmethod
     def instead_of(cls, module: Any, name: str, memo: Dict[str, Any], mutate_kwargs: Dict[str, Any]) -> Any:
-        """The host's mixed InputChoice for one that names no sources and that the host can mix, else None."""
+        """NNI's mixed InputChoice in place of ``module``; None if that names its sources, or if NNI cannot mix it."""
         named = any(source != NO_KEY for source in getattr(module, 'choose_from', ()))
         if named or module.reduction not in ('sum', 'mean'):
             return None
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # of n_chosen, which is put right below
+            warnings.simplefilter('ignore')  # about n_chosen, which is corrected below
             try:
                 mixed = cls.mutate(module, name, memo, mutate_kwargs)  # type: ignore[attr-defined]
-            except ValueError:  # it is not like another one of its label: the search space will say in what
+            except ValueError:  # it differs from another one of its label: SearchSpace raises an error that says how
                 return None
         if mixed is not None:
             mixed.n_chosen, mixed.how = module.n_chosen, module.reduction

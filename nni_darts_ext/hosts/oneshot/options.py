@@ -1,4 +1,4 @@
-"""The arguments of a strategy that are not NNI's."""
+"""The arguments of a strategy that NNI's does not have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...methods import Method, Methods
 
 @dataclass(frozen=True)
 class Options:
-    """See :data:`nni_darts_ext.loop.arguments.SHARED`, which says what they mean."""
+    """See :data:`nni_darts_ext.loop.arguments.SHARED` for what they mean."""
 
     unrolled: Union[bool, str]
     methods: Iterable[Method]
@@ -31,7 +31,7 @@ class Options:
     run_dir: Optional[files.Path]
     progress: Optional[bool]
     cuts: List[Tuple[str, str, Name]] = field(default_factory=list, init=False)
-    """The calls of ``cut`` and ``restore``, by name, before there was a model."""
+    """The calls of ``cut`` and ``restore`` before there was a model: name of the method, key, candidate."""
 
     def __post_init__(self) -> None:
         given = Methods(self.methods, 'the strategy DARTS')
@@ -40,14 +40,14 @@ class Options:
 
     @classmethod
     def among(cls, arguments: Mapping[str, Any]) -> Options:
-        """Those among the arguments of a constructor."""
+        """Select the options from all arguments of a constructor."""
         return cls(**{one.name: arguments[one.name] for one in fields(cls) if one.init})
 
     def settings(self) -> Dict[str, Any]:
-        """For the record of a run."""
+        """The settings to record in the run's folder."""
         return {**{one.name: getattr(self, one.name) for one in fields(self) if one.init and one.name != 'run_dir'},
                 'methods': [repr(method) for method in self.methods]}
 
     def optimizer(self, logits: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
-        """That of the logits."""
+        """The optimiser of the logits."""
         return torch.optim.Adam(logits, learning_rate, betas=self.arc_betas, weight_decay=self.arc_weight_decay)
