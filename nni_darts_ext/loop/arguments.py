@@ -1,4 +1,4 @@
-"""The arguments that trainer and strategies share: what they mean, said once, and what is said of unknown ones."""
+"""The documentation of the arguments that trainer and strategies share, and the error for unknown arguments."""
 
 from __future__ import annotations
 
@@ -13,45 +13,40 @@ from ..errors import ArgumentError
 F = TypeVar('F', bound=Callable[..., None])
 
 SHARED = """unrolled
-        The second order, see :mod:`nni_darts_ext.core.bilevel.estimators`: True or ``'exact'`` for the exact gradient through one
-        virtual step, ``'finite_difference'`` for the paper's approximation of it. Default False, first order (source: NNI).
+        Whether to use the second order, see :mod:`nni_darts_ext.core.bilevel.estimators`: True or ``'exact'`` for the exact
+        gradient through one virtual step, ``'finite_difference'`` for the paper's approximation of it. Default False, first order
+        (source: NNI).
     methods
-        What the search does beyond plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`. Default: none.
+        Additions to plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`. Default: none.
     zero_op_wins
-        See :func:`nni_darts_ext.core.derivation.derive`. Default False, what classic NNI's class does.
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False (source: classic NNI).
     choose_from
-        For InputChoices by key the sources of their candidates, where those that the model names must not count. Default: what
-        :func:`nni_darts_ext.nn.InputChoice` was given, and what the first forward pass shows where it was given nothing.
+        The sources of the candidates of InputChoices, by key; they take precedence over those that the model names. Default: the
+        sources given to :func:`nni_darts_ext.nn.InputChoice`; where there are none, they are found in the first forward pass.
     arc_learning_rate, arc_betas, arc_weight_decay
-        Of Adam, which steps the logits. Default 3e-4, (0.5, 0.999) and 1e-3 (source: the paper).
+        The options of Adam for the logits. Default 3e-4, (0.5, 0.999) and 1e-3 (source: the paper).
     channels_last
-        Whether model and images of four dimensions lie in memory with the channels last: the same numbers to rounding, and
-        faster for convolutions and poolings on most devices. Default False.
+        Whether the model and inputs of four dimensions use the channels-last memory format. The results are the same up to
+        rounding; convolutions and poolings are faster on most devices. Default False.
     recompute
-        Whether what an edge computes on the way is computed again in the backward pass instead of saved for it: far less memory,
-        more time, the same numbers; running statistics move once. Default False.
+        Whether the activations of an edge are computed again in the backward pass instead of being stored. This takes far less
+        memory and more time; the results are the same, and running statistics are updated once. Default False.
     compile
-        Whether ``torch.compile`` makes one program of each kind of edge, or the name of its mode (``'reduce-overhead'``, say). It
-        takes minutes at first. Where it cannot, a warning says why and the search continues without. Not with the exact second
-        order and methods that need second derivatives. Default False.
+        Whether to compile each kind of edge with ``torch.compile``, or the name of its mode, such as ``'reduce-overhead'``.
+        Compiling takes minutes at the start. Where it fails, a warning gives the reason and the search continues without it.
+        It does not work with the exact second order or methods that need second derivatives. Default False.
     run_dir
-        A folder for the run: settings, metrics and weights of each epoch, and the architecture, which ``nni-darts-ext show``,
-        ``plot`` and ``report`` read, also during the search; TensorBoard's scalars where that is installed. See
-        :mod:`nni_darts_ext.run`. A search that resumes continues the run in it; one that starts anew is refused a folder that
-        holds a run. Default: none.
+        A folder in which to record the run: settings, metrics and weights of each epoch, and the architecture.
+        ``nni-darts-ext show``, ``plot`` and ``report`` read it, also during the search. Scalars for TensorBoard are also written
+        if it is installed. See :mod:`nni_darts_ext.run`. A search that resumes continues the recorded run; a new search
+        must not use a folder that contains a run. Default: none.
     progress
-        Whether a bar in the terminal shows the progress of an epoch. Default None: {progress}."""
-"""Entries of a docstring, the first without its indentation."""
+        Whether to show a progress bar for each epoch in the terminal. Default None: {progress}."""
+"""Entries of a numpydoc section. The first line has no indentation."""
 
 
 def known_keywords(init: F) -> F:
-    """Let a constructor say which keyword was meant by one that it does not have.
-
-    Raises
-    ------
-    ArgumentError
-        By the constructor: a keyword is unknown.
-    """
+    """Decorate a constructor, so that it raises :class:`ArgumentError` for an unknown keyword and suggests a similar one."""
     known = [name for name in inspect.signature(init).parameters if name != 'self']
 
     @functools.wraps(init)

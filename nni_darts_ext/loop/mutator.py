@@ -1,4 +1,4 @@
-"""The interface of NNI's ``DartsMutator``, without a host behind it."""
+"""The ``DartsMutator`` of all hosts, without what is specific to a host."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ..methods import Method, Methods
 _logger = logging.getLogger(__name__)
 
 FORGOTTEN = 10
-"""After so many passes without it, a regulariser counts as forgotten."""
+"""The number of passes without a call of ``regularizer()`` after which a warning is logged."""
 
 
 class MutatorInterface(Search):
-    """What every host's ``DartsMutator`` offers; the host adds how the choices of a model are found and run.
+    """The methods of every host's ``DartsMutator``. The host adds how the choices of a model are found and run.
 
     Attributes
     ----------
     form : str
-        The form of :meth:`export` that the host itself takes.
+        The form of :meth:`export` that the host's own functions take.
     methods : Methods
-        What the search does beyond plain DARTS.
+        Additions to plain DARTS.
     """
 
     form = 'classic'
@@ -42,11 +42,11 @@ class MutatorInterface(Search):
     _relaxed: Dict[str, Relaxed]
     _sampled: Dict[str, Tensor]
     _is_due = False
-    """Whether the search is a copy of one that was reset."""
+    """Whether :meth:`reset` is due: in the copy of a mutator that was reset."""
 
     methods: Methods
     _resets = 0
-    """How often a pass was begun without the regularisers of the methods being asked for."""
+    """The number of calls of :meth:`reset` since the last call of :meth:`regularizer`."""
 
     def _open(self, space: SearchSpace, zero_op_wins: bool, methods: Iterable[Method]) -> None:
         self.space = space
@@ -58,44 +58,45 @@ class MutatorInterface(Search):
         for edge in space.edges.values():
             self.choices.add(edge.key, len(edge.names))
         self._relaxation = Relaxation(self.choices, space)
-        of_search = Methods(methods, 'DartsMutator', has_epochs=False)
-        of_search.attach(self)
-        self.use(of_search)
+        attached = Methods(methods, 'DartsMutator', has_epochs=False)
+        attached.attach(self)
+        self.use(attached)
 
     def use(self, methods: Methods) -> None:
-        """Relax the edges as these methods, which are attached, do."""
+        """Use these methods, which must be attached, from now on."""
         self.methods = methods
         self.of_methods = nn.ParameterList(methods.parameters())
         methods.install(self.choices, self._relaxation)
 
     def regularizer(self) -> Tensor:
-        """The term that a training loop of one's own adds to the loss of the architecture step: a scalar; 0 without one."""
+        """The sum of the methods' regularisers, a scalar tensor, 0 if there are none. In a training loop of your own, add it to
+        the loss of the architecture step."""
         self._resets = 0
         term = self.methods.regularizer()
         return torch.zeros((), device=self.device()) if term is None else term
 
     def execute(self, recompute: bool = False, compile: Compile = False) -> None:
-        """How the edges run from now on: see :class:`nni_darts_ext.DartsTrainer`, whose arguments these are, too."""
+        """Set how the edges run. The arguments are those of :class:`nni_darts_ext.DartsTrainer`."""
         self._relaxation.recompute = recompute
         self._relaxation.compiled = CompiledMixture(compile) if compile else None
 
     def device(self) -> torch.device:
-        """Where the logits are."""
+        """The device of the logits."""
         return self.choices.device
 
     def reset(self) -> None:
-        """Take the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do.
+        """Compute the weights for the next forward pass from the logits. Call it before each pass, as NNI's trainers do.
 
-        Under ``torch.autocast`` the pass casts the model's own weights anew, too: PyTorch keeps casts until the context ends.
+        It also clears autocast's cache, in which PyTorch would otherwise keep casts of weights that have changed since.
         """
         torch.clear_autocast_cache()
         self._resets += 1
         if self._resets == FORGOTTEN and self.methods.regularizes and not self.methods.is_led:
-            _logger.warning('The regulariser of methods=%r is in no loss. Add mutator.regularizer() to that of the architecture '
+            _logger.warning('The regulariser of methods=%r is unused. Add mutator.regularizer() to the loss of the architecture '
                             'step, or search with DartsTrainer or DARTS.', list(self.methods))
         self._relaxed = {}
         self._cache = self.sample_search()
-        self._relaxation.begin(self._relaxed or None)  # None where somebody's own sample_search has not asked ours
+        self._relaxation.begin(self._relaxed or None)  # None if a subclass overrides sample_search without calling this one
 
     def sample_search(self) -> Dict[str, Tensor]:
         """The relaxed decisions.
@@ -104,13 +105,13 @@ class MutatorInterface(Search):
         -------
         dict
             For each LayerChoice its weights, a float tensor of shape ``(n,)``, differentiable in the logits;
-            for each InputChoice a bool tensor of ones, shape ``(n_candidates,)``.
+            for each InputChoice a bool tensor of shape ``(n_candidates,)``, all true.
 
         Raises
         ------
         LogitsError
-            Logits have no answer, see :meth:`nni_darts_ext.core.search.Search.probabilities`. On devices for which the host would
-            have to wait that is found out when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
+            Logits have invalid values, see :meth:`nni_darts_ext.core.search.Search.probabilities`. On asynchronous devices the
+            error is raised later, when the edges are read, see :class:`~nni_darts_ext.core.logits.Logits`.
         """
         self._relaxed = self._relaxation.relax_all()
         sampled = {key: relaxed.weights for key, relaxed in self._relaxed.items()}
@@ -119,7 +120,7 @@ class MutatorInterface(Search):
         return sampled
 
     def export(self, form: str = 'classic') -> Dict[str, Any]:
-        """:meth:`~nni_darts_ext.core.search.Search.architecture`, under the name that NNI gives it."""
+        """See :meth:`~nni_darts_ext.core.search.Search.architecture`. This is NNI's name for it."""
         return self.architecture(form)
 
     def status(self) -> Dict[str, List[float]]:
@@ -128,26 +129,26 @@ class MutatorInterface(Search):
         Raises
         ------
         LogitsError
-            They are no numbers.
+            A weight is NaN or infinite.
         """
         return {key: numbers_of(key, weights) for key, weights in self._cache.items()}
 
     def _derive(self) -> Derivation:
         for node in self.space.inputs.values():
             if node.n_chosen is not None and not self.space.is_fed(node.key):
-                _logger.warning('InputChoice %r names no LayerChoice in choose_from%s: all its inputs are equally strong and '
+                _logger.warning('InputChoice %r names no LayerChoice in choose_from%s: all its inputs are equally strong, and '
                                 'the first %d are kept.', node.key,
-                                ', and no forward pass has shown any' if node.key in self.space.unnamed else '', node.n_chosen)
+                                ', and no forward pass has found one' if node.key in self.space.unnamed else '', node.n_chosen)
         return super()._derive()
 
     def _as_relaxed(self, key: str, weights: Tensor) -> Relaxed:
-        """The relaxation that the weights of an edge are of. Weights that someone else has sampled must be read."""
+        """The relaxation to which the weights of an edge belong; a new one for weights that a subclass has sampled."""
         relaxed = self._relaxed.get(key)
         if relaxed is not None and relaxed.weights is weights:
             return relaxed
         return Relaxed.of(weights, key)
 
-    # Copies and pickles sample anew: graphs can be in neither, and those of the original would not reach the copy's logits.
+    # Copies and pickles sample again: they cannot contain graphs, and the original's graphs do not lead to the copy's logits.
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**vars(self), '_sampled': {}, '_relaxed': {}, '_is_due': self._is_due or bool(self._sampled)}
@@ -158,7 +159,7 @@ class MutatorInterface(Search):
 
     @property
     def _cache(self) -> Dict[str, Tensor]:
-        """The decisions that NNI's choices ask for."""
+        """The relaxed decisions, under the name by which NNI's choices access them."""
         if self._is_due:
             self.reset()
         return self._sampled
@@ -169,30 +170,30 @@ class MutatorInterface(Search):
 
 
 class InPlaceMutator(MutatorInterface, nn.Module):
-    """The ``DartsMutator`` of hosts whose choices call no mutator: it makes them run their relaxation themselves.
+    """The ``DartsMutator`` of hosts whose choices call no mutator. It changes them to run their relaxation themselves.
 
-    ``model(x)`` runs the supernet from now on; the training loop is yours. ``export('sample')`` gives what the host makes a
-    network of: ``fixed_arch``, or ``freeze`` and ``model_context``.
+    From now on ``model(x)`` runs the supernet, in a training loop of your own. ``fixed_arch``, or ``freeze`` and
+    ``model_context``, take the result of ``export('sample')``.
 
     Parameters
     ----------
     model
         A model with the host's LayerChoice and InputChoice. Its choices are changed in place.
     zero_op_wins
-        See :func:`nni_darts_ext.core.derivation.derive`. Default False, what classic NNI's class does.
+        See :func:`nni_darts_ext.core.derivation.derive`. Default False (source: classic NNI).
     choose_from
-        For InputChoices by label the sources of their candidates, where the model's own shall not count. Default: what
-        :func:`nni_darts_ext.nn.InputChoice` was told, and what the first forward pass shows where it was told nothing.
+        The sources of the candidates of InputChoices, by label; they take precedence over those that the model names. Default:
+        those given to :func:`nni_darts_ext.nn.InputChoice`; where there are none, they are found in the first forward pass.
     methods
-        What the search does beyond plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`; those that need no epochs. Of
-        methods with a regulariser, add ``mutator.regularizer()`` to the loss of the architecture step. Default: none.
+        Additions to plain DARTS, a list of objects of :mod:`nni_darts_ext.methods` that need no epochs. If one has a regulariser,
+        add ``mutator.regularizer()`` to the loss of the architecture step. Default: none.
 
     Raises
     ------
     SearchSpaceError
-        The model is no search space for DARTS: see :class:`nni_darts_ext.core.space.SearchSpace`.
+        DARTS cannot search the model, see :class:`nni_darts_ext.core.space.SearchSpace`.
     MethodError
-        Methods that cannot be combined, or that need epochs.
+        Methods cannot be combined, or need epochs.
     """
 
     form = 'sample'
@@ -201,7 +202,7 @@ class InPlaceMutator(MutatorInterface, nn.Module):
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
         super().__init__()
         space, choices = self.read_space(model, choose_from)
-        # Not as submodules: the model's weights are not the mutator's.
+        # Not registered as submodules, because the model's weights are not parameters of the mutator.
         vars(self).update(model=model, _found=choices)
         self._open(space, zero_op_wins, methods)
         for module, choice in choices.items():
@@ -211,12 +212,12 @@ class InPlaceMutator(MutatorInterface, nn.Module):
     @staticmethod
     def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]]) \
             -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-        """How the host reads the search space of a model, and what each of its modules is in it."""
+        """The search space of a model, and the description of each module that is a choice. Defined by the host."""
         raise NotImplementedError
 
     @property
     def mutables(self) -> List[nn.Module]:
-        """The LayerChoices and InputChoices in the order of the model's modules, the first one of each key."""
+        """The LayerChoices and InputChoices in the order of the model's modules; of several with one key, only the first."""
         by_key: Dict[str, nn.Module] = {}
         for module, choice in vars(self)['_found'].items():
             by_key.setdefault(choice.key, module)
@@ -224,22 +225,22 @@ class InPlaceMutator(MutatorInterface, nn.Module):
 
 
 def check_mutator(mutator: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise :class:`TrainingError` where a mutator of somebody else's cannot be searched with, or not with some arguments."""
+    """Raise :class:`TrainingError` if a mutator from elsewhere cannot be used, or not with some of the trainer's arguments."""
     name = f'{type(mutator).__module__}.{type(mutator).__qualname__}'
     if not isinstance(mutator, nn.Module) or not hasattr(mutator, 'reset'):
         raise TrainingError(f'The mutator is a {name}. Expected an nn.Module with reset() and export(), whose parameters are the '
-                            'logits: leave mutator out, or give a DartsMutator.')
+                            'logits. Leave mutator out, or pass a DartsMutator.')
     if next(mutator.parameters(), None) is None:
-        raise TrainingError(f'The mutator, a {name}, has no parameters, and so there are no logits to learn. Leave mutator out, '
-                            'or give a DartsMutator.')
+        raise TrainingError(f'The mutator, a {name}, has no parameters, so there are no logits to train. Leave mutator out, or '
+                            'pass a DartsMutator.')
     ours = [argument for argument, value in arguments.items() if value]
     if ours and not isinstance(mutator, MutatorInterface):
-        raise TrainingError(f'{", ".join(ours)}: not with a {name}, of whose edges nobody here knows. Use the DartsMutator of '
-                            'nni_darts_ext (leave mutator out), or leave these arguments out.')
+        raise TrainingError(f'{", ".join(ours)}: does not work with a {name}, whose edges are unknown. Leave mutator out to use '
+                            'the DartsMutator of nni_darts_ext, or leave out what does not work.')
 
 
 def check_execution(recompute: bool, compile: Compile, unrolled: Any, methods: Methods) -> None:
-    """Raise :class:`TrainingError` where edges cannot run so, for what needs second derivatives."""
+    """Raise :class:`TrainingError` if ``recompute`` or ``compile`` is combined with something that needs second derivatives."""
     needs = f'unrolled={unrolled!r}' if choose(unrolled) is unrolled_exact else methods.needing_second_derivatives
     recomputation.check(recompute, needs)
     compilation.check(compile, needs)

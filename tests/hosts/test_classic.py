@@ -547,5 +547,5 @@ def test_nnis_own_mutator_is_searched_with_and_refused_what_it_does_not_go_with(
     again = trainer(checkpoint_dir=tmp_path / 'checkpoints', methods=[Eigenvalue()])
     again.train()
     assert again.history == search.history
-    with pytest.raises(nni_darts_ext.TrainingError, match='run_dir, Shrinking.*: not with a nni.*DartsMutator'):
+    with pytest.raises(nni_darts_ext.TrainingError, match='run_dir, Shrinking.*: does not work with a nni.*DartsMutator'):
         trainer(methods=[Shrinking({1: 2})], run_dir=tmp_path / 'run')

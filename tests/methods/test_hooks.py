@@ -320,7 +320,7 @@ def test_a_mutator_weighs_by_its_methods_and_gives_their_regularizer(caplog):
     assert 'regulariser' not in caplog.text
     for _ in range(9):
         mutator.reset()
-    assert caplog.text.count('is in no loss. Add mutator.regularizer()') == 1
+    assert caplog.text.count('is unused. Add mutator.regularizer()') == 1
     assert DartsMutator(space()).regularizer() == 0
 
 
