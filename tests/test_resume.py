@@ -190,7 +190,7 @@ def test_a_checkpoint_of_another_loss_is_refused_and_one_without_is_gone_on_from
     again, _ = with_centred(tmp_path / 'old')
     again.train()
     assert len(again.history) == 4
-    assert 'written without the state of loss, which goes on from where it is now' in caplog.text
+    assert 'does not contain the state of loss, which keeps its current state' in caplog.text
 
 
 def test_metrics_with_a_state_go_on_with_it(tmp_path):
@@ -386,7 +386,7 @@ OTHERS = {
 def test_a_checkpoint_of_another_search_is_refused_and_what_differs_is_named(other, tmp_path):
     trainer(tmp_path, epochs=1).train()
     options, message = OTHERS[other]
-    with pytest.raises(CheckpointError, match=f'of another search: .*{message}'):
+    with pytest.raises(CheckpointError, match=f'to another search: .*{message}'):
         trainer(tmp_path, **options).train()
 
 
@@ -401,7 +401,7 @@ class Named(Net):
 def test_sources_that_the_model_names_must_stay_and_those_that_were_found_may_be_put_right(tmp_path):
     trainer(tmp_path / 'named', epochs=1, model=lambda: Named('b', 'a')).train()
     message = r"choose_from of InputChoice 'pick' was \['b', 'a'\] and is \['a', 'b'\]"
-    with pytest.raises(CheckpointError, match=f'of another search: .*{message}'):
+    with pytest.raises(CheckpointError, match=f'to another search: .*{message}'):
         trainer(tmp_path / 'named', model=lambda: Named('a', 'b')).train()
     trainer(tmp_path / 'named', epochs=2, model=lambda: Named('b', 'a')).train()
     trainer(tmp_path / 'found', epochs=1).train()

@@ -1,4 +1,4 @@
-"""What a search goes on from: the states of its parts and of everything random, and what must be the same as before."""
+"""Resuming a search: the states of its parts and of random generators, and the settings that must be the same as before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Resumable:
-    """The part of a trainer that writes checkpoints and goes on from them."""
+    """The part of a trainer that writes checkpoints and resumes from them."""
 
     model: nn.Module
     mutator: Any
@@ -40,16 +40,16 @@ class Resumable:
     num_epochs: int
 
     def _open(self, folder: Optional[files.Path], settings: Mapping[str, Any]) -> None:
-        """To be called once everything else is there. ``settings`` are those that must be the same for a search to go on."""
+        """Called last in the constructor. A search can resume only with the same ``settings``."""
         self._epochs, self._is_between_epochs = 0, True
         own = {**settings, 'methods': self.steps.methods.settings(), **self._described()}
-        self._settings, *_ = processes.gathered(own)  # those of the process that writes
+        self._settings, *_ = processes.gathered(own)  # rank 0's, as rank 0 writes the checkpoints
         self._checkpoints = None if folder is None else Checkpoints(folder)
         if self._checkpoints is not None:
             check(self.checkpoint())
 
     def _save(self, epochs: int) -> None:
-        """So many epochs are done."""
+        """Write a checkpoint after this number of epochs."""
         self._epochs, self._is_between_epochs = epochs, True
         if self._checkpoints is not None:
             state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
@@ -58,8 +58,8 @@ class Resumable:
             processes.barrier()
 
     def checkpoint(self) -> Dict[str, Any]:
-        """The state of the search, as ``checkpoint_dir`` holds it: among others those of ``'model'``, ``'mutator'`` (the logits
-        and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
+        """The state of the search, as saved in ``checkpoint_dir``. Among others it contains the states of ``'model'``,
+        ``'mutator'`` (the logits and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
         return {**{name: state_of(part) for name, part in self._parts().items()},
                 'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.steps.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
@@ -69,9 +69,9 @@ class Resumable:
                 'random': [random_states(self._loaders())]}
 
     def _resume(self) -> int:
-        """Go on from the last checkpoint, or from where this trainer itself has come to. Returns how many epochs are done.
+        """Resume from this trainer's own last epoch, or else from the last checkpoint. Returns the number of finished epochs.
 
-        Without checkpoints one that has done all its epochs begins with them anew, as NNI's trainer does.
+        Without checkpoints, a trainer that has finished all its epochs starts again with the first one, as NNI's does.
         """
         file: Any = 'the end of the last epoch'
         if self._checkpoints is not None and not (self._epochs and self._is_between_epochs):
@@ -82,22 +82,22 @@ class Resumable:
             epochs = 0 if is_complete else self._epochs
         done = processes.gathered(epochs)
         if len(set(done)) > 1:
-            raise CheckpointError(f'The processes found checkpoints after different numbers of epochs: {done}. Give them a '
-                                  'checkpoint_dir that all of them see, on whichever machine they run.')
+            raise CheckpointError(f'The processes found checkpoints of different numbers of epochs: {done}. Use a checkpoint_dir '
+                                  'on a file system that all processes share.')
         if not epochs or not processes.is_first():
             return epochs
         _logger.log(logging.INFO if self._epochs < self.num_epochs else logging.WARNING,
-                    'Going on from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
+                    'Resuming from %s: %d of %d epochs are done%s.', file, self._epochs, self.num_epochs,
                     '' if self.steps.stopped is None else f', and the search ended there ({self.steps.stopped})')
         return epochs
 
     def _restore(self, state: Any) -> None:
-        """Go on from what :meth:`checkpoint` gave.
+        """Resume from a state that :meth:`checkpoint` has returned.
 
         Raises
         ------
         CheckpointError
-            It is of another search, or none.
+            The state belongs to another search, or is not a state of a search.
         """
         try:
             were = with_methods(state['settings'])
@@ -109,15 +109,15 @@ class Resumable:
                 if name in parts and name in state:
                     different += differences(state[name], parts[name].state_dict())
             if different:
-                raise CheckpointError(f'It is of another search: {"; ".join(different)}.')
+                raise CheckpointError(f'It belongs to another search: {"; ".join(different)}.')
             check_lengths(state, self._of_callbacks())
             history, stopped, epochs = state['history'], state['stopped'], state['epochs']
             if type(epochs) is not int or epochs < 0 or not (stopped is None or isinstance(stopped, str)) \
                     or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
-                raise CheckpointError('Its epochs, history or reason to end are none.')
+                raise CheckpointError("Its 'epochs', 'history' or 'stopped' has a wrong type or value.")
             missing = [name for name in self._beside() if name not in state]
             if missing:
-                _logger.warning('The checkpoint was written without the state of %s, which goes on from where it is now.',
+                _logger.warning('The checkpoint does not contain the state of %s, which keeps its current state.',
                                 ', '.join(missing))
             for name, part in parts.items():
                 if name not in missing:
@@ -127,22 +127,22 @@ class Resumable:
                 self.mutator.name_readers(state.get('readers'))
                 self.mutator.selected = state.get('selected')
             self.steps.methods.load_state_dict(state['methods'] if 'methods' in state else state['followers'])
-            go_on_at_random(state['random'], self._loaders())
+            restore_random_states(state['random'], self._loaders())
             self.history, self.steps.stopped, self._epochs, self._is_between_epochs = history, stopped, epochs, True
         except DartsExtError:
             raise
-        except Exception as error:  # of PyTorch, of callbacks: each says in its own way that a state does not fit
+        except Exception as error:  # PyTorch and callbacks raise various errors for a state that does not fit
             raise CheckpointError(f'It does not fit this search: {type(error).__name__}: {error}') from error
 
     def _parts(self) -> Dict[str, Any]:
-        """What has a state of its own."""
+        """Everything whose state is saved."""
         return {**self._stepped(), **self._beside(), **self._of_callbacks()}
 
     def _stepped(self) -> Dict[str, Any]:
         return {'model': self.model, 'mutator': self.mutator, 'optimizer': self.optimizer, 'ctrl_optim': self.ctrl_optim}
 
     def _beside(self) -> Dict[str, Any]:
-        """The loss and the metrics, where they have a state, which the first checkpoints were written without."""
+        """The loss and the metrics, if they have a state. Checkpoints of early versions do not contain it."""
         found = stateful({'loss': self.loss, 'metrics': self.metrics}, [self, *self._stepped().values()])
         return {name: part for name, part in found.items() if part.state_dict()}
 
@@ -151,7 +151,8 @@ class Resumable:
                         [self, *self._stepped().values(), *self._beside().values()])
 
     def _moving(self) -> List[Any]:
-        """What the steps move: all but what callbacks hold for themselves, a teacher say. Their schedulers belong to it."""
+        """What the steps change: everything except what belongs to callbacks only, such as a teacher model. Schedulers of the
+        optimisers are included."""
         optimizers = {id(self.optimizer), id(self.ctrl_optim)}
         return [*self._stepped().values(), *self._beside().values(),
                 *(part for part in self._of_callbacks().values() if id(getattr(part, 'optimizer', None)) in optimizers)]
@@ -160,9 +161,9 @@ class Resumable:
         return [self.train_loader, self.valid_loader, self.test_loader]
 
     def _described(self) -> Dict[str, Any]:
-        """What must be the same as well, and what it is called."""
+        """What else must be the same for a search to resume, under the names that messages use."""
         seed = torch.initial_seed()
-        found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # one that nobody gave has 64 bits
+        found: Dict[str, Any] = {'seed': seed if seed < 2 ** 32 else None,  # PyTorch's own random seed has 64 bits
                                  'the number of processes': processes.size(),
                                  'the optimizer': type(self.optimizer).__name__,
                                  'what has a state': sorted([*self._stepped(), *self._of_callbacks()]),
@@ -176,16 +177,16 @@ class Resumable:
 
 
 def check_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
-    """Raise :class:`CheckpointError` where a scheduler was made for another number of epochs than it is now."""
+    """Raise :class:`CheckpointError` if a scheduler was built for another number of epochs than it is now."""
     different = other_lengths(states, parts)
     if different:
-        raise CheckpointError(f'It is of a search with another schedule: {"; ".join(different)}. A schedule for so many epochs '
-                              'or steps cannot be stretched in the middle. Build it as it was, whatever the number of epochs is '
-                              'now, or begin a new search with all its epochs.')
+        raise CheckpointError(f'It belongs to a search with another schedule: {"; ".join(different)}. A schedule cannot be '
+                              'lengthened or shortened during a search. Build it with the same number of epochs or steps as '
+                              'before, even if num_epochs is another now, or start a new search.')
 
 
 def with_methods(settings: Mapping[str, Any]) -> Dict[str, Any]:
-    """Settings with the methods in them, which the first checkpoints name by arguments."""
+    """Settings with ``'methods'``, for which checkpoints of early versions have arguments of the trainer."""
     if 'methods' in settings:
         return dict(settings)
     methods: Dict[str, Any] = {'EarlyStopping': {}} if settings.get('early_stopping') else {}
@@ -195,7 +196,7 @@ def with_methods(settings: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def described(search: Search) -> Dict[str, Any]:
-    """The choices that must be the same for a search to go on, in plain values."""
+    """The choices, which must be the same for a search to resume, in plain values."""
     found: Dict[str, Any] = {'the keys of the choices': sorted(str(choice.key) for choice in search.space)}
     for key, edge in search.space.edges.items():
         found[f'LayerChoice {key!r}'] = [str(name) for name in edge.names]
@@ -207,16 +208,19 @@ def described(search: Search) -> Dict[str, Any]:
 
 
 def fitted(state: Mapping[str, Any], module: nn.Module) -> Dict[str, Any]:
-    """The state of a module whose parts may have had other second names, as NNI 2.9 and 2.10 give one to the first candidate of a
-    LayerChoice: second names that the module does not know are left out, and those that it alone knows are put in."""
-    own = module.state_dict(keep_vars=True)  # in which one tensor under two names is the same object
+    """Adapt a state to a module in which some tensors have other second names, or none.
+
+    NNI 2.9 and 2.10 register the first candidate of a LayerChoice under a second name. Second names that the module does not
+    have are removed, and those that only the module has are added.
+    """
+    own = module.state_dict(keep_vars=True)  # with keep_vars, a tensor with two names is the same object under both
     first = {id(value): name for name, value in reversed(list(own.items())) if name in state}
     put_in = {name: state[first[id(value)]] for name, value in own.items() if name not in state and id(value) in first}
     return {**{name: value for name, value in state.items() if name in own or not _is_second(name, state, own)}, **put_in}
 
 
 def _is_second(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
-    """Whether the same values stand under a name that is known, beside it: a.FIRST.b and a.second.b."""
+    """Whether a name that the module has differs in only one part, and has the same values: ``a.first.b`` for ``a.second.b``."""
     value, parts = state[name], name.split('.')
     for other, its in state.items():
         others = other.split('.')
@@ -228,8 +232,7 @@ def _is_second(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> b
 
 
 def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:
-    """Those of Python, NumPy, PyTorch and of the generators that loaders have of their own. The workers of a loader are seeded
-    from these in each epoch."""
+    """The random states of Python, NumPy, PyTorch and the loaders' own generators. They seed a loader's workers in each epoch."""
     numpy = sys.modules.get('numpy')
     name, key, *rest = numpy.random.get_state() if numpy else ('', [])
     return {'python': random.getstate(),
@@ -239,21 +242,21 @@ def random_states(loaders: Sequence[Any] = ()) -> Dict[str, Any]:
             'loaders': [generator.get_state() for generator in _generators(loaders)]}
 
 
-def go_on_at_random(states: Sequence[Mapping[str, Any]], loaders: Sequence[Any] = ()) -> None:
-    """Take the random states of this process among those of all that wrote a checkpoint."""
+def restore_random_states(states: Sequence[Mapping[str, Any]], loaders: Sequence[Any] = ()) -> None:
+    """Set the random states of this process. ``states`` are those of all processes that searched before, by rank."""
     if len(states) == processes.size():
         set_random_states(states[processes.rank()], loaders)
     else:
-        _logger.warning('The checkpoint is of %d processes, and there are %d: what is random goes on from new states.',
+        _logger.warning('The checkpoint was written by %d processes, but there are %d now: random states are not restored.',
                         len(states), processes.size())
 
 
 def set_random_states(states: Mapping[str, Any], loaders: Sequence[Any] = ()) -> None:
-    """Go on from what :func:`random_states` gave. The states of CUDA devices that are not there any more are left out."""
+    """Set what :func:`random_states` has returned, except for the states of CUDA devices that do not exist now."""
     generators = _generators(loaders)
     if len(generators) != len(states['loaders']):
-        raise CheckpointError(f'The loaders had {len(states["loaders"])} generators and have {len(generators)}. Give them those '
-                              'that the search began with.')
+        raise CheckpointError(f'The loaders had {len(states["loaders"])} generators and now have {len(generators)}. Use loaders '
+                              'with the same generators as at the start of the search.')
     for generator, state in zip(generators, states['loaders']):
         generator.set_state(state)
     if states['numpy'] is not None:
@@ -274,7 +277,7 @@ def _generators(loaders: Sequence[Any]) -> List[torch.Generator]:
 
 
 def differences(were: Mapping[str, Any], are: Mapping[str, Any]) -> List[str]:
-    """Which of the settings, or tensors, that two mappings both have are not alike, in words."""
+    """Descriptions of the settings, or tensors, that are in both mappings and differ."""
     return [f'{name} was {_shown(were[name])} and is {_shown(are[name])}' for name in were
             if name in are and _shown(were[name]) != _shown(are[name])]
 

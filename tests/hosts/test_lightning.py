@@ -467,7 +467,7 @@ def test_a_schedule_that_was_made_for_other_epochs_is_refused(tmp_path, mocker):
 def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
     resumable(tmp_path, mocker)
     file = tmp_path / 'epoch=3.ckpt'
-    with pytest.raises(CheckpointError, match=r"of another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
+    with pytest.raises(CheckpointError, match=r"to another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
         resumable(tmp_path, mocker, model=lambda: Net(candidates=3), resume_from_checkpoint=str(file))
     content = torch.load(str(file))
     del content['nni_darts_ext']

@@ -603,7 +603,7 @@ def test_a_schedule_that_was_made_for_other_epochs_is_refused(tmp_path):
 def test_a_checkpoint_of_another_search_is_refused(tmp_path, mocker):
     resumable(tmp_path, mocker)
     file = tmp_path / 'epoch=3.ckpt'
-    with pytest.raises(CheckpointError, match=r"of another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
+    with pytest.raises(CheckpointError, match=r"to another search: .*LayerChoice 'b' was \['norm', 'skip', 'more0'\] and is"):
         resumable(tmp_path, mocker, model=lambda: Resumed(candidates=3), fit_kwargs={'ckpt_path': str(file)})
     content = torch.load(str(file))
     del content['nni_darts_ext']

@@ -17,7 +17,7 @@ from ...errors import CheckpointError, TrainingError
 from ...loop import processes
 from ...loop.guard import Guard
 from ...loop.meters import RunningAverages
-from ...loop.resuming import check_lengths, described, differences, fitted, go_on_at_random, random_states, with_methods
+from ...loop.resuming import check_lengths, described, differences, fitted, restore_random_states, random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
 from .oneshot_search import OneShotSearch
@@ -172,7 +172,7 @@ class BilevelSteps(Host):
 
     def _restore_random_states(self) -> None:
         if self._random is not None:
-            go_on_at_random(self._random)
+            restore_random_states(self._random)
         self._random = None
 
     # The steps -------------------------------------------------------------------------------------------------------------
