@@ -56,17 +56,16 @@ class SearchTrainer(Resumable, Host):
                  collate_fn: Optional[Callable[[Any], Any]] = None) -> None:
         processes.refuse_strangers()
         if isinstance(model, DistributedDataParallel):
-            raise TrainingError('The model is in a DistributedDataParallel, which expects one backward pass in a step where a '
-                                'search has two or more. Give the bare model: the trainer averages the gradients of the ranks '
-                                'itself.')
+            raise TrainingError('The model is a DistributedDataParallel, which expects one backward pass per step, but a search '
+                                'has two or more. Pass the model itself: the trainer averages the gradients of all ranks.')
         self.unrolled = unrolled
         given = Methods(methods, 'DartsTrainer', selects=True)
         check_execution(recompute, compile, unrolled, given)
         if not 0 < split < 1:
-            raise TrainingError(f'split={split} is no share of the data. Expected a number between 0 and 1, without them.')
+            raise TrainingError(f'split={split} is out of range. Expected a number greater than 0 and less than 1.')
         data = dataset if dataset_train is None else dataset_train
         if data is None:
-            raise TrainingError('There is no data to search on. Give dataset_train (or dataset).')
+            raise TrainingError('There is no data to search on. Pass dataset_train (or dataset).')
         check_steps([optimizer])
         self.device = processes.device() if device is None else torch.device(device)
         processes.check_device(self.device)
@@ -75,8 +74,8 @@ class SearchTrainer(Resumable, Host):
         if channels_last:
             memory_format.lay_out(model)
         if mutator is not None and (zero_op_wins or choose_from):
-            raise TrainingError('zero_op_wins and choose_from are of the mutator that the trainer makes, but one is given. Give '
-                                'them to DartsMutator.')
+            raise TrainingError('zero_op_wins and choose_from have no effect on a mutator that is passed. Pass them to '
+                                'DartsMutator instead.')
         self.mutator = self.make_mutator(model, zero_op_wins, choose_from) if mutator is None else mutator
         is_ours = isinstance(self.mutator, MutatorInterface)
         check_mutator(self.mutator, {'recompute': recompute, 'compile': compile, 'run_dir': run_dir, **{
@@ -112,7 +111,7 @@ class SearchTrainer(Resumable, Host):
         self.steps = Steps(self, self.mutator, methods, unrolled, self._guard)
         if is_ours:
             self.mutator.use(methods)
-        self.ctrl_optim = torch.optim.Adam(self._of_search(), arc_learning_rate, betas=arc_betas, weight_decay=arc_weight_decay)
+        self.ctrl_optim = torch.optim.Adam(self._searched(), arc_learning_rate, betas=arc_betas, weight_decay=arc_weight_decay)
         self.callbacks = list(callbacks or [])
         for callback in self.callbacks:
             callback.build(self.model, self.mutator, self)
@@ -133,19 +132,19 @@ class SearchTrainer(Resumable, Host):
         self.train()
 
     def train(self, validate: bool = True) -> None:
-        """Search for ``num_epochs`` epochs, validating the supernet after each of them unless told otherwise."""
+        """Search for ``num_epochs`` epochs, and validate the supernet after each if ``validate``."""
         for module in () if self.history else (self.network(), self.mutator):
             processes.share(module)
-        with self.steps.methods.told_of_the_end():
+        with self.steps.methods.notified_of_end():
             self._train(validate)
 
     def _train(self, validate: bool) -> None:
-        check_holdings([self.ctrl_optim], [self.optimizer], self._of_search(), self.model)
+        check_holdings([self.ctrl_optim], [self.optimizer], self._searched(), self.model)
         self.steps.begin(self.num_epochs)
         done = self._resume()
         if not done and isinstance(self.mutator, Search):
             self.mutator.selected = None
-        self.history = self.history[:done]  # without what an error has left of an epoch
+        self.history = self.history[:done]  # without an epoch that ended with an error
         for epoch in range(done, self.num_epochs):
             if self.stopped is not None:
                 break
@@ -175,11 +174,11 @@ class SearchTrainer(Resumable, Host):
         return self.steps.stopped
 
     def validate(self) -> Metrics:
-        """The loss and metrics of the supernet as it is."""
+        """The loss and metrics of the supernet on the validation data, not recorded in ``history``."""
         return self.validate_one_epoch(-1)
 
     def train_one_epoch(self, epoch: int) -> Metrics:
-        """One pass over the shorter of the two parts."""
+        """Search for one epoch, which ends with the shorter of the two parts of the data."""
         self.set_training()
         self.steps.look(epoch)
         means, step = RunningAverages(), -1
@@ -197,43 +196,43 @@ class SearchTrainer(Resumable, Host):
                 _logger.info('Epoch %d/%d step %d: %s', epoch + 1, self.num_epochs, step + 1, means)
         self._guard.read()
         if step < 0:
-            raise TrainingError(f'Epoch {epoch} had no step, for one of the parts of the data gave no batch. Give more data, and '
-                                'no iterator that gives its batches only once.')
+            raise TrainingError(f'Epoch {epoch} had no step, because one of the parts of the data gave no batch. Pass more data, '
+                                'and no iterator that gives its batches only once.')
         self._steps_of_epoch = step + 1
-        processes.share(self.network())  # for the sake of running statistics: one network is validated
+        processes.share(self.network())  # running statistics differ between processes
         return self._record(epoch, 'train', means)
 
     def validate_one_epoch(self, epoch: int) -> Metrics:
-        """One pass over the validation data, without a step."""
+        """One pass over the validation data. Nothing is updated."""
         self.model.eval()
         self.mutator.eval()
         self.steps.begin_validation()
         means, n = RunningAverages(), 0
         of_loss = self.loss.modules() if isinstance(self.loss, nn.Module) else ()
-        with torch.no_grad(), on_copied_buffers(of_loss):  # the model is in evaluation mode, and a loss may know of none
+        with torch.no_grad(), on_copied_buffers(of_loss):  # the buffers of a loss may change even in evaluation mode
             for batch in self._held_out():
                 output, loss = self._forward(batch)
                 means.add(batches.judged(self.metrics, output, batch, loss, self.forward_batch))
                 n += 1
         if not any(processes.gathered(n)):
-            raise TrainingError('The data to validate on gave no batch. Give dataset_valid, or more data in it, and no iterator '
-                                'that gives its batches only once.')
+            raise TrainingError('The validation data gave no batch. Pass dataset_valid, or more data in it, and no iterator that '
+                                'gives its batches only once.')
         return self._record(epoch, 'valid', means)
 
     def _held_out(self) -> Iterator[Any]:
-        """The batches of one validation. The part of the logits may be a stream without an end."""
+        """The batches of one validation. From a stream of unknown length they are as many as the epoch had steps."""
         is_stream = self.test_loader is self.valid_loader and length(self.test_loader) is None
         n = (self._steps_of_epoch or length(self.train_loader)) if is_stream else None
         if is_stream and n is None:
-            raise TrainingError('The data of the logits is a stream, of which a validation takes as many batches as an epoch '
-                                'had, and there was no epoch yet. Give dataset_valid.')
+            raise TrainingError('The data for the logits is a stream of unknown length. A validation takes as many batches from '
+                                'it as an epoch had steps, but there was no epoch yet. Pass dataset_valid.')
         return map(self._placed, itertools.islice(self.test_loader, n))
 
     def _placed(self, batch: Any) -> Any:
         batch = to_device(batch, self.device)
         return memory_format.channels_last(batch) if self.channels_last else batch
 
-    # What the steps ask for ------------------------------------------------------------------------------------------------
+    # The host of the steps -------------------------------------------------------------------------------------------------
 
     def network(self) -> nn.Module:
         return nn.ModuleList([self.model, self.loss]) if isinstance(self.loss, nn.Module) else self.model
@@ -241,8 +240,8 @@ class SearchTrainer(Resumable, Host):
     def logits(self) -> List[nn.Parameter]:
         return [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
 
-    def _of_search(self) -> List[nn.Parameter]:
-        """The logits, and the parameters of methods."""
+    def _searched(self) -> List[nn.Parameter]:
+        """The logits and the parameters of methods."""
         return list(dict.fromkeys([*self.mutator.parameters(), *self.steps.methods.parameters()]))
 
     def architecture_optimizer(self) -> torch.optim.Optimizer:
@@ -260,7 +259,7 @@ class SearchTrainer(Resumable, Host):
         return (output, loss), loss
 
     def before_weight_pass(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)  # for zeros would move the weights of candidates that are cut
+        self.optimizer.zero_grad(set_to_none=True)  # with zeros, momentum and weight decay would change weights that are cut
 
     def step_weights(self, loss: Tensor, weights: Sequence[nn.Parameter]) -> None:
         if loss.requires_grad:
@@ -277,10 +276,10 @@ class SearchTrainer(Resumable, Host):
         return batches.forward(self.model, batch, self.loss, self.forward_batch)
 
     def _record(self, epoch: int, part: str, means: RunningAverages) -> Metrics:
-        torch.clear_autocast_cache()  # for those who run the model next
+        torch.clear_autocast_cache()  # its casts are wrong if the weights change before the next pass
         means = RunningAverages.joined(processes.gathered(means.read()))
         if epoch >= 0:
-            if not self.history or self.history[-1]['epoch'] != epoch:  # who calls for single epochs
+            if not self.history or self.history[-1]['epoch'] != epoch:  # the user has called train_one_epoch directly
                 self.history.append({'epoch': epoch})
             self.history[-1][part] = means.values()
         if processes.is_first():
@@ -290,11 +289,11 @@ class SearchTrainer(Resumable, Host):
     # The result ----------------------------------------------------------------------------------------------------------
 
     def export(self, file: Optional[str] = None) -> Dict[str, Any]:
-        """The architecture as it stands, in the form that the model's family takes; written to a JSON file if one is named, by
-        rank 0."""
+        """The current architecture, in the form that the model's family of NNI takes. If ``file`` is given, rank 0 also writes it
+        there as JSON."""
         mutator = self.mutator
         architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
         if file is not None and processes.is_first():
             with open(file, 'w', encoding='utf-8') as opened:
-                json.dump(architecture, opened, indent=2, sort_keys=True, default=Tensor.tolist)  # of mutators of other origin
+                json.dump(architecture, opened, indent=2, sort_keys=True, default=Tensor.tolist)  # NNI's mutators export tensors
         return architecture

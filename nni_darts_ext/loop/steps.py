@@ -1,4 +1,4 @@
-"""The two steps of DARTS (Liu et al., algorithm 1) and what surrounds them, in whichever host's loop or our own."""
+"""The two steps of DARTS (Liu et al., algorithm 1) and the events of an epoch, for the trainer's loop and for Lightning's."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ _logger = logging.getLogger(__name__)
 
 
 class Host:
-    """What a loop tells the steps: how a loss is computed, how its gradients are, and whose optimisers step."""
+    """What the steps need from a loop: how to compute a loss and its gradients, and which optimisers step."""
 
     def run_batch(self, batch: Any, phase: str) -> Tuple[Any, Tensor]:
-        """Run the supernet as it is on a batch. Returns a result, which :meth:`Steps.take` passes on, and the loss."""
+        """Run the supernet on a batch. Returns a result, which :meth:`Steps.take` returns in turn, and the loss."""
         raise NotImplementedError
 
     def network(self) -> nn.Module:
-        """All that a loss runs."""
+        """All modules that computing a loss runs."""
         raise NotImplementedError
 
     def logits(self) -> List[nn.Parameter]:
-        """What the architecture step moves."""
+        """The parameters that the architecture step updates."""
         raise NotImplementedError
 
     def architecture_optimizer(self) -> Any:
-        """Steps the logits."""
+        """The optimiser of the logits."""
         raise NotImplementedError
 
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
-        """Those that step next."""
+        """The optimisers that take the next weight step."""
         raise NotImplementedError
 
     def before_weight_pass(self) -> None:
         """Called before the forward pass of the weight step."""
 
     def step_weights(self, loss: Tensor, weights: Sequence[nn.Parameter]) -> None:
-        """The backward pass of the weight step, clipping and the optimiser."""
+        """The backward pass of the weight step, clipping and the step of the optimiser."""
         raise NotImplementedError
 
     def gradients(self, loss: Tensor, logits: Sequence[nn.Parameter]) -> Gradients:
-        """Those of the first order's architecture step, of this process."""
+        """The gradients of the first order's architecture step, on this process alone."""
         return gradients_of(loss, logits)
 
     def penalized(self, loss: Tensor) -> Tensor:
-        """The loss of the architecture step, with what the host adds."""
+        """The loss of the architecture step including the host's own penalty."""
         return loss
 
     def is_scaled(self) -> bool:
-        """Whether a scaler of 16-bit floats deals with losses that are not finite, by leaving steps out."""
+        """Whether a gradient scaler of 16-bit precision is used, which skips steps with gradients that are not finite."""
         return False
 
     def unlogged(self) -> ContextManager[Any]:
-        """The context of an architecture step, whose passes are not to be logged."""
+        """A context in which passes are not logged, for the architecture step."""
         return nullcontext()
 
     def set_training(self) -> None:
@@ -76,18 +76,18 @@ class Host:
 
 
 class Steps:
-    """The steps of a search, and its epochs.
+    """The steps and epochs of a search.
 
     Parameters
     ----------
     host
         The loop.
     search
-        What is searched: an object of :class:`nni_darts_ext.core.search.Search`, or a mutator of other origin.
+        A :class:`nni_darts_ext.core.search.Search`, or a mutator from elsewhere, such as NNI's own.
     methods
-        Those of the search. The steps tell them where the search is.
+        The methods of the search. The steps update their position (:class:`~nni_darts_ext.methods.base.At`) and call their hooks.
     unrolled
-        Which order, see :func:`nni_darts_ext.core.bilevel.estimators.choose`.
+        The order, see :func:`nni_darts_ext.core.bilevel.estimators.choose`.
     guard
         Ends the search when a loss is not finite.
     """
@@ -98,8 +98,7 @@ class Steps:
         self.stopped: Optional[str] = None
         self.logits: List[nn.Parameter] = []
         self.weights: List[nn.Parameter] = []
-        """All other parameters that a loss runs or the optimisers hold; to look for them in each step would take longer than many
-        a candidate."""
+        """All other parameters of the network or of its optimisers. Cached, as finding them in each step would be slow."""
         self._first: Any = None
         self._architecture_steps = 0
         self._end: Optional[EndOfEpoch] = None
@@ -109,7 +108,7 @@ class Steps:
     # Epochs ----------------------------------------------------------------------------------------------------------------
 
     def begin(self, epochs: Optional[int]) -> None:
-        """The search starts or resumes, for so many epochs in all (None if it is not known)."""
+        """The search starts or resumes. ``epochs`` is the total number of epochs, None if unknown."""
         self.methods.move(epochs=epochs, epoch=None, step=None, phase=READING)
         self.methods.call('begin')
 
@@ -119,7 +118,7 @@ class Steps:
         self.methods.call('before_epoch')
 
     def look(self, epoch: int) -> None:
-        """Look for what the steps of an epoch move. To be called before the first one."""
+        """Find the parameters that the steps of an epoch update. Called before its first step."""
         self.methods.move(epoch=epoch)
         self._architecture_steps = 0
         self.logits = self._host.logits()
@@ -130,7 +129,7 @@ class Steps:
                                            *(parameter for parameter in held if parameter not in own)]))
 
     def after_epoch(self, metrics: Mapping[str, Any]) -> Dict[str, float]:
-        """An epoch has ended, before the callbacks of the user. Sets ``stopped`` and returns the indicators of a collapse."""
+        """An epoch has ended; called before the callbacks of the user. Sets ``stopped``. Returns the collapse indicators."""
         self.guard.read()
         at = self.methods.move(step=None, phase=READING)
         self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average,
@@ -142,7 +141,7 @@ class Steps:
         return self._end.indicators
 
     def record(self, metrics: Mapping[str, Any]) -> None:
-        """The callbacks of the user have been called."""
+        """Called after the callbacks of the user."""
         assert self._end is not None
         self._end.metrics = metrics
         self.methods.call('record', self._end)
@@ -155,9 +154,9 @@ class Steps:
         Parameters
         ----------
         step
-            In the epoch, counted from 0.
+            The index of the step in the epoch, from 0.
         with_architecture
-            Whether the host takes an architecture step. Default True. The methods must agree.
+            Whether to take the architecture step; it is not taken if a method skips it either. Default True.
 
         Returns
         -------
@@ -170,7 +169,7 @@ class Steps:
         if step == 0:
             self._first = validation
         if isinstance(self._search, Search) and self._search.choices.forget(self._host.architecture_optimizer()):
-            set_gradients(self.weights, [None] * len(self.weights))  # some hosts would leave zeros for what was cut
+            set_gradients(self.weights, [None] * len(self.weights))  # some hosts would leave zeros, with which optimisers step
         if self.methods.takes_architecture_step() and with_architecture:
             with self._host.unlogged():
                 self._architecture_step(training, validation)
@@ -180,7 +179,7 @@ class Steps:
             self.see('training loss', loss)
             with stepping(self.weights):
                 self._host.step_weights(loss, [weight for weight in self.weights if weight.requires_grad])
-        torch.clear_autocast_cache()  # for the next one to run the model, a validation say
+        torch.clear_autocast_cache()  # its casts are of the weights before this step
         return result
 
     def _architecture_step(self, training: Any, validation: Any) -> None:
@@ -195,8 +194,8 @@ class Steps:
         if self._unrolled is None:
             gradients = first_order(validation_loss, self.logits, host.network(), processes.average, self.weights, host.gradients)
         elif host.is_scaled():
-            raise TrainingError('The second order takes gradients of gradients, which the scaled losses of 16-bit floats do not '
-                                'give. Train in bfloat16 or in full precision, or use unrolled=False.')
+            raise TrainingError('The second order needs gradients of gradients, which the scaled losses of float16 training do '
+                                'not give. Train in bfloat16 or in full precision, or use unrolled=False.')
         else:
             gradients = self._unrolled(training_loss, validation_loss, self.logits, host.weight_optimizers(), host.network(),
                                        processes.average)
@@ -205,7 +204,7 @@ class Steps:
         optimizer.step()
 
     def _objective(self, batch: Any) -> Tensor:
-        """What the architecture step minimises."""
+        """The loss that the architecture step minimises."""
         _, loss = self._forward(batch, ARCHITECTURE)
         loss, term = self._host.penalized(loss), self.methods.regularizer()
         return loss if term is None else loss + term.to(loss)
@@ -217,34 +216,34 @@ class Steps:
 
     def _forward(self, batch: Any, phase: str) -> Tuple[Any, Tensor]:
         self.methods.move(phase=phase)
-        torch.clear_autocast_cache()  # weights have moved since they were cast, or were cast without a graph
+        torch.clear_autocast_cache()  # weights have changed since they were cast, or were cast without a graph
         return self._host.run_batch(batch, phase)
 
     def see(self, what: str, value: Tensor, shared: bool = False) -> Tensor:
-        """:meth:`nni_darts_ext.loop.guard.Guard.see`, unless the host deals with such values."""
+        """:meth:`nni_darts_ext.loop.guard.Guard.see`, unless a gradient scaler handles values that are not finite."""
         return value if self._host.is_scaled() else self.guard.see(what, value, shared)
 
     def see_gradient(self, weights: Sequence[nn.Parameter]) -> None:
-        """Look at the gradient that the weights are about to step by, before clipping."""
+        """Check the gradient of the weights before it is clipped."""
         norm = norm_of([weight.grad for weight in weights if weight.grad is not None])
         self.see('norm of the gradient of the weights', norm, shared=True)
 
     def begin_validation(self) -> None:
-        """The passes to come are without steps."""
+        """A validation starts: the next passes take no steps."""
         self.methods.move(phase=VALIDATION, step=None)
 
 
 def of_search(given: Iterable[Method], has_edges: bool, run_dir: Optional[files.Path], settings: Mapping[str, Any]) -> Methods:
-    """The methods of a search: those that are given, and those that every search has.
+    """The methods of a search: the given ones, and those that every search has.
 
     Parameters
     ----------
     has_edges
-        Whether the edges of what is searched are known.
+        Whether the edges are known; they are not with a mutator from elsewhere.
     run_dir
-        Where the run is recorded, by one process; None for nowhere.
+        The folder in which rank 0 records the run; None to record nothing.
     settings
-        Of the search, for the record.
+        The settings of the search to record.
     """
     given = list(given)
     has_it = any(isinstance(method, UnmovedLogits) for method in given)

@@ -182,7 +182,7 @@ class Methods:
             method.end(error)
 
     @contextmanager
-    def told_of_the_end(self) -> Iterator[None]:
+    def notified_of_end(self) -> Iterator[None]:
         """Tells all methods how the search in this context has ended."""
         try:
             yield

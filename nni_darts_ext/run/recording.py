@@ -1,4 +1,4 @@
-"""A search that writes its run's folder as it goes, in whichever loop."""
+"""Records a search in the folder of its run, in the trainer and in the strategies."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from . import Epoch, PathLike, Run
 from .recorder import Recorder
 
 TENSORBOARD = 'tensorboard'
-"""The folder in the run's that TensorBoard reads, written where that is installed."""
+"""The subfolder for TensorBoard, written if TensorBoard is installed."""
 
 
 class Recording(Method):
-    """Records each epoch. A search with a ``run_dir`` has it.
+    """Records each epoch. Every search with a ``run_dir`` has this method.
 
     Parameters
     ----------
     folder
-        The run's folder. One that holds a run is gone on with when the search itself goes on, and refused when it starts anew.
+        The folder of the run. If it contains a run, a search that resumes continues it; a new search raises an error.
     settings
-        Of the search, for the record.
+        The settings of the search to record.
     """
 
     def __init__(self, folder: PathLike, settings: Optional[Mapping[str, Any]] = None) -> None:
@@ -30,7 +30,7 @@ class Recording(Method):
         self._board: Any = None
 
     def begin(self, at: At) -> None:
-        self._recorder = self._board = None  # those of a search that has ended are closed
+        self._recorder = self._board = None  # if the search has ended before, they are closed
 
     def before_epoch(self, at: At) -> None:
         if self._recorder is None:
@@ -39,10 +39,10 @@ class Recording(Method):
             self._board = _board(self._recorder.folder / TENSORBOARD)
 
     def _is_empty(self) -> bool:
-        """Whether the run there, if there is one, was ended in its first epoch, and there is nothing to lose."""
+        """Whether the folder contains a run without a finished epoch, which a new search may replace."""
         try:
             return not Run.read(self._folder).epochs
-        except Exception:  # the recorder says what is wrong
+        except Exception:  # Recorder raises an error that says what is wrong
             return False
 
     def record(self, at: At, end: EndOfEpoch) -> None:
@@ -69,11 +69,11 @@ def _scalars(epoch: Epoch) -> Mapping[str, float]:
 
 
 def _board(folder: Any) -> Any:
-    """A writer of TensorBoard's where that is installed."""
+    """TensorBoard's writer, None if TensorBoard is not installed or cannot be imported."""
     if importlib.util.find_spec('tensorboard') is None:
         return None
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except Exception:  # around an old PyTorch it has rotted in several ways
+    except Exception:  # an old PyTorch raises various errors with a newer TensorBoard
         return None
     return SummaryWriter(str(folder))

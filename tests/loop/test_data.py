@@ -181,5 +181,5 @@ def test_a_stream_of_the_weights_may_be_endless_and_the_shorter_one_ends_the_epo
 def test_an_iterator_gives_its_batches_once_which_is_said():
     with pytest.raises(TrainingError, match='Epoch 1 had no step.*iterator that gives its batches only once'):
         trainer((iter(batches(2)[0]), dataset()), dataset_valid=dataset(), epochs=2).train()
-    with pytest.raises(TrainingError, match='validate on gave no batch.*iterator that gives its batches only once'):
+    with pytest.raises(TrainingError, match='The validation data gave no batch.*iterator that gives its batches only once'):
         trainer(dataset(), dataset_valid=iter(batches(2)[0]), epochs=2).train()
