@@ -96,7 +96,8 @@ class DartsTrainer(SearchTrainer, *hosts.every('Trainer')):  # type: ignore[misc
         ``forward_batch``, a batch is not a pair; a loss is not a scalar, or a metric not a number; ``split`` or ``unrolled`` is
         out of range; ``compile``, or ``recompute`` before PyTorch 2.1, is combined with something that needs second derivatives;
         a mutator of another class is combined with an argument that needs a ``DartsMutator``; the optimiser needs a closure
-        (LBFGS); several processes have no process group, or do not search on their current GPU; the model is a ``DistributedDataParallel``.
+        (LBFGS); several processes have no process group, or do not search on their current GPU; the model is a
+        ``DistributedDataParallel``.
     MethodError
         A subclass of TrainingError: methods cannot be combined, or do not work in this search.
     CheckpointError

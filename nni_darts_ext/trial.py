@@ -1,7 +1,7 @@
 """One trial of ``DartsTuner``: ``python -m nni_darts_ext.trial --space module:function --data module:function``.
 
-It searches or trains, as NNI tells it, on whatever NNI is installed. Defaults are those of the paper's protocol (Liu et al.,
-appendix A): SGD with momentum 0.9 and weight decay 3e-4, its learning rate of 0.025 annealed by a cosine, gradients clipped to 5.
+NNI tells the trial whether to search or to train an architecture. Defaults are those of the paper (Liu et al., appendix A): SGD
+with momentum 0.9, weight decay 3e-4 and a learning rate of 0.025 with cosine annealing, gradients clipped to the norm 5.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from .loop.data import check_samples, to_device
 from .loop.meters import number
 from .methods import all_named
 
-_logger = logging.getLogger('nni_darts_ext.trial')  # the module's own name is __main__
+_logger = logging.getLogger('nni_darts_ext.trial')  # __name__ would be '__main__'
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser('python -m nni_darts_ext.trial', description='One trial of DartsTuner: a search, or the '
-                                   'training of an architecture from scratch, as NNI tells it.',
+                                   'training of an architecture from scratch.',
                                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument('--space', required=True, type=imported, metavar='MODULE:FUNCTION',
-                      help='builds the search space; called without arguments')
+                      help='returns the search space; called without arguments')
     made.add_argument('--data', required=True, type=imported, metavar='MODULE:FUNCTION',
-                      help='gives data sets: for training (a search splits it in halves), for validation and, if there is a '
-                      'third one, for the result of the long training')
+                      help='returns two or three data sets: for training (a search splits it in halves), for validation and, '
+                      'optionally, for the result of the long training')
     made.add_argument('--evaluation-space', type=imported, metavar='MODULE:FUNCTION',
-                      help='builds a larger space of the same keys, to train in (default: that of --space)')
-    made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION', help='of output and labels (default: cross entropy)')
+                      help='returns a larger space with the same keys, in which to train (default: that of --space)')
+    made.add_argument('--loss', type=imported, metavar='MODULE:FUNCTION',
+                      help='takes output and labels (default: cross entropy)')
     made.add_argument('--metric', type=imported, metavar='MODULE:FUNCTION',
-                      help='of output and labels (with --forward-batch: of output and batch), what is reported to NNI (default: '
-                      'the share of correct answers)')
+                      help='takes output and labels (with --forward-batch: output and batch); its mean is reported to NNI '
+                      '(default: accuracy)')
     made.add_argument('--forward-batch', type=imported, metavar='MODULE:FUNCTION',
-                      help='of model and batch, gives output and loss in place of --loss, where a batch is no pair of inputs and '
-                      'labels; needs --metric (default: a batch is such a pair)')
+                      help='takes model and batch and returns output and loss, in place of --loss, for batches that are not a '
+                      'pair of inputs and labels; needs --metric (default: a batch is such a pair)')
     made.add_argument('--collate-fn', type=imported, metavar='MODULE:FUNCTION',
                       help='makes a batch of a list of samples (default: that of PyTorch)')
     made.add_argument('--search-epochs', type=int, default=50)
@@ -58,9 +59,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--weight-decay', type=float, default=3e-4)
     made.add_argument('--grad-clip', type=float, default=5.0)
     made.add_argument('--arc-learning-rate', type=float, default=3e-4)
-    made.add_argument('--order', type=int, choices=[1, 2], default=1, help='of the gradient of the logits')
+    made.add_argument('--order', type=int, choices=[1, 2], default=1, help='order of the architecture gradient')
     made.add_argument('--method', dest='methods', action='append', default=[], metavar='NAME[:ARGUMENT=VALUE,...]',
-                      help='what a search does beyond plain DARTS: a class of nni_darts_ext.methods, such as EarlyStopping or '
+                      help='an addition to plain DARTS: a class of nni_darts_ext.methods, such as EarlyStopping or '
                       '"Shrinking:schedule={10: 5, 20: 3}", or one of your own, such as my_module.MyMethod:weight=0.5; may be '
                       'given several times')
     made.add_argument('--skip-connection', action='append', metavar='NAME',
@@ -73,8 +74,8 @@ def parser() -> argparse.ArgumentParser:
 
 VARIED = {'epochs': 'search_epochs', **{name: name for name in (
     'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'methods', 'momentum', 'order', 'weight_decay')}}
-"""What an experiment's search space may vary, and the option that it stands for. A value of ``methods`` is one text of
-``--method``, ``''`` for none, or a list of texts."""
+"""The hyperparameters that an experiment's search space may vary, and the options that they set. A value of ``methods`` is one
+string as for ``--method``, ``''`` for no method, or a list of such strings."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -83,21 +84,22 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     Raises
     ------
     TrainingError
-        The search space varies something that is no option of a search; ``--data`` gives something else than data sets;
+        The search space varies something that is not in :data:`VARIED`; ``--data`` does not return data sets;
         ``--forward-batch`` is given with ``--loss`` or without ``--metric``; a method cannot be built, or combined with another.
     """
-    sys.path.insert(0, os.getcwd())  # where NNI puts the user's code
+    sys.path.insert(0, os.getcwd())  # NNI runs a trial in the folder of the user's code
     args = parser().parse_args(argv)
     if args.forward_batch is None:
         args.loss, args.metric = args.loss or nn.functional.cross_entropy, args.metric or accuracy
     elif args.loss is not None or args.metric is None:
-        raise TrainingError('--forward-batch gives output and loss, and takes the place of --loss. It needs --metric, a function '
-                            'of the output and the batch, for the result that NNI gets.')
+        raise TrainingError('--forward-batch returns the loss, so leave --loss out. It needs --metric, a function of the output '
+                            'and the batch, whose mean is reported to NNI.')
     trial = protocol.start(args.skip_connection)
-    logging.basicConfig(level=logging.INFO)  # in an experiment NNI has set it up already, with a file in the trial's folder
+    logging.basicConfig(level=logging.INFO)  # no effect in an experiment, where NNI has set up logging to a file
     unknown = sorted(set(trial.hyperparameters) - set(VARIED))
     if unknown:
-        raise TrainingError(f'The search space varies {unknown}, which a search does not have. It has {sorted(VARIED)}.')
+        raise TrainingError(f'The search space varies {unknown}, which a trial does not support. Expected some of '
+                            f'{sorted(VARIED)}.')
     for name, value in trial.hyperparameters.items():
         setattr(args, VARIED[name], value)
     _seed(trial.seed)
@@ -106,7 +108,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 
 def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
-    """Search, and report the supernet's validation epoch by epoch and the architecture at the end."""
+    """Search. Report the validation metric of the supernet after each epoch, and the architecture at the end."""
     methods = all_named(args.methods)
     training, validation = _data(args)[:2]
     model = args.space()
@@ -121,7 +123,7 @@ def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
 
 
 def _validated(trainer: DartsTrainer) -> float:
-    """The metric of the epoch."""
+    """The validation metric of the last epoch."""
     metrics = trainer.history[-1]['valid']
     if 'metric' not in metrics:
         raise _nothing_to_measure()
@@ -129,12 +131,12 @@ def _validated(trainer: DartsTrainer) -> float:
 
 
 def _nothing_to_measure() -> TrainingError:
-    return TrainingError('--forward-batch gave None as output in validation (not model.training), so that --metric has nothing '
-                         'to measure. Return what the metric is of.')
+    return TrainingError('--forward-batch gave None as output in validation (not model.training), so --metric has nothing to '
+                         'measure. Return the output that --metric takes.')
 
 
 class _Reporter:
-    """A callback of the trainer."""
+    """A callback of the trainer: steps the learning rate and reports to NNI after each epoch."""
 
     def __init__(self, trial: protocol.Trial) -> None:
         self._trial = trial
@@ -152,7 +154,7 @@ class _Reporter:
 
 
 def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
-    """Train an architecture from scratch, and report its validation epoch by epoch."""
+    """Train an architecture from scratch. Report its validation metric after each epoch."""
     is_final = trial.phase == protocol.FINAL
     epochs = args.final_epochs if is_final else args.evaluation_epochs
     training, *held_out = _data(args)
@@ -168,7 +170,7 @@ def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
             optimizer.zero_grad()
             _, loss = batches.forward(model, to_device(batch, device), args.loss, args.forward_batch)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)  # 0: not at all, as in a search
+            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)  # 0 means no clipping, as in a search
             optimizer.step()
         scheduler.step()
         _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
@@ -193,7 +195,7 @@ def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torc
 
 
 class _Counted:
-    """Of a list of samples their number and their batch, which need not tell it."""
+    """A ``collate_fn`` that returns the number of samples and their batch, as a batch of any form does not tell its size."""
 
     def __init__(self, collate_fn: Optional[Callable[[Any], Any]]) -> None:
         self._collate_fn = default_collate if collate_fn is None else collate_fn
@@ -205,32 +207,32 @@ class _Counted:
 def _data(args: argparse.Namespace) -> List[Any]:
     datasets = list(args.data())
     if len(datasets) not in (2, 3):
-        raise TrainingError(f'--data gave {len(datasets)} data sets. Expected two or three: for training, for validation and, if '
-                            'there is a third one, for the result of the long training.')
+        raise TrainingError(f'--data gave {len(datasets)} data sets. Expected two or three: for training, for validation and, '
+                            'optionally, for the result of the long training.')
     for i, dataset in enumerate(datasets):
         if i == 0 or not isinstance(dataset, IterableDataset):
-            check_samples(dataset, f'Part {i} of --data', 'Give data sets: the trial makes loaders, with --batch-size and '
-                          '--collate-fn, and a search splits the first one.')
+            check_samples(dataset, f'Part {i} of --data', 'Return data sets: the trial creates the loaders, with --batch-size '
+                          'and --collate-fn, and a search splits the first data set.')
     return [Subset(dataset, range(len(dataset))) if isinstance(dataset, (list, tuple)) else dataset  # type: ignore[arg-type]
             for dataset in datasets]
 
 
 def accuracy(output: Tensor, labels: Tensor) -> float:
-    """The share of correct answers."""
+    """The share of samples whose largest output is that of their label."""
     return (output.argmax(dim=1) == labels).float().mean().item()
 
 
 def imported(name: str) -> Callable[..., Any]:
-    """What ``module:function`` names.
+    """Import the function that ``module:function`` names.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        There is no such thing.
+        It cannot be imported.
     """
     module, colon, function = name.partition(':')
     if not (module and colon and function):
-        raise argparse.ArgumentTypeError(f'{name!r} names no function. Expected module:function.')
+        raise argparse.ArgumentTypeError(f'{name!r} does not name a function. Expected module:function.')
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -515,9 +515,9 @@ def test_logits_that_do_not_move_are_reported_once(caplog):
     for options in ({'arc_learning_rate': 0.0}, {}):
         caplog.clear()
         trainer(num_epochs=3, **options).train()
-        still = [record.getMessage() for record in caplog.records if 'have not moved' in record.getMessage()]
+        still = [record.getMessage() for record in caplog.records if 'have not changed' in record.getMessage()]
         assert len(still) == bool(options)
-        assert all('In epoch 0 the logits of all edges have not moved' in message for message in still)
+        assert all('In epoch 0 the logits of all edges have not changed' in message for message in still)
 
 
 def test_logits_that_nothing_reaches_are_reported_by_their_edge(caplog):
@@ -533,7 +533,7 @@ def test_logits_that_nothing_reaches_are_reported_by_their_edge(caplog):
     search.mutator.cut('cut', 0)
     search.mutator.cut('cut', 1)
     search.train()
-    assert "In epoch 0 the logits of 'unused' have not moved" in caplog.text
+    assert "In epoch 0 the logits of 'unused' have not changed" in caplog.text
 
 
 def test_an_optimizer_that_holds_what_the_other_owns_is_refused_before_the_first_step():

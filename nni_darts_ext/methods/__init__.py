@@ -1,6 +1,6 @@
-"""What a search does beyond plain DARTS, each method a file: given to a search as ``methods=[...]``.
+"""Additions to plain DARTS, one file per method. A search takes them as ``methods=[...]``.
 
-A method of one's own derives from :class:`~nni_darts_ext.methods.base.Method` and overrides the hooks that it needs.
+A method of your own derives from :class:`~nni_darts_ext.methods.base.Method` and overrides the hooks that it needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch
 
 
 def known() -> Dict[str, Type[Method]]:
-    """The methods in this folder by the names of their classes. A new file needs no line here."""
+    """The methods in this folder, by class name. New files are found automatically."""
     modules = (importlib.import_module(f'{__name__}.{found.name}') for found in pkgutil.iter_modules(__path__))
     return {name: value for module in modules for name, value in vars(module).items()
             if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__

@@ -1,4 +1,4 @@
-"""What a method of a search is: the hooks by which it changes the search, each of which does nothing by default."""
+"""The base class of methods, with the hooks by which they change a search."""
 
 from __future__ import annotations
 
@@ -11,71 +11,71 @@ from ..core.bilevel.gradients import Average, Loss
 from ..core.search import Search
 
 ARCHITECTURE, WEIGHTS, VALIDATION, READING = 'architecture', 'weights', 'validation', 'reading'
-"""The phases of a search: the loss of the logits, that of the weights (also where the second order computes it), a pass without a
-step, and no pass at all but probabilities for the export, the log and the record."""
+"""The phases of a search: passes for the loss of the logits, passes for the loss of the weights (also within the second order),
+passes of a validation, and no pass: only the probabilities are read, for the export, the log and the record."""
 
 PLAIN = (bool, int, float, str, tuple, list, dict, type(None))
 
 
 class At(NamedTuple):
-    """Where a search is."""
+    """The current position of a search."""
 
     search: Any
-    """The :class:`~nni_darts_ext.core.search.Search`: its space, its logits and what they derive."""
+    """The :class:`~nni_darts_ext.core.search.Search`, with its space, its logits and the architecture that they derive."""
     phase: str = READING
-    """:data:`ARCHITECTURE`, :data:`WEIGHTS`, :data:`VALIDATION` or :data:`READING`. In a training loop of one's own the first two
-    cannot be told apart: all passes of a model in training mode are of phase :data:`WEIGHTS`."""
+    """:data:`ARCHITECTURE`, :data:`WEIGHTS`, :data:`VALIDATION` or :data:`READING`. In a training loop of your own, all passes of
+    a model in training mode have the phase :data:`WEIGHTS`, because the two steps cannot be distinguished."""
     epoch: Optional[int] = None
-    """The epoch, counted from 0; None in a training loop of one's own."""
+    """The epoch, from 0; None in a training loop of your own."""
     epochs: Optional[int] = None
-    """The number of epochs; None if it is not known."""
+    """The number of epochs; None if unknown."""
     step: Optional[int] = None
-    """The step in the epoch, counted from 0; None outside of steps."""
+    """The step in the epoch, from 0; None outside of steps."""
 
 
 @dataclass
 class EndOfEpoch:
-    """What is known when an epoch has ended."""
+    """What a method can use when an epoch has ended."""
 
     metrics: Mapping[str, Mapping[str, float]]
     """``{'train': {...}, 'valid': {...}}``: the means of the loss and the metrics; either may be missing."""
     validation_loss: Loss
-    """Runs the supernet in training mode on the first validation batch of the epoch and returns what the architecture step
-    minimises. It leaves traces in running statistics and random states."""
+    """Runs the supernet in training mode on the first validation batch of the epoch and returns the loss that the architecture
+    step minimises. It changes running statistics and random states."""
     logits: Sequence[nn.Parameter]
-    """What the architecture step moves: the logits, and on some hosts parameters of choices of NNI's own."""
+    """The parameters that the architecture step updates: the logits, and on some hosts parameters of NNI's own choices."""
     network: nn.Module
-    """All that the loss runs."""
+    """All modules that computing the loss runs."""
     average: Average
-    """The mean of gradients over all processes."""
+    """Averages gradients over all processes."""
     architecture_steps: int = 1
-    """How many there were; 0 in an epoch of a warm-up."""
+    """The number of architecture steps in the epoch; 0 during a warm-up."""
     indicators: Dict[str, float] = field(default_factory=dict)
-    """Signs of a collapse. What a method adds is recorded, and methods that come later can read it."""
+    """Indicators of a collapse. A method may add its own, which are recorded; later methods can read them."""
 
 
 class Method:
-    """Changes a search. Every hook does nothing by default; a method overrides those that it needs.
+    """The base class of additions to plain DARTS. Every hook does nothing by default; a method overrides those that it needs.
 
-    Methods are given to ``DartsTrainer``, ``DARTS`` and ``DartsMutator`` as ``methods=[...]``. Each hook runs in their order.
-    An object belongs to one search; to search again, build it anew.
+    ``DartsTrainer``, ``DARTS`` and ``DartsMutator`` take methods as ``methods=[...]`` and call each hook in this order. An object
+    can be used in one search only; build a new one for each search.
 
     Attributes
     ----------
     needs_edges : bool
-        Whether it reads ``at.search``. Default True: it does not work with a mutator of other origin, such as NNI's own.
+        Whether it reads ``at.search``. Default True: it does not work with other mutators, such as NNI's own.
     needs_epochs : bool
-        Whether it reads ``at.epoch`` or ``at.epochs``, which a ``DartsMutator`` in a loop of one's own does not know. Default
-        False. Methods with hooks of epochs and steps need them in any case.
+        Whether it reads ``at.epoch`` or ``at.epochs``, which are unknown in a training loop of your own. Default False. Methods
+        with hooks for epochs or steps need them in any case.
     needs_second_derivatives : bool
-        Whether it takes second derivatives of the loss, which ``compile`` and, before PyTorch 2.1, ``recompute`` do not have.
-        Default False.
+        Whether it takes second derivatives of the loss, which are not available with ``compile`` and, before PyTorch 2.1, with
+        ``recompute``. Default False.
     samples : bool
-        Whether the weights of :meth:`relax` and :meth:`reweigh` that are exactly 0 differ from pass to pass, as those of a
-        sample. Default False. Candidates with such weights do not run.
+        Whether different weights of :meth:`relax` and :meth:`reweigh` are exactly 0 in each pass, as in a random sample. Default
+        False. Candidates whose weight is exactly 0 do not run.
     conflicts : sequence of str
-        The names of methods that it cannot be combined with. Default: none. Two that override :meth:`relax` or
-        :meth:`select`, and two of one class, cannot be combined in any case.
+        The class names of methods with which it cannot be combined. Default: none. Two methods of one class, and two that
+        override :meth:`relax` or :meth:`select`, can never be combined.
     """
 
     needs_edges: bool = True
@@ -87,46 +87,46 @@ class Method:
     # The forward pass ------------------------------------------------------------------------------------------------------
 
     def relax(self, logits: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:
-        """The weights of the candidates: the continuous relaxation. Called once in a forward pass, for all edges.
+        """The weights of the candidates: the continuous relaxation. Called once per forward pass, for all edges.
 
-        Outside of a pass of the whole model, as in the recomputation of activations, it is called for single edges.
+        Outside of a forward pass of the whole model, as when activations are recomputed, it is called for single edges.
 
         Parameters
         ----------
         logits
-            For each edge its logits, shape ``(n + 1,)``, the zero op's last; ``-inf`` for what is cut.
+            For each edge its logits, shape ``(n + 1,)``, with the zero op last; ``-inf`` for candidates that are cut.
         at
-            Where the search is. In phase ``'reading'`` the weights are those that are derived from, logged and recorded.
+            The position of the search. In phase ``'reading'`` the weights are used to derive, log and record the architecture.
 
         Returns
         -------
         mapping
-            For each edge its weights, shape ``(n + 1,)``, the zero op's last, differentiable in the logits. They need not add up
+            For each edge its weights, shape ``(n + 1,)``, with the zero op last, differentiable in the logits. They need not sum
             to 1. Candidates whose weight is exactly 0 do not run.
         """
         raise NotImplementedError
 
     def reweigh(self, weights: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:
-        """Other weights for the forward pass alone, after :meth:`relax`; never called in phase ``'reading'``."""
+        """Change the weights of :meth:`relax` for the forward pass only. Not called in phase ``'reading'``."""
         return weights
 
     # The steps -------------------------------------------------------------------------------------------------------------
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
-        """A term of the loss that the architecture step minimises, in the first order and the second: a scalar, or None.
+        """A term to add to the loss of the architecture step, in the first and the second order: a scalar tensor, or None.
 
-        ``logits`` are those of :meth:`relax`. A training loop of one's own adds ``mutator.regularizer()`` to its loss.
+        ``logits`` are those of :meth:`relax`. In a training loop of your own, add ``mutator.regularizer()`` to the loss.
         """
         return None
 
     def takes_architecture_step(self, at: At) -> bool:
-        """Whether this step moves the logits. Default True. The weights move in every step."""
+        """Whether the architecture step is taken now. Default True. The weight step is always taken."""
         return True
 
     # The search ------------------------------------------------------------------------------------------------------------
 
     def attach(self, search: Search) -> None:
-        """The space is known, and the logits exist. Called once, before the optimisers are made."""
+        """The space is known, and the logits exist. Called once, before the optimisers are created."""
 
     def begin(self, at: At) -> None:
         """The search starts or resumes; called before :meth:`load_state_dict`."""
@@ -140,52 +140,52 @@ class Method:
         Returns
         -------
         str or None
-            Why the search ends here; None to continue.
+            Why the search ends now; None to continue.
         """
         return None
 
     def record(self, at: At, end: EndOfEpoch) -> None:
-        """Called after the callbacks of the user and before a checkpoint is written, when nothing changes any more."""
+        """An epoch has ended. Called after the callbacks of the user and before a checkpoint is written."""
 
     def select(self, at: At, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
-        """The architecture, in place of the one that the largest weights give. Called after the last epoch, by ``DartsTrainer``.
+        """Select the architecture in place of the largest weights. Called by ``DartsTrainer`` after the last epoch.
 
         Parameters
         ----------
         evaluate
-            The means of loss and metrics of the supernet, as it is now, over the validation data.
+            Runs the current supernet on the validation data and returns the means of loss and metrics.
 
         Returns
         -------
         mapping or None
-            For an edge which of its candidates is kept, shape ``(n,)``, for an InputChoice which inputs. What is left out is
-            decided by the weights.
+            By key, a bool for each candidate of an edge, exactly one of them True, or for each input of an InputChoice. Choices
+            that are left out are decided by the weights.
         """
         return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
-        """The search has ended, by itself or by an error."""
+        """The search has ended, with ``error`` if an error ended it."""
 
     # What it holds ---------------------------------------------------------------------------------------------------------
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters that are stepped together with the logits, made in :meth:`attach`. Default: none.
+        """Parameters that the architecture step updates together with the logits, created in :meth:`attach`. Default: none.
 
-        They are moved to other devices with the logits, and are the same in all processes.
+        They move to other devices with the logits, and are the same in all processes.
         """
         return ()
 
     def state_dict(self) -> Dict[str, Any]:
-        """What a checkpoint must hold: plain values and tensors. Default: nothing."""
+        """The state to save in checkpoints, in plain values and tensors. Default: nothing."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resumes from what :meth:`state_dict` gave."""
+        """Restore a state that :meth:`state_dict` has returned."""
 
     def settings(self) -> Optional[Dict[str, Any]]:
         """What must be the same for a search to resume, in plain values; None if a search may resume with or without the method.
 
-        Default: the attributes of plain types whose names begin with no underscore.
+        Default: the attributes with plain values whose names do not start with an underscore.
         """
         return {name: value for name, value in vars(self).items() if not name.startswith('_') and isinstance(value, PLAIN)}
 

@@ -1,4 +1,4 @@
-"""The methods of one search together: which of them can be combined, and what their hooks give as a whole."""
+"""The methods of one search together: checks that they can be combined, and calls their hooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..errors import CheckpointError, MethodError
 from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, overrides
 
 OF_EPOCHS = ('takes_architecture_step', 'begin', 'before_epoch', 'after_epoch', 'record', 'end')
-"""The hooks that a loop calls. What calls :meth:`~nni_darts_ext.methods.base.Method.select` is a loop that can evaluate."""
+"""The hooks that need a loop of epochs. :meth:`~nni_darts_ext.methods.base.Method.select` needs a loop that can evaluate, too."""
 
 
 class Methods:
@@ -29,7 +29,7 @@ class Methods:
     methods
         Objects of :class:`~nni_darts_ext.methods.base.Method`.
     host
-        What they are given to, for messages.
+        The name of what takes them, for messages.
     has_epochs
         Whether a loop of epochs calls their hooks. Default True.
     selects
@@ -38,7 +38,7 @@ class Methods:
     Raises
     ------
     MethodError
-        One is no method, two cannot be combined, or one needs what the host lacks.
+        An object is not a method, two cannot be combined, or one needs something that the host does not have.
     """
 
     def __init__(self, methods: Iterable[Method] = (), host: str = 'the search', has_epochs: bool = True,
@@ -46,28 +46,28 @@ class Methods:
         self.all = _checked(methods)
         for method in self.all:
             if not has_epochs and (method.needs_epochs or overrides(method, *OF_EPOCHS)):
-                raise MethodError(f'{method!r} needs the epochs and steps of a search, of which {host} knows nothing. Give it to '
+                raise MethodError(f'{method!r} needs the epochs and steps of a search, which are unknown to {host}. Pass it to '
                                   'DartsTrainer or to the strategy DARTS.')
             if not selects and overrides(method, 'select'):
-                raise MethodError(f'{method!r} selects the architecture by evaluating the supernet, which {host} does not offer. '
-                                  'Give it to DartsTrainer.')
+                raise MethodError(f'{method!r} selects the architecture by evaluating the supernet, which {host} does not '
+                                  'support. Pass it to DartsTrainer.')
         self._relaxing = next((method for method in self.all if overrides(method, 'relax')), None)
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
         self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
         self._search: Any = _nothing
-        """Refers to what is searched, which copies of logits and models must not take with them."""
+        """A weak reference to the search, so that copies of logits and models do not copy the search."""
         self._at = At(None)
         self.is_led = False
-        """Whether the steps of a loop say which phase it is."""
+        """Whether a loop sets the phase. Otherwise it is inferred from the mode of the model."""
 
     def attach(self, search: Search) -> None:
-        """Called once the space is known. Methods that are attached to this search already stay so.
+        """Attach the methods to a search, once its space is known. Methods that are already attached to it are skipped.
 
         Raises
         ------
         MethodError
-            One belongs to another search, whose state it has.
+            A method belongs to another search, whose state it has.
         """
         self.belong_to(search)
         for method in self.all:
@@ -75,27 +75,27 @@ class Methods:
                 vars(method)['_owner'] = self._search
                 method.attach(search)
             elif vars(method)['_owner']() is not search:
-                raise MethodError(f'{method!r} belongs to another search already. Build it anew for each search.')
+                raise MethodError(f'{method!r} already belongs to another search. Build a new one for each search.')
 
     def belong_to(self, search: Search) -> None:
-        """These methods, or the copies that they are, are those of this search."""
+        """Set the search, also for a copy of the methods in a copied search."""
         self._search = weakref.ref(search)
 
     @property
     def at(self) -> At:
-        """Where the search is."""
+        """The current position of the search."""
         return self._at._replace(search=self._search())
 
     def __getstate__(self) -> Dict[str, Any]:
         return {**vars(self), '_search': _nothing}
 
     def install(self, choices: Logits, relaxation: Relaxation) -> None:
-        """Let the edges of a search be weighed by these methods."""
+        """Make these methods compute the weights of the edges."""
         choices.weigh, relaxation.weigh = self.read, self.weigh
         relaxation.samples = any(method.samples for method in self.all)
 
     def move(self, **where: Any) -> At:
-        """The search has come to another phase, step or epoch."""
+        """Set the phase, step or epoch of the search."""
         self._at = self._at._replace(**where)
         return self.at
 
@@ -105,13 +105,13 @@ class Methods:
     # The forward pass ------------------------------------------------------------------------------------------------------
 
     def read(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights that are derived from, logged and recorded."""
+        """The weights from which the architecture is derived, and which are logged and recorded."""
         if self._relaxing is None:
             return softmax(logits)
         return self._relaxing.relax(logits, self.at._replace(phase=READING, step=None))
 
     def weigh(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of a forward pass."""
+        """The weights for a forward pass."""
         at = self.at
         if not self.is_led:
             is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
@@ -125,11 +125,11 @@ class Methods:
 
     @property
     def regularizes(self) -> bool:
-        """Whether any has a regulariser."""
+        """Whether a method has a regulariser."""
         return bool(self._regularizing)
 
     def regularizer(self) -> Optional[Tensor]:
-        """The sum of the regularisers, None if there is none."""
+        """The sum of the regularisers; None if there are none."""
         if not self._regularizing:
             return None
         logits = self.at.search.choices.effective(self.at.search.choices.keys())
@@ -142,26 +142,26 @@ class Methods:
         return torch.stack(found).sum() if found else None
 
     def takes_architecture_step(self) -> bool:
-        """Whether all of them take it."""
+        """Whether no method skips the architecture step."""
         return all(self.call('takes_architecture_step'))
 
     # The search ------------------------------------------------------------------------------------------------------------
 
     def call(self, hook: str, *args: Any) -> List[Any]:
-        """What the hook of each method returns for these arguments behind ``at``."""
+        """Call a hook of each method with ``at`` and these arguments. Returns the results."""
         return [getattr(method, hook)(self.at, *args) for method in self.all]
 
     def after_epoch(self, end: EndOfEpoch) -> Optional[str]:
-        """The first reason to end the search that a method has."""
+        """Call the hook of each method. Returns the first reason to end the search, None to continue."""
         return next((reason for reason in self.call('after_epoch', end) if reason is not None), None)
 
     def select(self, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
-        """The decisions of the method that selects, None if there is none.
+        """The decisions of the method that selects; None if there is no such method.
 
         Raises
         ------
         MethodError
-            A decision is of no choice of the space, or has another shape.
+            A key is not in the search space, or a decision has a wrong shape or value.
         """
         for method in self.all:
             found = method.select(self.at._replace(phase=READING), evaluate) if overrides(method, 'select') else None
@@ -172,18 +172,18 @@ class Methods:
                     n = len(space.edges[key].names) if key in space.edges else len(space.sources.get(key, ()))
                     if len(of_choice) != n or (key in space.edges and sum(of_choice) != 1):
                         raise MethodError(f'{method!r} selects {of_choice} for {key!r}. Expected a bool for each of {n} '
-                                          'candidates, exactly one of them True for a LayerChoice.')
+                                          'candidates, and for a LayerChoice exactly one True.')
                 return decisions
         return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
-        """The search has ended."""
+        """Notify all methods that the search has ended."""
         for method in self.all:
             method.end(error)
 
     @contextmanager
     def notified_of_end(self) -> Iterator[None]:
-        """Tells all methods how the search in this context has ended."""
+        """Calls :meth:`end` when the context ends, with the error if there is one."""
         try:
             yield
         except BaseException as error:
@@ -195,7 +195,7 @@ class Methods:
 
     @property
     def needing_second_derivatives(self) -> Optional[str]:
-        """One that needs them, None if none does."""
+        """The first method that needs second derivatives, as a string for messages; None if there is none."""
         return next((repr(method) for method in self.all if method.needs_second_derivatives), None)
 
     def parameters(self) -> List[nn.Parameter]:
@@ -209,26 +209,27 @@ class Methods:
         return {_name(method): method.state_dict() for method in self.all}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
-        """A method that the state does not name starts now. Raises :class:`CheckpointError` where a state does not fit."""
+        """Restore the states of the methods; one without a saved state starts from the beginning. Raises
+        :class:`CheckpointError` if a state does not fit."""
         for method in self.all:
             if _name(method) in states:
                 try:
                     method.load_state_dict(states[_name(method)])
-                except Exception as error:  # of a class that anybody may have written
+                except Exception as error:  # a user's class may raise anything
                     raise CheckpointError(f'The state of {method!r} does not fit: {type(error).__name__}: {error}. Resume with '
                                           'the method that the search was started with.') from error
 
 
 def _checked(methods: Iterable[Method]) -> List[Method]:
     if isinstance(methods, (str, Method)) or not isinstance(methods, Iterable):
-        raise MethodError(f'methods={methods!r} is no list. Expected objects of nni_darts_ext.methods, such as '
+        raise MethodError(f'methods={methods!r} is not a list. Expected a list of objects of nni_darts_ext.methods, such as '
                           'methods=[EarlyStopping()].')
     found = list(methods)
     for method in found:
         if isinstance(method, type) and issubclass(method, Method):
             raise MethodError(f'{method.__name__} in methods is a class. Expected an object: {method.__name__}(...).')
         if not isinstance(method, Method):
-            raise MethodError(f'{method!r} in methods is no method. Expected an object whose class derives from '
+            raise MethodError(f'{method!r} in methods is not a method. Expected an object whose class derives from '
                               'nni_darts_ext.methods.Method.')
     for i, method in enumerate(found):
         for other in found[:i]:

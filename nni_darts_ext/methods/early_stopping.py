@@ -1,4 +1,4 @@
-"""A search that ends before its architectures stop generalising.
+"""Early stopping: the search ends before its architectures generalise worse.
 
 A. Zela et al., "Understanding and Robustifying Differentiable Architecture Search", ICLR 2020, arXiv 1909.09656, section 4.3.
 """
@@ -14,19 +14,18 @@ from .base import At, EndOfEpoch, Method
 from .eigenvalue import eigenvalue_of
 
 WINDOW = 5
-"""The number of epochs that eigenvalues are averaged over, and that lie between the averages compared. Source: the paper."""
+"""The number of epochs in an average of eigenvalues, and between the two averages that are compared. Source: the paper."""
 
 RATIO = 0.75
 """The search ends when the average has grown by more than a factor of 1 / 0.75. Source: the paper."""
 
 
 class EarlyStopping(Method):
-    """Ends the search when the dominant eigenvalue grows too fast, and puts the logits back to where they were before it did.
+    """Ends the search when the dominant eigenvalue grows too fast, and restores the logits from before.
 
-    The average of an epoch is that of the eigenvalues after it and after the 4 epochs before it. The search ends when the
-    average of the epoch 5 epochs ago is less than 0.75 of the current one. Logits and cuts are then those after the epoch
-    5 epochs ago. That takes at least 10 epochs. Eigenvalues count by their absolute values; they are recorded as by
-    :class:`~nni_darts_ext.methods.eigenvalue.Eigenvalue`.
+    The absolute eigenvalues are averaged over the last 5 epochs. The search ends when the average of 5 epochs ago is less than
+    0.75 times the current one, at the earliest after 10 epochs. Logits and cuts are then restored to those of 5 epochs ago.
+    Eigenvalues are recorded as by :class:`~nni_darts_ext.methods.eigenvalue.Eigenvalue`.
     """
 
     needs_second_derivatives = True

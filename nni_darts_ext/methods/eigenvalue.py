@@ -12,9 +12,9 @@ from .base import At, EndOfEpoch, Method
 
 
 class Eigenvalue(Method):
-    """Computes the eigenvalue on the first validation batch of each epoch and records it among the indicators of collapse.
+    """Computes the eigenvalue on the first validation batch of each epoch and records it as an indicator of collapse.
 
-    See :func:`nni_darts_ext.core.bilevel.curvature.dominant_eigenvalue`. It changes nothing about the search.
+    See :func:`nni_darts_ext.core.bilevel.curvature.dominant_eigenvalue`. The search itself does not change.
     """
 
     needs_edges = False
@@ -29,7 +29,7 @@ class Eigenvalue(Method):
 
 
 def eigenvalue_of(at: At, end: EndOfEpoch) -> float:
-    """The eigenvalue of an epoch, computed by the method that asks first."""
+    """The eigenvalue of an epoch, computed only once if several methods use it."""
     if 'eigenvalue' not in end.indicators:
         end.indicators['eigenvalue'] = dominant_eigenvalue(end.validation_loss, end.logits, end.network, end.average)
     return end.indicators['eigenvalue']

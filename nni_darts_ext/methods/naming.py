@@ -1,4 +1,4 @@
-"""Methods from text, as a command line and the search space of an experiment give them."""
+"""Builds methods from strings, for the command line and the search space of an experiment."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def named(text: str) -> Method:
     Returns
     -------
     Method
-        A new object for each call, as each search needs.
+        A new object, for one search.
 
     Raises
     ------
     MethodError
-        The text cannot be parsed; there is no such method, or it cannot be imported; the constructor does not have one of these
-        arguments, needs another one, or fails. Errors of the package that a constructor raises are left as they are.
+        The text cannot be parsed; the method does not exist or cannot be imported; an argument is unknown or missing; the
+        constructor fails. A :class:`DartsExtError` that the constructor raises is not changed.
     """
     if not isinstance(text, str):
-        raise MethodError(f'{text!r} is no text that names a method. {EXPECTED}.')
+        raise MethodError(f'{text!r} is not a string that names a method. {EXPECTED}.')
     name, _, arguments = text.partition(':')
     method = _class(name.strip(), text)
     given = _arguments(arguments, text)
@@ -47,51 +47,51 @@ def named(text: str) -> Method:
         return method(**given)
     except DartsExtError:
         raise
-    except Exception as error:  # of a class that anybody may have written
+    except Exception as error:  # a user's class may raise anything
         raise MethodError(f'{text!r} cannot be built: {type(error).__name__}: {error}') from error
 
 
 def all_named(texts: Union[str, Sequence[str]]) -> List[Method]:
-    """Build methods from one text, ``''`` for none, or from a list of texts. See :func:`named`."""
+    """Build methods from one string, ``''`` for no method, or from a list of strings. See :func:`named`."""
     if not isinstance(texts, (str, list, tuple)):
-        raise MethodError(f"methods={texts!r} is no text and no list of texts. {EXPECTED}, '' for none.")
+        raise MethodError(f"methods={texts!r} is neither a string nor a list of strings. {EXPECTED}, or '' for no method.")
     return [named(text) for text in ([texts] if isinstance(texts, str) else texts) if text != '']
 
 
 def _class(name: str, text: str) -> Type[Method]:
     """The class that a name or an import path names."""
     if not re.fullmatch(r'\w+(\.\w+)*', name):
-        raise MethodError(f'{text!r} has no name of a method. {EXPECTED}.')
+        raise MethodError(f'{text!r} does not name a method. {EXPECTED}.')
     path, _, name = name.rpartition('.')
     if not path:
         from . import known
         found = known()
         if name not in found:
-            raise MethodError(f'{text!r}: nni_darts_ext.methods has no method {name!r}.{_instead(name, found)} A method of your '
-                              'own is named by its import path, such as my_module.MyMethod.')
+            raise MethodError(f'{text!r}: nni_darts_ext.methods has no method {name!r}.{_instead(name, found)} Name a method of '
+                              'your own by its import path, such as my_module.MyMethod.')
         return found[name]
     try:
         module = importlib.import_module(path)
-    except Exception as error:  # whatever a module does when it is imported
+    except Exception as error:  # importing a user's module may raise anything
         raise MethodError(f'{text!r}: the module {path} cannot be imported: {type(error).__name__}: {error}. Expected the import '
                           'path of a class, from the working directory or an installed package.') from error
     value = getattr(module, name, None)
     if not (isinstance(value, type) and issubclass(value, Method)):
-        what = f'no {name!r}' if value is None else f'{name!r}, but it is no class that derives from nni_darts_ext.methods.Method'
+        what = f'no {name!r}' if value is None else f'{name!r}, which is not a subclass of nni_darts_ext.methods.Method'
         derived = [name for name, value in vars(module).items() if isinstance(value, type) and issubclass(value, Method)]
         raise MethodError(f'{text!r}: the module {path} has {what}.{_instead(name, derived)}')
     return value
 
 
 def _arguments(written: str, text: str) -> Dict[str, Any]:
-    """The arguments, parsed as those of a call."""
+    """The arguments, parsed like those of a function call."""
     try:
         call = ast.parse(f'_({written}\n)', mode='eval').body
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         why = getattr(error, 'msg', None) or type(error).__name__
         raise MethodError(f'{text!r} cannot be parsed: {why}. {EXPECTED}.') from error
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise MethodError(f'{text!r} cannot be parsed: it is no list of arguments. {EXPECTED}.')
+        raise MethodError(f'{text!r} cannot be parsed: what follows the colon is not a list of arguments. {EXPECTED}.')
     if call.args or any(keyword.arg is None for keyword in call.keywords):
         raise MethodError(f'{text!r} has a value without the name of its argument. {EXPECTED}.')
     given: Dict[str, Any] = {}
@@ -106,15 +106,15 @@ def _value(keyword: ast.keyword, text: str) -> Any:
     try:
         return ast.literal_eval(_Words().visit(keyword.value))
     except (ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise MethodError(f'{text!r}: the value of {keyword.arg} is no literal. Expected a number, a string, True, False, None, '
-                          'or a list, tuple, dict or set of these; a string other than a word is quoted.') from error
+        raise MethodError(f'{text!r}: the value of {keyword.arg} is not a literal. Expected a number, a string, True, False, '
+                          'None, or a list, tuple, dict or set of these. Quote strings that are not a single word.') from error
 
 
 class _Words(ast.NodeTransformer):
-    """Makes literals of words."""
+    """Turns words without quotes into literals."""
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
-        if node.id in ('true', 'false', 'null', 'none'):  # of JSON and YAML: as strings they would be true
+        if node.id in ('true', 'false', 'null', 'none'):  # of JSON or YAML; non-empty strings would count as true
             raise ValueError(node.id)
         return ast.Constant({'inf': math.inf, 'nan': math.nan}.get(node.id, node.id))
 
@@ -133,7 +133,7 @@ def _check_arguments(method: Type[Method], given: Iterable[str], text: str) -> N
 
 
 def _instead(name: str, names: Iterable[str]) -> str:
-    """What there is instead."""
+    """Similar names, and all names."""
     there = sorted(names)
     near = difflib.get_close_matches(name, there)
     return (f' Did you mean {" or ".join(near)}?' if near else '') + f' It has {", ".join(there) or "none"}.'

@@ -1,7 +1,7 @@
 """Progressive shrinking: edges lose their weakest candidates during the search.
 
-X. Chen, L. Xie, J. Wu, Q. Tian, "Progressive Differentiable Architecture Search", ICCV 2019, arXiv 1904.12760, section 3.2. Only
-the dropping of candidates is here: the network does not grow deeper, and the weights stay.
+X. Chen, L. Xie, J. Wu, Q. Tian, "Progressive Differentiable Architecture Search", ICCV 2019, arXiv 1904.12760, section 3.2.
+Unlike there, the network does not grow deeper, and the weights are kept.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ class Shrinking(Method):
     Parameters
     ----------
     schedule
-        From epochs, counted from 0, to how many candidates an edge keeps from then on: ``{10: 5, 20: 3}`` leaves each edge
-        5 candidates when ten epochs are done and 3 when twenty are. Those with the largest logits stay, of equal ones those that
-        come first. The zero op is no candidate: it always stays. Candidates that are cut already count as gone, so that an edge
-        with as few candidates, or fewer, loses none; one that is restored later may have to go again.
+        From epochs, counted from 0, to the number of candidates that each edge keeps from then on: with ``{10: 5, 20: 3}`` 5
+        candidates are left after ten epochs and 3 after twenty. Candidates with the largest logits are kept, the first ones of
+        equal logits. The zero op does not count and is always kept. Candidates that were cut before are not counted, so an edge
+        that has no more candidates left than it may keep loses none. Candidates that are restored later may be cut again.
 
     Raises
     ------
     TrainingError
-        The schedule is no such mapping, or the numbers do not fall from epoch to epoch; when the search begins: an epoch that the
-        search does not reach, or no edge to shrink.
+        The schedule is not such a mapping, or the numbers do not decrease. When the search begins: an epoch in the schedule is
+        after the last one, or there is no edge to shrink.
     """
 
     def __init__(self, schedule: Mapping[int, int]) -> None:
@@ -51,7 +51,7 @@ class Shrinking(Method):
         due = [n for start, n in self.schedule if start <= at.epoch]
         if due:
             for key, dropped in shrink(at.search, due[-1]).items():
-                _logger.info('From epoch %d on LayerChoice %r goes without %s.', at.epoch, key, ', '.join(map(repr, dropped)))
+                _logger.info('From epoch %d on, LayerChoice %r runs without %s.', at.epoch, key, ', '.join(map(repr, dropped)))
 
     def settings(self) -> Optional[Dict[str, Any]]:
         return {'schedule': self.schedule}
@@ -61,8 +61,8 @@ class Shrinking(Method):
 
 
 def stages(schedule: Any) -> List[Tuple[int, int]]:
-    """The entries of a schedule in their order. Raises :class:`TrainingError` as :class:`Shrinking` does."""
-    expected = 'Expected a mapping from epochs to the numbers of candidates that stay, all 1 or more, such as {10: 5, 20: 3}'
+    """The entries of a schedule by epoch. Raises :class:`TrainingError` as :class:`Shrinking` does."""
+    expected = 'Expected a mapping from epochs to the numbers of candidates to keep, all 1 or more, such as {10: 5, 20: 3}'
     if not isinstance(schedule, Mapping) or not schedule:
         raise TrainingError(f'Shrinking({schedule!r}) has no schedule. {expected}.')
     for epoch, n in schedule.items():
@@ -77,8 +77,9 @@ def stages(schedule: Any) -> List[Tuple[int, int]]:
 
 
 def shrink(search: Search, n: int) -> Dict[str, List[Name]]:
-    """Leave each edge its ``n`` strongest candidates, of equally strong ones the first. Returns what was cut, by key. Raises
-    ``LogitsError`` where logits are no numbers."""
+    """Cut all but the ``n`` strongest candidates of each edge, the first ones of equal logits. Returns what was cut, by key.
+
+    Raises ``LogitsError`` if a logit is invalid."""
     dropped: Dict[str, List[Name]] = {}
     for key, edge in search.space.edges.items():
         search.choices.read(key)

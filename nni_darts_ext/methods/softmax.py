@@ -14,7 +14,7 @@ from .base import At, Method
 
 
 class Softmax(Method):
-    """The softmax of the logits of an edge, the zero op's included. A search without another relaxation has this one."""
+    """The softmax over the logits of an edge, including the zero op. It is the default relaxation."""
 
     def relax(self, logits: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:
         return softmax(logits)

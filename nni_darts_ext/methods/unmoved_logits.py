@@ -1,4 +1,4 @@
-"""A warning of logits that do not move."""
+"""A warning about logits that do not change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class UnmovedLogits(Method):
-    """Warns after an epoch in which logits have not moved at all, and again when they are others. Every search has it."""
+    """Warns after an epoch in which logits have not changed at all, and again if other logits have not. Every search has it."""
 
     def __init__(self) -> None:
         self._before: Dict[str, Tensor] = {}
@@ -28,8 +28,8 @@ class UnmovedLogits(Method):
         unmoved = [key for key, logits in choices.items() if end.architecture_steps and logits.requires_grad
                    and len(logits) - len(choices.cuts(key)) > 1 and torch.equal(logits, self._before[key])]
         if unmoved and unmoved != self._warned:
-            _logger.warning('In epoch %d the logits of %s have not moved. Is the architecture learning rate 0, does the '
-                            'optimiser of the logits hold them, and does the output of the model depend on the edges?', at.epoch,
+            _logger.warning('In epoch %d the logits of %s have not changed. Check that the architecture learning rate is not 0, '
+                            'that their optimiser holds them, and that the output of the model depends on the edges.', at.epoch,
                             'all edges' if len(unmoved) == len(choices) else ', '.join(map(repr, unmoved)))
         self._warned = unmoved
         return None

@@ -1020,7 +1020,7 @@ def test_an_architecture_optimizer_that_holds_weights_is_refused_before_the_firs
 @pytest.mark.parametrize('options, says', [({'arc_learning_rate': 0.0}, True), ({}, False), ({'warmup_epochs': 2}, False)])
 def test_logits_that_do_not_move_are_reported(options, says, caplog):
     search(trainer={'max_epochs': 2}, **options)
-    assert ('In epoch 0 the logits of all edges have not moved' in caplog.text) == says
+    assert ('In epoch 0 the logits of all edges have not changed' in caplog.text) == says
 
 
 def test_an_evaluator_that_is_no_lightning_one():

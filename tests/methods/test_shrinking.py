@@ -64,7 +64,7 @@ def test_the_log_says_what_goes(caplog):
         start(1)
         start(2)
     assert [record.getMessage() for record in caplog.records] == [
-        "From epoch 1 on LayerChoice 'a' goes without 'op1', 'op2'."]
+        "From epoch 1 on, LayerChoice 'a' runs without 'op1', 'op2'."]
 
 
 @settings(deadline=None, max_examples=50)

@@ -112,7 +112,7 @@ def test_a_result_must_be_one_number(phase, options, message, told):
 
 @pytest.mark.parametrize('options', [['--forward-batch', 'tiny:forward'], [*RECORDS, '--loss', 'tiny:share']])
 def test_forward_batch_takes_the_place_of_the_loss_and_needs_a_metric(options):
-    with pytest.raises(TrainingError, match='--forward-batch .*place of --loss. It needs --metric'):
+    with pytest.raises(TrainingError, match='--forward-batch .*so leave --loss out. It needs --metric'):
         trial.main([*TINY, *options])
 
 
@@ -138,7 +138,7 @@ def test_the_parts_of_the_data_are_data_sets(phase, told, monkeypatch):
     training, validation = tiny.data()
     for data in ((training, torch.utils.data.DataLoader(validation)), ((training, training), validation)):
         monkeypatch.setattr(tiny, 'data', lambda data=data: data)
-        with pytest.raises(TrainingError, match='Give data sets: the trial makes loaders'):
+        with pytest.raises(TrainingError, match='Return data sets: the trial creates the loaders'):
             trial.main(TINY)
 
 
@@ -183,7 +183,7 @@ def test_methods_are_imported_from_the_working_directory(told, tmp_path, monkeyp
 
 @pytest.mark.parametrize('value, message', [
     ('Shrinkin', r'Did you mean Shrinking\?'), (['EarlyStopping', 'EarlyStopping:a=1'], "no argument 'a'"),
-    (3, 'methods=3 is no text'), (['tiny.Tempered', 'Softmax'], 'cannot be combined'),
+    (3, 'methods=3 is neither'), (['tiny.Tempered', 'Softmax'], 'cannot be combined'),
     ('Shrinking:schedule={1: 1', 'cannot be parsed')])
 def test_a_trial_whose_methods_cannot_be_built_or_combined_fails_before_it_searches(value, message, told):
     told.parameters = {'phase': 'search', 'seed': 0, 'methods': value}
@@ -206,7 +206,7 @@ def test_what_a_search_space_varies_must_be_an_option(told):
 
 
 @pytest.mark.parametrize('option, value, message', [
-    ('--space', 'tiny', "'tiny' names no function"), ('--space', 'nowhere:Space', 'nowhere'),
+    ('--space', 'tiny', "'tiny' does not name a function"), ('--space', 'nowhere:Space', 'nowhere'),
     ('--data', 'tiny:nothing', 'nothing')])
 def test_what_cannot_be_imported_is_named(option, value, message, capsys):
     with pytest.raises(SystemExit):
