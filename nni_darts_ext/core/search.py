@@ -1,4 +1,4 @@
-"""A search as everything but its loop sees it: edges and inputs, their logits, and what these derive."""
+"""The search space of a model with its logits, and the architecture that they derive."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .space import Name, SearchSpace
 
 
 class Search:
-    """Mixed into the mutators and into what the one-shot strategies add to a model.
+    """The base class of the mutators, and of what the one-shot strategies add to a model.
 
     Attributes
     ----------
     choices : Logits
-        From the key of each LayerChoice to its parameter of n + 1 logits, zero op last.
+        From the key of each LayerChoice to its parameter of n + 1 logits, with the zero op last.
     space : SearchSpace
-        What the model lets one choose.
+        The choices of the model.
     zero_op_wins : bool
         See :func:`nni_darts_ext.core.derivation.derive`.
     selected : mapping or None
-        What a method has selected in place of the largest weights, as decisions by key.
+        The decisions by key that a method has selected in place of the largest weights.
     """
 
     choices: Logits
@@ -34,18 +34,18 @@ class Search:
     zero_op_wins: bool = False
     selected: Optional[Mapping[str, Sequence[bool]]] = None
     _keeps_n_chosen = False
-    """Whether the host takes no architecture in which an InputChoice keeps fewer inputs than ``n_chosen``."""
+    """Whether the host needs architectures in which each InputChoice keeps exactly ``n_chosen`` inputs."""
 
     @property
     def choose_from(self) -> Dict[str, Tuple[str, ...]]:
-        """For each InputChoice the keys of the LayerChoices that feed its candidates, named or found out.
+        """For each InputChoice the keys of the LayerChoices that its candidates come from.
 
-        What the model does not name is found out in the first forward pass that records gradients.
+        Where the model does not name them, they are found in the first forward pass that records gradients.
         """
         return dict(self.space.sources)
 
     def probabilities(self) -> Dict[str, Tensor]:
-        """For each edge the probabilities of its candidates and of the zero op, shape ``(n + 1,)``; differentiable.
+        """For each edge the probabilities of its candidates and of the zero op, shape ``(n + 1,)``, differentiable.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class Search:
         return {key: self.choices.probabilities(key) for key in self.space.edges}
 
     def sample_final(self) -> Dict[str, Tensor]:
-        """The discrete decisions: bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge.
+        """The discrete decisions: by key, bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge.
 
         Raises
         ------
@@ -83,49 +83,49 @@ class Search:
         """
         forms = {'classic': export.to_classic, 'sample': export.to_sample}
         if form not in forms:
-            raise ValueError(f'Unknown form {form!r} of an architecture. Expected one of {sorted(forms)}.')
+            raise ValueError(f'form={form!r} is unknown. Expected one of {sorted(forms)}.')
         return forms[form](self.space, self._derive())
 
     def cut(self, key: str, candidate: Name) -> None:
         """Remove a candidate, by name or index, from the LayerChoice ``key``.
 
-        It does not run from the next step on, and stays cut through checkpoints and copies. Its weights get no gradient, and so
-        no optimiser moves them; what an optimiser remembers of them stays as it is until they run again. What the optimiser of
-        the logits remembers of the candidate's logit is set to 0. (In a training loop of your own, have ``zero_grad`` set
-        gradients to None, as PyTorch does by default from 2.0 on: zeros would let weight decay and momentum go on.)
+        From the next step on it does not run. Checkpoints and copies keep it cut. Its weights get no gradient, so that optimisers
+        change neither them nor their state, until the candidate runs again. In the state of the logits' optimiser, the entries of
+        its logit are set to 0. In a training loop of your own, ``zero_grad`` must set gradients to None, as is the default since
+        PyTorch 2.0: with zeros, weight decay and momentum would still change the weights.
 
         Raises
         ------
         SearchSpaceError
             There is no such LayerChoice or candidate.
         LogitsError
-            Nothing would be left of the edge, not even the zero op.
+            Neither a candidate nor the zero op would be left.
         """
         self.choices.cut(key, self._index(key, candidate))
 
     def restore(self, key: str, candidate: Name) -> None:
-        """Undo :meth:`cut`; the logit starts again at 0. What is not cut stays as it is."""
+        """Undo :meth:`cut`; the logit starts again at 0. Does nothing if the candidate is not cut."""
         self.choices.restore(key, self._index(key, candidate))
 
     def sources_found(self) -> Dict[str, List[str]]:
-        """What :attr:`choose_from` says, for a checkpoint: in plain strings, for hosts have classes of their own."""
+        """:attr:`choose_from` for a checkpoint, in plain strings, as keys may be objects of NNI's classes."""
         return {str(key): [str(source) for source in self.space.sources[key]]
                 for key in self.space.inputs if key not in self.space.unnamed}
 
     def name_sources(self, found: Mapping[str, Sequence[str]]) -> None:
-        """Go on from what :meth:`sources_found` gave."""
+        """Restore what :meth:`sources_found` has returned, for InputChoices whose sources are still unknown."""
         for key in self.space.unnamed.intersection(found):
             self.space.name_sources(key, tuple(found[key]))
 
     def readers_found(self) -> Optional[Dict[str, List[Any]]]:
-        """What reads the output of each edge, for a checkpoint: None, a key, or a key and an index. None if it is not known."""
+        """The readers of each edge's output for a checkpoint: None, a key, or a key and an index. None if unknown."""
         if self.space.readers is None:
             return None
         return {str(key): sorted(([str(reader[0]), reader[1]] if isinstance(reader, tuple) else reader and str(reader)
                                   for reader in readers), key=repr) for key, readers in self.space.readers.items()}
 
     def name_readers(self, found: Optional[Mapping[str, Sequence[Any]]]) -> None:
-        """Take over what :meth:`readers_found` gave, unless readers are known already."""
+        """Restore what :meth:`readers_found` has returned, unless readers are already known."""
         if found is not None and self.space.readers is None:
             self.space.readers = {key: {tuple(reader) if isinstance(reader, list) else reader for reader in readers}
                                   for key, readers in found.items()}

@@ -383,12 +383,12 @@ def test_sparse_gradients_are_gradients(unrolled):
         return [model.embedding.weight.detach(), *darts.choices.values()]
     for one, other in zip(searched(True), searched(False)):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-    with pytest.raises(TrainingError, match='sparse gradients.*SparseAdam.*sparse=False'):
+    with pytest.raises(TrainingError, match='sparse gradients.*sparse=False.*SparseAdam'):
         search(words.model(), data=words.batches(1), optimizer=torch.optim.Adam)
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused():
-    with pytest.raises(TrainingError, match='LBFGS computes the loss several times in a step'):
+    with pytest.raises(TrainingError, match='LBFGS needs a closure'):
         search(optimizer=torch.optim.LBFGS)
 
 

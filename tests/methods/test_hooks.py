@@ -347,7 +347,8 @@ class NotWithDecay(Method):
 
 REFUSED = [
     (Eigenvalue(), 'is not a list'), ('Shrinking', 'is not a list'), ([Shrinking], 'Shrinking in methods is a class'),
-    (['Shrinking'], "'Shrinking' in methods is not a method"), ([Decay(), Decay()], r'Decay\(.*\) and Decay.* one method of a name'),
+    (['Shrinking'], "'Shrinking' in methods is not a method"),
+    ([Decay(), Decay()], r'Decay\(.*\) and Decay.* one method of a name'),
     ([Softmax(), Own()], r'Softmax\(\) and Own\(\) cannot be combined: both decide the weights'),
     ([Decay(), NotWithDecay()], r'Decay\(.*\) and NotWithDecay\(\) cannot be combined')]
 
@@ -369,7 +370,7 @@ def test_and_by_the_strategy(methods, message):
 
 @pytest.mark.parametrize('method', [Eigenvalue(), Shrinking({1: 1}), OnlyFirst(), WithoutSteps()], ids=str)
 def test_a_mutator_alone_has_no_epochs(method):
-    with pytest.raises(MethodError, match='needs the epochs and steps of a search.*unknown to DartsMutator. Pass it to DartsTrainer'):
+    with pytest.raises(MethodError, match='needs the epochs and steps.*unknown to DartsMutator. Pass it to DartsTrainer'):
         DartsMutator(space(), methods=[method])
 
 

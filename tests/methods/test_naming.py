@@ -121,7 +121,8 @@ def test_a_constructor_may_take_any_argument():
     ('mine.Own:weight=1)', 'cannot be parsed'), ('mine.Own:weight=' + '(' * 500, 'cannot be parsed'),
     ('mine.Own:weight=true', 'the value of weight is not a literal. Expected .*True'),
     ('mine.Own:weight=skip-connect', 'Quote strings'),
-    ('mine.Own:weight=[[]] * 2', 'not a literal'), ('mine.Own:weight={[]: 1}', 'not a literal'), ('mine.Own:weight=a.b', 'not a literal'),
+    ('mine.Own:weight=[[]] * 2', 'not a literal'), ('mine.Own:weight={[]: 1}', 'not a literal'),
+    ('mine.Own:weight=a.b', 'not a literal'),
     (f'{__name__}.Failing:n=0', r"Failing:n=0' cannot be built: ZeroDivisionError")])
 def test_what_names_no_method_is_told(text, message, mine, tmp_path, monkeypatch):
     (tmp_path / 'broken.py').write_text('1 / 0')

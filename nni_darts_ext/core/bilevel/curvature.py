@@ -1,5 +1,5 @@
-"""How sharp the validation loss is in the logits: an early sign of a search that overfits them, and of architectures that do not
-keep what the supernet promises.
+"""The curvature of the validation loss with respect to the logits. If it is high, the logits overfit, and derived architectures
+are worse than the supernet suggests.
 
 A. Zela, T. Elsken, T. Saikia, Y. Marrakchi, T. Brox, F. Hutter, "Understanding and Robustifying Differentiable Architecture
 Search", ICLR 2020, arXiv 1909.09656, section 4.
@@ -7,12 +7,11 @@ Search", ICLR 2020, arXiv 1909.09656, section 4.
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from .estimators import choose, unrolled_exact
 from .gradients import (
     Average,
     Gradients,
@@ -28,37 +27,37 @@ from .gradients import (
 from .side_effects import without_side_effects
 
 ITERATIONS = 50
-"""The most products with the Hessian for one eigenvalue, each about two backward passes through the supernet."""
+"""The maximum number of Hessian-vector products for one eigenvalue. Each takes about as long as two backward passes."""
 
 TOLERANCE = 1e-3
-"""An eigenvalue is found when a product changes it by no larger share of itself."""
+"""The iteration stops when the relative change of the eigenvalue is at most this."""
 
 
 def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module,
                         average: Average = one_process) -> float:
-    """The eigenvalue, of largest absolute value, of the Hessian of a validation loss in all logits together: power iteration on
-    Hessian-vector products, from the same vector each time.
+    """The eigenvalue of largest absolute value of the Hessian of a validation loss with respect to all logits, computed by power
+    iteration on Hessian-vector products. The start vector is the same in each call.
 
-    Nothing stays of it: no gradient, and neither buffers nor random states move. Logits that the loss does not reach, or that are
-    cut, add nothing; 0.0 where the loss is linear in all of them.
+    It sets no gradients, and buffers and random states are restored. Logits that are cut, or that the loss does not depend on,
+    contribute nothing. The result is 0.0 if the loss is linear in all logits.
 
     Parameters
     ----------
     validation
-        Runs the supernet on a validation batch and returns the loss, a scalar.
+        Runs the supernet on a validation batch and returns the loss, a scalar tensor.
     logits
         The parameters of the logits.
     model
-        What the loss runs, for its other parameters, buffers and devices.
+        The module that the loss runs, with all other parameters and buffers.
     average
-        Over the processes that share the data: the Hessian is that of their mean loss. Default: there is one.
+        Averages gradients over the processes that share the data; the Hessian is that of their mean loss. Default: one process.
 
     Raises
     ------
     TrainingError
         An operation of the model has no second derivative.
     """
-    with twice_differentiable('The dominant eigenvalue', 'Leave out eigenvalue and early_stopping.'), \
+    with twice_differentiable('The dominant eigenvalue', 'Leave out Eigenvalue and EarlyStopping.'), \
             frozen(all_but(logits, model)), without_side_effects(model):
         gradients = gradients_of(validation(), logits, create_graph=True)
         vector: Gradients = list(_start(logits))
@@ -75,13 +74,6 @@ def dominant_eigenvalue(validation: Loss, logits: Sequence[nn.Parameter], model:
             if abs(value - before) <= TOLERANCE * abs(value):
                 break
     return value
-
-
-def needing_second_derivatives(unrolled: Any, eigenvalue: bool, early_stopping: bool) -> Optional[str]:
-    """Which of the arguments of a trainer or strategy needs them; None if none does."""
-    if choose(unrolled) is unrolled_exact:
-        return f'unrolled={unrolled!r}'
-    return 'early_stopping=True' if early_stopping else 'eigenvalue=True' if eigenvalue else None
 
 
 def _start(logits: Sequence[nn.Parameter]) -> Sequence[Tensor]:

@@ -1,7 +1,7 @@
 """The architecture gradient of the bilevel problem (Liu et al., section 2.3), one function per estimator.
 
-With training loss T, validation loss V, weights w, logits a and the virtual weights ``w' = w - xi * step``, where xi is the
-learning rate and the step is ``momentum * m + dT/dw(w, a) + weight_decay * w``:
+T is the training loss, V the validation loss, w are the weights, a the logits, and ``w' = w - xi * step`` the virtual weights
+after a step ``momentum * m + dT/dw(w, a) + weight_decay * w`` with learning rate xi:
 
 ==================================  ==========================================================================================
 :func:`first_order`                 ``dV/da(w, a)``
@@ -9,17 +9,17 @@ learning rate and the step is ``momentum * m + dT/dw(w, a) + weight_decay * w``:
 :func:`unrolled_finite_difference`  the same, the product by the paper's difference quotient (equation 8)
 ==================================  ==========================================================================================
 
-**The virtual step** is the one that the optimiser would take, without gradient clipping, for each parameter group and from the
-optimiser's state: where its groups have ``momentum``, ``dampening`` and ``nesterov`` that of ``torch.optim.SGD``, which scales
-the implicit term too. For any other optimiser (Adam, say) it is that of plain SGD at its learning rate and weight decay. A
-weight that T does not reach, or that is frozen, does not move.
+**The virtual step** uses the options of each parameter group and the state of the optimiser, but no gradient clipping. If the
+groups have ``momentum``, ``dampening`` and ``nesterov``, it is a step of ``torch.optim.SGD``, whose momentum also scales the
+implicit term. For other optimisers, such as Adam, it is a step of plain SGD with their learning rate and weight decay. Weights
+that are frozen, or that T does not depend on, are not changed.
 
-**Nothing stays of it.** Weights and buffers come back bit for bit, also when a loss raises; no ``.grad`` is written. Each
-evaluation of a loss starts from the same buffers (BatchNorm's statistics) and the same random state of the CPU and of the CUDA
-devices that hold the model, so that dropout draws what the weight step is about to draw.
+**There are no side effects.** Weights and buffers are restored bit for bit, also if a loss raises; no ``.grad`` is written. Each
+evaluation of a loss starts from the same buffers (BatchNorm's statistics) and the same random states of the CPU and of the
+model's CUDA devices, so that dropout masks are those of the following weight step.
 
-**Several processes** that share the data each compute the losses of their own part. T and V are the means over all of them: an
-``average`` of gradients over the processes goes into the virtual step, into ``dV/dw'`` and into the result.
+**Several processes** that share the data compute the losses of their own parts. T and V are the means over all processes:
+``average`` is applied to the gradients of the virtual step, to ``dV/dw'`` and to the result.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from .gradients import (
 from .side_effects import without_side_effects
 
 RADIUS = 0.01
-"""How far the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
+"""The distance by which the finite difference moves the weights. Source: the paper, ``eps = 0.01 / ||dV/dw'||``."""
 
 
 # The estimators ------------------------------------------------------------------------------------------------------------
@@ -54,18 +54,18 @@ RADIUS = 0.01
 def first_order(validation: Loss, logits: Sequence[nn.Parameter], model: nn.Module, average: Average = one_process,
                 weights: Optional[Sequence[nn.Parameter]] = None,
                 gradients: Callable[[Tensor, Sequence[nn.Parameter]], Gradients] = gradients_of) -> Gradients:
-    """The gradient at the weights as they are. Nothing is computed or saved for the weights.
+    """The gradient at the current weights. No gradients of the weights are computed.
 
-    The validation pass is an ordinary one: it moves running statistics and the random state.
+    The validation pass is an ordinary one: it updates running statistics and random states.
 
     Parameters
     ----------
     validation, logits, model, average
         See :func:`unrolled_exact`.
     weights
-        The other parameters of the model, where they are known already.
+        All other parameters of the model, if the caller has them. Default: found in ``model``.
     gradients
-        Gives those of a loss by the logits. Default: autograd's.
+        Computes the gradients of a loss with respect to the logits. Default: by autograd.
     """
     with frozen(all_but(logits, model) if weights is None else weights):
         return average(gradients(validation(), logits), logits)
@@ -78,15 +78,15 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
     Parameters
     ----------
     training, validation
-        The losses of the two levels.
+        Run the supernet on a batch and return the loss of the lower or the upper level, a scalar tensor.
     logits
-        The parameters of the upper level. They are none of the lower level, whatever optimiser holds them.
+        The parameters of the upper level. They do not belong to the lower level, even if an optimiser of the weights holds them.
     optimizers
-        Those that step the weights.
+        The optimisers of the weights.
     model
-        What the losses run, for its buffers and devices.
+        The module that the losses run, with all its parameters and buffers.
     average
-        Over the processes that share the data. Default: there is one.
+        Averages gradients over the processes that share the data. Default: one process.
 
     Raises
     ------
@@ -106,16 +106,16 @@ def unrolled_exact(training: Loss, validation: Loss, logits: Sequence[nn.Paramet
 def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequence[nn.Parameter],
                                optimizers: Sequence[torch.optim.Optimizer], model: nn.Module, average: Average = one_process,
                                radius: float = RADIUS) -> Gradients:
-    """The gradient through one virtual step, approximated: four forward and backward passes, all of them ordinary.
+    """An approximation of the gradient through one virtual step: four forward passes, each with an ordinary backward pass.
 
     The weights move by ``radius`` to either side of w, along ``dV/dw'`` (with several parameter groups, each part times its
-    group's learning rate). On the way they cross kinks of ReLU and max pooling, and the quotient counts these: on a small
-    network of the paper's space (``examples/unrolled.py``), where the implicit term is 24 to 32 % of the gradient, it missed 10
-    to 14 % of the gradient at radius 0.01 and up to twenty times the gradient at smaller ones. :func:`unrolled_exact` was
-    right to 5e-7 in float32, in 1.2 to 1.5 times the time. It takes more memory: 0.9 GB against 0.3 with 8 channels, 5 cells of
-    4 nodes and batches of 16.
+    group's learning rate). Kinks of ReLU and max pooling in between cause errors. On a small network of the paper's space
+    (``examples/unrolled.py``), where the implicit term is 24 to 32 % of the gradient, the error was 10 to 14 % of the gradient
+    at radius 0.01, and up to twenty times the gradient at smaller radii. The relative error of :func:`unrolled_exact` was 5e-7
+    in float32. That takes 1.2 to 1.5 times as long and more memory: 0.9 GB instead of 0.3 GB with 8 channels, 5 cells of 4
+    nodes and batches of 16.
 
-    Parameters are those of :func:`unrolled_exact`, and ``radius``, default 0.01 (source: the paper).
+    The parameters are those of :func:`unrolled_exact`, and ``radius``, default 0.01 (source: the paper).
     """
     weights = _weights(optimizers, logits)
     parameters = [weight.parameter for weight in weights]
@@ -138,12 +138,12 @@ Unrolled = Callable[[Loss, Loss, Sequence[nn.Parameter], Sequence[torch.optim.Op
 
 
 def choose(unrolled: Any) -> Optional[Unrolled]:
-    """The estimator that an ``unrolled`` argument names, None for the first order.
+    """The estimator for an ``unrolled`` argument; None for the first order.
 
     Raises
     ------
     TrainingError
-        It is none of False, True, 'exact' and 'finite_difference'.
+        The argument is not one of False, True, 'exact' and 'finite_difference'.
     """
     if unrolled is False:
         return None
@@ -151,25 +151,25 @@ def choose(unrolled: Any) -> Optional[Unrolled]:
         return unrolled_exact
     if isinstance(unrolled, str) and unrolled == 'finite_difference':
         return unrolled_finite_difference
-    raise TrainingError(f'unrolled={unrolled!r} names no order of DARTS. Expected False (first order), True or \'exact\' (second '
-                        'order), or \'finite_difference\' (the paper\'s approximation of it).')
+    raise TrainingError(f"unrolled={unrolled!r} is unknown. Expected False (first order), True or 'exact' (second order), or "
+                        "'finite_difference' (the paper's approximation of the second order).")
 
 
 # The virtual step ----------------------------------------------------------------------------------------------------------
 
 class _Weight(NamedTuple):
-    """A weight and how its optimiser steps it."""
+    """A weight, with the options and the state of its optimiser."""
 
     parameter: nn.Parameter
     group: Mapping[str, Any]
     buffer: Optional[Tensor]
-    """The momentum so far. None before the first step."""
+    """The momentum buffer. None before the first step."""
 
     def step(self, gradient: Tensor) -> Tuple[Tensor, Any]:
-        """Where a step of this gradient leads, and how much of the gradient is in it (the factor of the implicit term)."""
+        """The weight after a step, and the derivative of the step by the gradient, which is the factor of the implicit term."""
         group, share = self.group, -1.0 if self.group.get('maximize') else 1.0
         change = share * gradient + group.get('weight_decay', 0) * self.parameter.data
-        momentum = group['momentum'] if {'momentum', 'dampening', 'nesterov'} <= set(group) else 0  # RMSprop's is another
+        momentum = group['momentum'] if {'momentum', 'dampening', 'nesterov'} <= set(group) else 0  # RMSprop's momentum differs
         if momentum != 0:
             fresh = 1 if self.buffer is None else 1 - group['dampening']
             buffer = change if self.buffer is None else momentum * self.buffer + fresh * change
@@ -185,7 +185,7 @@ def _weights(optimizers: Sequence[torch.optim.Optimizer], logits: Sequence[nn.Pa
         for group in optimizer.param_groups:
             for parameter in group['params']:
                 if parameter.requires_grad and parameter not in own:
-                    state = optimizer.state.get(parameter, {})  # indexing would leave an entry behind
+                    state = optimizer.state.get(parameter, {})  # indexing would add an entry
                     buffer = state.get('momentum_buffer')
                     dense = buffer.to_dense() if isinstance(buffer, Tensor) and buffer.is_sparse else buffer
                     found.setdefault(parameter, _Weight(parameter, group, dense))
@@ -194,8 +194,8 @@ def _weights(optimizers: Sequence[torch.optim.Optimizer], logits: Sequence[nn.Pa
 
 def _after_virtual_step(validation: Loss, logits: Sequence[nn.Parameter], weights: Sequence[_Weight], gradients: Gradients,
                         model: nn.Module, average: Average) -> Tuple[Gradients, Gradients]:
-    """At the virtual weights ``dV/da`` of this process, and ``dV/dw'`` of all times the share that the gradient has in the step,
-    xi included."""
+    """At the virtual weights: ``dV/da`` of this process, and ``dV/dw'`` averaged over all processes and multiplied by the factors
+    of :meth:`_Weight.step`."""
     moved: Dict[nn.Parameter, Tensor] = {}
     shares: List[Any] = []
     for weight, gradient in zip(weights, gradients):
@@ -217,7 +217,7 @@ def _difference(ones: Gradients, others: Gradients) -> Gradients:
 
 
 def _unit(part: Tensor, norm: Tensor) -> Tensor:
-    """The part's share in the direction of that norm; of no length where the norm is 0. The device decides, without the host."""
+    """The part divided by the norm; zeros if the norm is 0. Computed on the device, so that the CPU need not wait."""
     norm = norm.to(part)
     return torch.where(norm == 0, torch.zeros_like(part), part / norm)
 
@@ -226,15 +226,15 @@ def _unit(part: Tensor, norm: Tensor) -> Tensor:
 
 @contextmanager
 def _moved(values: Mapping[nn.Parameter, Tensor]) -> Iterator[None]:
-    """Give parameters other values for a while.
+    """Set parameters to other values, and restore them at the end.
 
-    The values are exchanged, not written over: a graph that was recorded before stays good, and what comes back is the same.
+    The tensors are exchanged, not overwritten, so that recorded graphs stay valid and values are restored exactly.
     """
     kept = {parameter: parameter.data for parameter in values}
     try:
         for parameter, value in values.items():
             parameter.data = value
-        torch.clear_autocast_cache()  # it holds weights of before in half precision
+        torch.clear_autocast_cache()  # it contains casts of the previous values
         yield
     finally:
         for parameter, value in kept.items():

@@ -1,4 +1,4 @@
-"""Gradients of a loss, and which parameters they are of: neither step of the bilevel problem moves what is the other's."""
+"""Gradients of a loss, and checks that each step of the bilevel problem updates only its own parameters."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 from ...errors import TrainingError
 
 Loss = Callable[[], Tensor]
-"""Runs the supernet on one batch as it is now and returns the loss, a scalar."""
+"""Runs the supernet on one batch with its current weights and returns the loss, a scalar tensor."""
 
 Gradients = List[Optional[Tensor]]
-"""One for each of some parameters, None where the loss does not reach it."""
+"""One gradient per parameter; None for parameters that the loss does not depend on."""
 
 Average = Callable[[Gradients, Sequence[Tensor]], Gradients]
-"""Gives the mean of gradients, of some parameters, over all processes, without a graph."""
+"""Takes the gradients of some parameters and these parameters. Returns the mean gradients over all processes, without a graph."""
 
 
 def one_process(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
-    """The mean over one process."""
+    """The :data:`Average` for a single process."""
     return gradients
 
 
 def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> Gradients:
-    """Those of the parameters that are not frozen, none of them sparse; nothing is accumulated."""
+    """The gradients of a loss, as dense tensors; None for frozen parameters. No ``.grad`` is changed."""
     reachable = [i for i, parameter in enumerate(parameters) if parameter.requires_grad]
     found: Gradients = [None] * len(parameters)
     if loss.requires_grad and reachable:
@@ -39,18 +39,18 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph:
 
 def gradients_along(gradients: Gradients, vector: Gradients, parameters: Sequence[nn.Parameter],
                     retain_graph: bool = False) -> Gradients:
-    """The product of a matrix of second derivatives and a vector: the gradient, by the parameters, along the vector.
+    """The product of a vector and a matrix of second derivatives: the derivative of ``gradients`` by ``parameters``.
 
     Parameters
     ----------
     gradients
-        With their graph.
+        Gradients with their graph.
     vector
-        One part for each of them.
+        The vector, with one tensor for each gradient.
     parameters
-        Those that the result is by.
+        The parameters by which to differentiate.
     retain_graph
-        Whether there will be another product. Default False.
+        Whether to keep the graph for another product. Default False.
     """
     through = [(gradient, along) for gradient, along in zip(gradients, vector)
                if gradient is not None and along is not None and gradient.requires_grad]
@@ -61,31 +61,31 @@ def gradients_along(gradients: Gradients, vector: Gradients, parameters: Sequenc
 
 
 def set_gradients(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
-    """Make the gradients those that an optimiser of the parameters steps by."""
+    """Set the ``.grad`` of parameters, for the step of their optimiser."""
     for parameter, gradient in zip(parameters, gradients):
         parameter.grad = gradient
 
 
 def norm_of(parts: Sequence[Tensor]) -> Tensor:
-    """The norm of all parts together, on the device of the first."""
+    """The norm of all parts together, on the device of the first one."""
     if not parts:
         return torch.zeros(())
     parts = [part.coalesce().values() if part.is_sparse else part for part in parts]
-    if hasattr(nn.utils, 'get_total_norm'):  # since PyTorch 2.6; one call for all of them
+    if hasattr(nn.utils, 'get_total_norm'):  # since PyTorch 2.6, and faster
         return nn.utils.get_total_norm(parts)
     return torch.stack([part.norm().to(parts[0]) for part in parts]).norm()
 
 
 def clip(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Clip the gradients of parameters to a norm. Returns what the norm was.
+    """Clip the gradients of parameters to a norm. Returns the norm before clipping.
 
-    It is that of ``nn.utils.clip_grad_norm_``, which does not take sparse gradients in every PyTorch.
+    Like ``nn.utils.clip_grad_norm_``, which does not support sparse gradients in some versions of PyTorch.
     """
     return nn.utils.clip_grad_norm_([_clippable(parameter) for parameter in parameters], limit)
 
 
 def _clippable(parameter: nn.Parameter) -> Tensor:
-    """A tensor whose gradient is the values of a sparse one, in the same memory."""
+    """The parameter; if its gradient is sparse, a tensor whose gradient shares memory with the values of the sparse one."""
     gradient = parameter.grad
     if gradient is None or not gradient.is_sparse:
         return parameter
@@ -98,28 +98,29 @@ def _clippable(parameter: nn.Parameter) -> Tensor:
 
 @contextmanager
 def stepping(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Raise :class:`TrainingError` where an optimiser, or clipping, does not take the sparse gradients that parameters have."""
+    """Raise :class:`TrainingError` if an optimiser, or clipping, does not support the sparse gradients of the parameters."""
     try:
         yield
     except RuntimeError as error:
         is_of_them = any(sign in str(error) for sign in ('parse', 'set_indices_and_values'))
         if not is_of_them or not any(parameter.grad is not None and parameter.grad.is_sparse for parameter in parameters):
             raise
-        raise TrainingError('The weights cannot be stepped by the sparse gradients that the model has, of an nn.Embedding('
-                            f'sparse=True), say: {str(error).split(". ")[0]}. Use an optimiser that takes them as it is set, '
-                            'such as torch.optim.SparseAdam, or SGD without momentum and weight decay; leave out '
-                            'gradient_clip_val; or use sparse=False.') from error
+        raise TrainingError('The weight step does not support the sparse gradients of the model, such as those of '
+                            f'nn.Embedding(sparse=True): {str(error).split(". ")[0]}. Use sparse=False, or an optimiser that '
+                            'supports sparse gradients, such as torch.optim.SparseAdam or SGD without momentum and weight '
+                            'decay, without gradient_clip_val.') from error
 
 
 @contextmanager
 def twice_differentiable(what: str, way_out: str) -> Iterator[None]:
-    """Raise :class:`TrainingError` where ``what`` meets an operation without second derivative, with the way out."""
+    """Raise :class:`TrainingError` if an operation has no second derivative. The message starts with ``what``, the thing that
+    needs it, and ends with ``way_out``."""
     try:
         yield
     except RuntimeError as error:
         if not any(sign in str(error) for sign in ('derivative for', 'double backward', 'differentiate twice')):
             raise
-        raise TrainingError(f'{what} needs second derivatives, which this model does not have everywhere: {error}. '
+        raise TrainingError(f'{what} needs second derivatives, but an operation of the model has none: {error}. '
                             f'{way_out}') from error
 
 
@@ -127,9 +128,9 @@ def twice_differentiable(what: str, way_out: str) -> Iterator[None]:
 
 @contextmanager
 def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep a backward pass away from some parameters: neither computed nor accumulated for them.
+    """Compute no gradients of these parameters in the context.
 
-    The architecture step freezes the weights and the weight step the logits, so that neither moves what the other owns.
+    The architecture step freezes the weights, and the weight step freezes the logits.
     """
     held = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in held:
@@ -142,32 +143,31 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def check_steps(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Raise :class:`TrainingError` where an optimiser cannot step without a closure that computes the loss again (``LBFGS``)."""
+    """Raise :class:`TrainingError` if an optimiser needs a closure that computes the loss again, such as ``LBFGS``."""
     for optimizer in optimizers:
         closure = inspect.signature(optimizer.step).parameters.get('closure')
         if closure is not None and closure.default is inspect.Parameter.empty:
-            raise TrainingError(f'{type(optimizer).__name__} computes the loss several times in a step, through a closure. A '
-                                'search takes one step a batch, for weights and logits in turn, by gradients that are there. Use '
-                                'an optimiser that steps by these, such as SGD or Adam.')
+            raise TrainingError(f'{type(optimizer).__name__} needs a closure, with which it computes the loss several times per '
+                                'step. A search does not support this. Use another optimiser, such as SGD or Adam.')
 
 
 def check_holdings(for_logits: Iterable[torch.optim.Optimizer], for_weights: Iterable[torch.optim.Optimizer],
                    logits: Iterable[nn.Parameter], model: nn.Module) -> None:
-    """Raise :class:`TrainingError` where an optimiser holds what is the other's to step."""
+    """Raise :class:`TrainingError` if the optimiser of the logits holds weights, or that of the weights holds logits."""
     own = set(logits)
     held = {parameter for optimizer in for_logits for group in optimizer.param_groups for parameter in group['params']} - own
     strange = [name for name, parameter in model.named_parameters() if parameter in held]
     if strange:
         raise TrainingError(f'The optimiser of the logits holds {len(strange)} weights of the model ({", ".join(strange[:3])}'
-                            f'{", ..." if len(strange) > 3 else ""}), which would learn from the validation data. Give it the '
-                            'parameters of the mutator alone.')
+                            f'{", ..." if len(strange) > 3 else ""}), which would be trained on the validation data. '
+                            'Give it only the parameters of the mutator.')
     if any(parameter in own for optimizer in for_weights for group in optimizer.param_groups for parameter in group['params']):
-        raise TrainingError('The optimiser of the weights holds logits, which would learn from the training data. Give it the '
-                            'parameters of the model alone.')
+        raise TrainingError('The optimiser of the weights holds logits, which would be trained on the training data. Give it '
+                            'only the parameters of the model.')
 
 
 def all_but(logits: Sequence[nn.Parameter], model: nn.Module) -> List[nn.Parameter]:
-    """The other parameters of the model, in no particular order. ``model.parameters()`` takes several times as long."""
+    """All parameters of the model except the logits, in no particular order. Much faster than ``model.parameters()``."""
     found: Dict[Optional[nn.Parameter], None] = {}
     seen: Set[nn.Module] = set()
     ahead = [model]

@@ -1,4 +1,4 @@
-"""Passes that leave no trace: neither buffers (running statistics) nor random states know of them."""
+"""Contexts for passes that do not change buffers (running statistics), random states or modes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def without_side_effects(model: nn.Module) -> Iterator[None]:
-    """A pass of which no buffer and no random state of the model's devices keeps a trace."""
+    """Restore the buffers of a model and the random states of its devices at the end."""
     devices = sorted({parameter.device.index for parameter in model.parameters() if parameter.device.type == 'cuda'})
     with torch.random.fork_rng(devices), on_copied_buffers(model.modules()):
         yield
@@ -19,7 +19,7 @@ def without_side_effects(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """A pass that works on copies of the modules' own buffers. Buffers that modules share stay shared."""
+    """Replace the buffers of modules by copies in the context. Buffers that modules share stay shared."""
     kept = [(module._buffers, dict(module._buffers)) for module in modules if module._buffers]
     copies: Dict[Tensor, Tensor] = {}
     try:
@@ -37,7 +37,7 @@ def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def with_modes_restored(module: nn.Module) -> Iterator[None]:
-    """Each part of a module is in training or evaluation mode afterwards as it was before."""
+    """Restore the training or evaluation mode of each submodule at the end."""
     modes = {part: part.training for part in module.modules()}
     try:
         yield
@@ -48,7 +48,7 @@ def with_modes_restored(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """A pass in evaluation mode, without ``eval()``, which a module may override."""
+    """Put a module into evaluation mode in the context, without calling ``eval()``, which it may override."""
     with with_modes_restored(module):
         for part in module.modules():
             part.training = False

@@ -66,5 +66,5 @@ def test_an_operation_without_second_derivative_is_named_with_the_way_out():
 
     def loss():
         return nn.functional.ctc_loss(logit.log_softmax(-1), torch.tensor([[1, 2]]), torch.tensor([4]), torch.tensor([2]))
-    with pytest.raises(TrainingError, match='dominant eigenvalue needs second derivatives.*Leave out eigenvalue'):
+    with pytest.raises(TrainingError, match='dominant eigenvalue needs second derivatives.*Leave out Eigenvalue'):
         dominant_eigenvalue(loss, [logit], nn.ParameterList([logit]))
