@@ -17,7 +17,7 @@ from ...errors import CheckpointError, TrainingError
 from ...loop import processes
 from ...loop.guard import Guard
 from ...loop.meters import RunningAverages
-from ...loop.resuming import check_lengths, described, differences, fitted, restore_random_states, random_states, with_methods
+from ...loop.resuming import check_lengths, described, differences, fitted, random_states, restore_random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
 from .oneshot_search import OneShotSearch
