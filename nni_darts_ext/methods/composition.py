@@ -18,7 +18,7 @@ from ..errors import CheckpointError, MethodError
 from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, overrides
 
 OF_EPOCHS = ('takes_architecture_step', 'begin', 'before_epoch', 'after_epoch', 'record', 'end')
-"""The hooks that need a loop of epochs. :meth:`~nni_darts_ext.methods.base.Method.select` needs a loop that can evaluate, too."""
+"""The hooks that need a loop of epochs. :meth:`~nni_darts_ext.methods.base.Method.select` also needs evaluations."""
 
 
 class Methods:
@@ -29,7 +29,7 @@ class Methods:
     methods
         Objects of :class:`~nni_darts_ext.methods.base.Method`.
     host
-        The name of what takes them, for messages.
+        The class or function that takes them, for messages.
     has_epochs
         Whether a loop of epochs calls their hooks. Default True.
     selects
@@ -55,7 +55,7 @@ class Methods:
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
         self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
-        self._search: Any = _nothing
+        self._search: Any = _no_search
         """A weak reference to the search, so that copies of logits and models do not copy the search."""
         self._at = At(None)
         self.is_led = False
@@ -87,7 +87,7 @@ class Methods:
         return self._at._replace(search=self._search())
 
     def __getstate__(self) -> Dict[str, Any]:
-        return {**vars(self), '_search': _nothing}
+        return {**vars(self), '_search': _no_search}
 
     def install(self, choices: Logits, relaxation: Relaxation) -> None:
         """Make these methods compute the weights of the edges."""
@@ -244,7 +244,7 @@ def _checked(methods: Iterable[Method]) -> List[Method]:
     return found
 
 
-def _nothing() -> None:
+def _no_search() -> None:
     return None
 
 
