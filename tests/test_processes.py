@@ -277,7 +277,7 @@ def in_data_parallel():
 
 def test_what_would_not_search_together_is_refused(monkeypatch):
     for found in two_processes.run(in_data_parallel):
-        assert 'TrainingError: The model is in a DistributedDataParallel' in found
+        assert 'TrainingError: The model is a DistributedDataParallel' in found
     monkeypatch.setenv('WORLD_SIZE', '2')
     monkeypatch.setenv('RANK', '1')
     with pytest.raises(TrainingError, match='rank 1 of 2 processes.*init_process_group'):

@@ -168,7 +168,7 @@ def test_an_endless_stream_of_the_logits_is_validated_for_as_many_batches_as_an_
     assert counted(trainer((dataset(18), logits()))) == (3, 3)
     assert counted(trainer((Stream(12), logits()))) == (2, 2)
     assert len(trainer((dataset(18), logits())).validate()) == 1  # before the first epoch
-    with pytest.raises(TrainingError, match='stream, .*there was no epoch yet. Give dataset_valid'):
+    with pytest.raises(TrainingError, match='stream of unknown length.*there was no epoch yet. Pass dataset_valid'):
         trainer((Stream(12), logits())).validate()
 
 

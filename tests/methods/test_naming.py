@@ -139,7 +139,7 @@ def test_nothing_but_literals_is_evaluated(value, mine, monkeypatch):
     import builtins
     called = []
     monkeypatch.setattr(builtins, 'marked', lambda *_: called.append(1), raising=False)
-    with pytest.raises(MethodError, match='cannot be parsed|no literal'):
+    with pytest.raises(MethodError, match='cannot be parsed|not a literal'):
         named(f'mine.Own:weight={value}')
     assert called == []
 
