@@ -115,7 +115,7 @@ class Resumable:
             if type(epochs) is not int or epochs < 0 or not (stopped is None or isinstance(stopped, str)) \
                     or not isinstance(history, list) or not all(isinstance(epoch, dict) for epoch in history):
                 raise CheckpointError("Its 'epochs', 'history' or 'stopped' has a wrong type or value.")
-            missing = [name for name in self._beside() if name not in state]
+            missing = [name for name in self._loss_and_metrics() if name not in state]
             if missing:
                 _logger.warning('The checkpoint does not contain the state of %s, which keeps its current state.',
                                 ', '.join(missing))
@@ -136,25 +136,25 @@ class Resumable:
 
     def _parts(self) -> Dict[str, Any]:
         """Everything whose state is saved."""
-        return {**self._stepped(), **self._beside(), **self._of_callbacks()}
+        return {**self._stepped(), **self._loss_and_metrics(), **self._of_callbacks()}
 
     def _stepped(self) -> Dict[str, Any]:
         return {'model': self.model, 'mutator': self.mutator, 'optimizer': self.optimizer, 'ctrl_optim': self.ctrl_optim}
 
-    def _beside(self) -> Dict[str, Any]:
+    def _loss_and_metrics(self) -> Dict[str, Any]:
         """The loss and the metrics, if they have a state. Checkpoints of early versions do not contain it."""
         found = stateful({'loss': self.loss, 'metrics': self.metrics}, [self, *self._stepped().values()])
         return {name: part for name, part in found.items() if part.state_dict()}
 
     def _of_callbacks(self) -> Dict[str, Any]:
         return stateful({f'callbacks[{i}]': callback for i, callback in enumerate(self.callbacks)},
-                        [self, *self._stepped().values(), *self._beside().values()])
+                        [self, *self._stepped().values(), *self._loss_and_metrics().values()])
 
-    def _moving(self) -> List[Any]:
+    def _updated(self) -> List[Any]:
         """What the steps change: everything except what belongs to callbacks only, such as a teacher model. Schedulers of the
         optimisers are included."""
         optimizers = {id(self.optimizer), id(self.ctrl_optim)}
-        return [*self._stepped().values(), *self._beside().values(),
+        return [*self._stepped().values(), *self._loss_and_metrics().values(),
                 *(part for part in self._of_callbacks().values() if id(getattr(part, 'optimizer', None)) in optimizers)]
 
     def _loaders(self) -> List[Any]:
@@ -167,7 +167,7 @@ class Resumable:
                                  'the number of processes': processes.size(),
                                  'the optimizer': type(self.optimizer).__name__,
                                  'what has a state': sorted([*self._stepped(), *self._of_callbacks()]),
-                                 'what of loss and metrics has a state': sorted(self._beside())}
+                                 'what of loss and metrics has a state': sorted(self._loss_and_metrics())}
         for i, group in enumerate(self.optimizer.param_groups):
             found.update((f'{name} of group {i} of the optimizer', value) for name, value in group.items()
                          if isinstance(value, (bool, int, float, tuple)))

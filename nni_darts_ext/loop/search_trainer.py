@@ -107,7 +107,7 @@ class SearchTrainer(Resumable, Host):
         methods = of_search([*of_mutator, *given], is_ours, run_dir, {
             **settings, 'methods': [repr(method) for method in (*of_mutator, *given)], 'optimizer': type(optimizer).__name__,
             'learning_rate': optimizer.param_groups[0]['lr']})
-        self._guard = Guard(self.device, self._moving, self.mutator.choices if is_ours else Logits())
+        self._guard = Guard(self.device, self._updated, self.mutator.choices if is_ours else Logits())
         self.steps = Steps(self, self.mutator, methods, unrolled, self._guard)
         if is_ours:
             self.mutator.use(methods)
