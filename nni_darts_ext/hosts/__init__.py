@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FAMILIES = {'classic': 'NNI 2.0 - 2.8', 'retiarii': 'NNI 2.0 - 2.10', 'lightning': 'NNI 2.8 - 2.10',
             'nas': 'NNI 3.0'}
 PREFERENCE = 'NNI_DARTS_EXT_FAMILY'
-"""The environment variable that names the preferred family where NNI has several. Default: the order of :data:`FAMILIES`."""
+"""The environment variable that names the preferred family where NNI has several. Default: the order of ``FAMILIES``."""
 CHOICES = {'lightning': 'retiarii'}
 """A family without choices of its own, and the family whose choices it uses."""
 _missing: Dict[str, str] = {}
