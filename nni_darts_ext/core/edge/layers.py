@@ -15,6 +15,8 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MAKERS = (*CONVOLUTIONS, *NORMS, *KINDS, nn.Linear)
 """What they give is a tensor of its own."""
+COMPUTE = ('forward', '_conv_forward')
+"""The methods by which layers compute, of which subclasses override either."""
 
 
 def layers_of(candidate: nn.Module) -> List[nn.Module]:
@@ -27,7 +29,8 @@ def layers_of(candidate: nn.Module) -> List[nn.Module]:
 def is_plain(module: nn.Module, kind: Any) -> bool:
     """Whether to call a module is to do what its kind does, and nothing else."""
     attributes = vars(module)
-    return (isinstance(module, kind) and type(module).forward is kind.forward and 'forward' not in attributes
+    return (isinstance(module, kind)
+            and all(getattr(type(module), name, None) is getattr(kind, name, None) and name not in attributes for name in COMPUTE)
             and type(module).__call__ is nn.Module.__call__ and not attributes.get('inplace')
             and not (attributes.get('_forward_hooks') or attributes.get('_forward_pre_hooks')
                      or attributes.get('_backward_hooks') or attributes.get('_backward_pre_hooks')))

@@ -98,7 +98,7 @@ class Chain:
 
     def takes_scale(self) -> bool:
         """Whether a plain norm is at its end, which has no scale and shift of its own."""
-        return self._norm is not None and self._norm._parameters['weight'] is None
+        return self._norm is not None and self._norm._parameters.get('weight', 'elsewhere') is None
 
 
 def _shared_settings(layers: List[nn.Module]) -> Optional[Hashable]:

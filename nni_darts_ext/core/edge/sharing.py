@@ -29,7 +29,7 @@ class SharedWork:
     def run(self, layer: nn.Module, value: Tensor, settings: Optional[Hashable] = None) -> Tensor:
         """``layer(value)``, or what it gave when a layer like it was last given this very tensor. ``layer`` is plainly one of
         ``KINDS``, and ``settings`` what :func:`settings_of` gives for it, default: found out here."""
-        if (value.is_leaf and value.requires_grad) or value.is_inference():
+        if (value.is_leaf and value.requires_grad) or value.is_inference() or torch.is_inference_mode_enabled():
             return layer(value)  # to be used once: two passes over a leaf have graphs of their own, each freed alone
         key = id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), settings or settings_of(layer)
         kept_value, kept_output, version = self._kept.get(key, (_gone, _gone, 0))

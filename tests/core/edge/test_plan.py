@@ -72,6 +72,11 @@ class Negated(nn.Module):
         return -weight
 
 
+class Standardized(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
 def set_in(find, **attributes):
     return lambda ops: [setattr(find(ops), name, value) for name, value in attributes.items()]
 
@@ -103,6 +108,11 @@ CHANGES = {
     'the scale of a norm': set_in(lambda ops: ops[3][2], weight=nn.Parameter(torch.full((3,), 2.0).double())),
     'a weight': set_in(lambda ops: ops[1][1], weight=nn.Parameter(torch.ones(3, 3, 3, 3).double())),
     'a weight that is computed': lambda ops: nn.utils.parametrize.register_parametrization(ops[3][1], 'weight', Negated()),
+    'a scale that is computed': lambda ops: nn.utils.parametrize.register_parametrization(ops[1][2], 'weight', Negated()),
+    'a scale that is no parameter': lambda ops: (delattr(ops[1][2], 'weight'),
+                                                 setattr(ops[1][2], 'weight', torch.full((3,), 2.0).double())),
+    'how a convolution computes': set_in(lambda ops: ops[1][1], _conv_forward=lambda x, weight, bias: x * weight.sum()),
+    'how a class of convolutions computes': set_in(lambda ops: ops[3][1], __class__=Standardized),
     'the forward method of a layer': set_in(lambda ops: ops[1][1], forward=torch.tanh),
     'the forward method of a Sequential': set_in(lambda ops: ops[1], forward=torch.sin),
     'a class': set_in(lambda ops: ops[1][0], __class__=type('Odd', (nn.ReLU,), {'forward': lambda self, x: x.cos()})),

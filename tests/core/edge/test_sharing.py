@@ -48,6 +48,14 @@ def test_what_is_shared_lives_no_longer_than_the_graph():
     assert not shared._kept
 
 
+def test_in_inference_mode_nothing_is_shared():
+    pools, x = nn.ModuleList([pooling(), pooling()]).eval(), torch.randn(2, 4, 5, 5)
+    expected = mix(pools, Relaxed.of(torch.tensor([0.5, 0.25])), (x,), {})
+    with torch.inference_mode():
+        found = mix(pools, Relaxed.of(torch.tensor([0.5, 0.25])), (x,), {})
+    assert torch.equal(found, expected)
+
+
 def test_layers_that_differ_in_anything_are_not_taken_for_each_other():
     shared, x = SharedWork(), state()
     layers = [nn.AvgPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1, count_include_pad=False), nn.AvgPool2d(3, 2, 1), nn.MaxPool2d(3, 1, 1),
