@@ -35,6 +35,8 @@ class MutatorInterface(Search):
         The form of :meth:`export` that the host's own functions take.
     methods : Methods
         Additions to plain DARTS.
+    own_methods : list of Method
+        Those of them that the mutator was given. The others were given to its trainer.
     """
 
     form = 'classic'
@@ -45,6 +47,7 @@ class MutatorInterface(Search):
     """Whether :meth:`reset` is due: in the copy of a mutator that was reset."""
 
     methods: Methods
+    own_methods: List[Method]
     _resets = 0
     """The number of calls of :meth:`reset` since the last call of :meth:`regularizer`."""
 
@@ -60,6 +63,7 @@ class MutatorInterface(Search):
         self._relaxation = Relaxation(self.choices, space)
         attached = Methods(methods, 'DartsMutator', has_epochs=False)
         attached.attach(self)
+        self.own_methods = attached.all
         self.use(attached)
 
     def use(self, methods: Methods) -> None:

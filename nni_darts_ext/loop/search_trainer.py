@@ -103,7 +103,7 @@ class SearchTrainer(Resumable, Host):
         self.test_loader = self.valid_loader if dataset_valid is None else loading.validation(dataset_valid)
         settings = {'split': split, 'batch_size': batch_size, 'unrolled': unrolled, 'grad_clip': grad_clip,
                     'arc_learning_rate': arc_learning_rate, 'channels_last': channels_last}
-        of_mutator = self.mutator.methods if is_ours else ()
+        of_mutator = self.mutator.own_methods if is_ours else ()
         methods = of_search([*of_mutator, *given], is_ours, run_dir, {
             **settings, 'methods': [repr(method) for method in (*of_mutator, *given)], 'optimizer': type(optimizer).__name__,
             'learning_rate': optimizer.param_groups[0]['lr']})

@@ -57,6 +57,7 @@ class Methods:
         self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
         self._search: Any = _no_search
         """A weak reference to the search, so that copies of logits and models do not copy the search."""
+        self._is_attached = False
         self._at = At(None)
         self.is_led = False
         """Whether a loop sets the phase. Otherwise it is inferred from the mode of the model."""
@@ -69,7 +70,7 @@ class Methods:
         MethodError
             A method belongs to another search, whose state it has.
         """
-        self.belong_to(search)
+        self._search, self._is_attached = weakref.ref(search), True
         for method in self.all:
             if '_owner' not in vars(method):
                 vars(method)['_owner'] = self._search
@@ -78,8 +79,10 @@ class Methods:
                 raise MethodError(f'{method!r} already belongs to another search. Build a new one for each search.')
 
     def belong_to(self, search: Search) -> None:
-        """Set the search, also for a copy of the methods in a copied search."""
+        """Set the search, also for a copy of the methods in a copied search, which keep what they made when they were attached."""
         self._search = weakref.ref(search)
+        for method in self.all if self._is_attached else ():
+            vars(method)['_owner'] = self._search
 
     @property
     def at(self) -> At:

@@ -1,5 +1,6 @@
 """What the hooks of a method do to a search, with the trainer and with the strategy that is here."""
 
+import copy
 import math
 
 import pytest
@@ -379,6 +380,32 @@ def test_a_method_belongs_to_one_search():
     DartsMutator(space(), methods=[method])
     with pytest.raises(MethodError, match='already belongs to another search'):
         DartsMutator(space(), methods=[method])
+
+
+def trainer_of(mutator, **more):
+    model = mutator.model
+    return nni_darts_ext.DartsTrainer(model, nn.functional.cross_entropy, None, torch.optim.SGD(model.parameters(), 0.05), 1,
+                                      list(zip(*batches(2))), mutator=mutator, device='cpu', progress=False, **more)
+
+
+def test_a_second_trainer_of_a_mutator_has_its_methods_and_not_those_of_the_first(tmp_path):
+    mutator = DartsMutator(space().double(), methods=[Scaled()])
+    for i, methods in enumerate(([Shrinking({1: 1})], [Softmax()])):
+        trainer = trainer_of(mutator, methods=methods, run_dir=tmp_path / str(i))
+        assert [type(method) for method in trainer.steps.methods][1:-1] == [Scaled, *map(type, methods)]
+    trainer.train()
+    assert len(Run.read(tmp_path / '1').epochs) == 1
+
+
+@pytest.mark.family('retiarii', 'nas')  # classic NNI's choices cannot be copied
+def test_a_copied_mutator_keeps_what_its_methods_have_learned():
+    mutator = DartsMutator(space().double(), methods=[Scaled()])
+    mutator.methods.parameters()[0].data.fill_(2)
+    copied = copy.deepcopy(mutator)
+    learned, = trainer_of(copied).steps.methods.parameters()
+    assert learned.item() == 2
+    assert any(learned is parameter for parameter in copied.parameters())
+    assert mutator.methods.parameters()[0] is not learned
 
 
 def test_weights_that_are_none_are_named():
