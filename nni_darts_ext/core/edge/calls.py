@@ -44,7 +44,9 @@ def _is_function(layer: nn.Module) -> bool:
     names = [*layer._parameters, *layer._buffers]
     has_hooks = any(hooks for name, hooks in vars(of_all_modules).items()
                     if name.startswith('_global_') and name.endswith('_hooks'))
-    return not (has_hooks or vars(layer).get('_compiled_call_impl') or any(hasattr(type(layer), name) for name in names))
+    kind: Any = type(layer)  # that of functional_call in PyTorch 1.12 has a way of its own to look parameters up
+    looks_up = kind.__getattribute__ is not object.__getattribute__ or kind.__getattr__ is not nn.Module.__getattr__
+    return not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl') or any(hasattr(kind, name) for name in names))
 
 
 def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:

@@ -77,6 +77,11 @@ class Standardized(nn.Conv2d):
         return super()._conv_forward(x, weight - weight.mean(), bias)
 
 
+class Ones(nn.Conv2d):
+    def __getattribute__(self, name):
+        return torch.ones(3, 3, 3, 3).double() if name == 'weight' else super().__getattribute__(name)
+
+
 def set_in(find, **attributes):
     return lambda ops: [setattr(find(ops), name, value) for name, value in attributes.items()]
 
@@ -113,6 +118,7 @@ CHANGES = {
                                                  setattr(ops[1][2], 'weight', torch.full((3,), 2.0).double())),
     'how a convolution computes': set_in(lambda ops: ops[1][1], _conv_forward=lambda x, weight, bias: x * weight.sum()),
     'how a class of convolutions computes': set_in(lambda ops: ops[3][1], __class__=Standardized),
+    'how a class looks its weight up': set_in(lambda ops: ops[1][1], __class__=Ones),
     'the forward method of a layer': set_in(lambda ops: ops[1][1], forward=torch.tanh),
     'the forward method of a Sequential': set_in(lambda ops: ops[1], forward=torch.sin),
     'a class': set_in(lambda ops: ops[1][0], __class__=type('Odd', (nn.ReLU,), {'forward': lambda self, x: x.cos()})),
