@@ -54,11 +54,15 @@ def numbers_of(key: str, weights: Tensor) -> List[float]:
 def weighed(weigh: Weigh, logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """The weights of these edges. Raises :class:`LogitsError` where some are missing or of another shape."""
     weights = weigh(logits)
+    by_key = weights if isinstance(weights, Mapping) else {}
     for key, of_edge in logits.items():
-        if key not in weights or weights[key].shape != of_edge.shape:
-            found = f'weights of shape {tuple(weights[key].shape)}' if key in weights else 'no weights'
-            raise LogitsError(f'{getattr(weigh, "__name__", weigh)} gives {found} for {key!r}. Expected the shape '
-                              f'{tuple(of_edge.shape)}: a weight for each candidate, and the zero op\'s.')
+        found = by_key.get(key)
+        if not isinstance(found, Tensor) or found.shape != of_edge.shape:
+            what = (f'weights of shape {tuple(found.shape)}' if isinstance(found, Tensor) else 'no weights' if found is None
+                    else f'a {type(found).__name__}')
+            name = getattr(weigh, '__self__', getattr(weigh, '__name__', weigh))
+            raise LogitsError(f'{name} gives {what} for {key!r}. Expected the shape {tuple(of_edge.shape)} in a tensor: '
+                              'a weight for each candidate, and the zero op\'s.')
     return {key: weights[key] for key in logits}
 
 

@@ -207,7 +207,7 @@ class Steps:
         """The loss that the architecture step minimises."""
         _, loss = self._forward(batch, ARCHITECTURE)
         loss, term = self._host.penalized(loss), self.methods.regularizer()
-        return loss if term is None else loss + term.to(loss)
+        return loss if term is None else loss + self.see('regulariser', term).to(loss)
 
     def _loss_on_first_batch(self) -> Tensor:
         with with_modes_restored(self._host.network()), self._host.unlogged():

@@ -105,6 +105,9 @@ class Methods:
     def __iter__(self) -> Iterator[Method]:
         return iter(self.all)
 
+    def __repr__(self) -> str:
+        return f'methods={self.all!r}'
+
     # The forward pass ------------------------------------------------------------------------------------------------------
 
     def read(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -116,7 +119,7 @@ class Methods:
     def weigh(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights for a forward pass."""
         at = self.at
-        if not self.is_led:
+        if not self.is_led or at.phase == READING:  # between steps, where users run the model themselves
             is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
             at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
         weights = softmax(logits) if self._relaxing is None else self._relaxing.relax(logits, at)
@@ -146,7 +149,11 @@ class Methods:
 
     def takes_architecture_step(self) -> bool:
         """Whether no method skips the architecture step."""
-        return all(self.call('takes_architecture_step'))
+        taken = self.call('takes_architecture_step')
+        if None in taken:
+            raise MethodError(f'takes_architecture_step() of {self.all[taken.index(None)]!r} returned None. '
+                              'Expected True or False.')
+        return all(taken)
 
     # The search ------------------------------------------------------------------------------------------------------------
 
@@ -156,7 +163,12 @@ class Methods:
 
     def after_epoch(self, end: EndOfEpoch) -> Optional[str]:
         """Call the hook of each method. Returns the first reason to end the search, None to continue."""
-        return next((reason for reason in self.call('after_epoch', end) if reason is not None), None)
+        reasons = self.call('after_epoch', end)
+        for method, reason in zip(self.all, reasons):
+            if not (reason is None or isinstance(reason, str)):
+                raise MethodError(f'after_epoch() of {method!r} returned {reason!r}. Expected why the search ends, a string, or '
+                                  'None to continue.')
+        return next((reason for reason in reasons if reason is not None), None)
 
     def select(self, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
         """The decisions of the method that selects; None if there is no such method.

@@ -11,7 +11,7 @@ from spaces import Cells, batches, write_weights
 from torch import nn
 
 import nni_darts_ext
-from nni_darts_ext import DartsMutator, MethodError
+from nni_darts_ext import DartsMutator, MethodError, TrainingError
 from nni_darts_ext.methods import ARCHITECTURE, READING, VALIDATION, WEIGHTS, Eigenvalue, Method, Shrinking, Softmax
 from nni_darts_ext.run import Run, show
 
@@ -410,13 +410,17 @@ def test_a_copied_mutator_keeps_what_its_methods_have_learned():
     assert mutator.methods.parameters()[0] is not learned
 
 
-def test_weights_that_are_none_are_named():
+@pytest.mark.parametrize('answer, found', [
+    (lambda logits: {key: of_edge.sigmoid()[:-1] for key, of_edge in logits.items()}, r'weights of shape \(3,\)'),
+    (lambda logits: {key: of_edge.tolist() for key, of_edge in logits.items()}, 'a list'),
+    (lambda logits: {}, 'no weights'), (lambda logits: None, 'no weights')])
+def test_weights_that_are_none_are_named(answer, found):
     class Lacking(Method):
         def relax(self, logits, at):
-            return {key: of_edge.sigmoid()[:-1] for key, of_edge in logits.items()}
+            return answer(logits)
     model = space()
     mutator = DartsMutator(model, methods=[Lacking()])
-    with pytest.raises(ValueError, match="'node0_edge0'"):
+    with pytest.raises(ValueError, match=rf"Lacking\(\)\] gives {found} for 'node0_edge0'"):
         mutator.reset()
         model(torch.randn(4, 3))
 
@@ -429,6 +433,51 @@ def test_weights_that_cannot_be_recorded_end_the_search(tmp_path):
     with pytest.raises(nni_darts_ext.LogitsError, match='Expected finite numbers'):
         by_trainer([Infinite()], epochs=2, run_dir=tmp_path)
     assert [epoch.epoch for epoch in Run.read(tmp_path).epochs] == [0]
+
+
+@pytest.mark.parametrize('hook, returned, expected', [
+    ('after_epoch', False, 'returned False. Expected why the search ends, a string, or None'),
+    ('after_epoch', True, 'returned True. Expected why the search ends'),
+    ('takes_architecture_step', None, 'returned None. Expected True or False')])
+def test_what_a_hook_must_not_return_is_named(searched, hook, returned, expected):
+    method = type('Odd', (Method,), {hook: lambda self, *args: returned})()
+    with pytest.raises(MethodError, match=rf'{hook}\(\) of Odd\(\) {expected}'):
+        searched([method])
+
+
+def test_a_regularizer_that_is_infinite_for_a_cut_is_named():
+    class Squares(Method):
+        def regularizer(self, logits, at):
+            return sum(of_edge.square().sum() for of_edge in logits.values())
+    with pytest.raises(TrainingError, match='The regulariser in step 0 of epoch 1 .* is inf'):
+        by_trainer([Squares(), Shrinking({1: 1})], epochs=2)
+
+
+def test_a_pass_that_a_user_makes_between_the_steps_is_of_no_reading():
+    phases = []
+
+    class Phases(Method):
+        def reweigh(self, weights, at):
+            phases.append(at.phase)
+            return weights
+
+    class Validates:
+        def build(self, model, mutator, trainer):
+            self.parts = model, mutator
+
+        def on_epoch_begin(self, epoch):
+            pass
+
+        def on_epoch_end(self, epoch):
+            model, mutator = self.parts
+            del phases[:]
+            for mode in (True, False):
+                model.train(mode)
+                mutator.train(mode)
+                mutator.reset()
+                model(batches(1)[0][0][0])
+    trainer_of(DartsMutator(space().double()), methods=[Phases()], callbacks=[Validates()]).train()
+    assert phases == [WEIGHTS, VALIDATION]
 
 
 def test_a_regularizer_that_is_no_scalar_is_named():
