@@ -117,9 +117,8 @@ class SearchTrainer(Resumable, Host):
             callback.build(self.model, self.mutator, self)
         self._steps_of_epoch = 0
         self.progress = progress
-        if checkpoint_dir is None and run_dir is not None:
-            checkpoint_dir = Path(run_dir) / 'checkpoints'
-        self._open(checkpoint_dir, settings)
+        in_run = None if run_dir is None else Path(run_dir) / 'checkpoints'
+        self._open(checkpoint_dir or in_run, settings)
 
     def make_mutator(self, model: nn.Module, zero_op_wins: bool, choose_from: Optional[Mapping[str, Sequence[str]]]) -> Any:
         """The ``DartsMutator`` of the host that the model is built for."""
@@ -140,6 +139,8 @@ class SearchTrainer(Resumable, Host):
 
     def _train(self, validate: bool) -> None:
         check_holdings([self.ctrl_optim], [self.optimizer], self._searched(), self.model)
+        if isinstance(self.mutator, MutatorInterface):
+            self.mutator.use(self.steps.methods)  # another trainer may have used its own since
         self.steps.begin(self.num_epochs)
         done = self._resume()
         if not done and isinstance(self.mutator, Search):

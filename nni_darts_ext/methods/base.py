@@ -115,8 +115,8 @@ class Method:
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
         """A term to add to the loss of the architecture step, in the first and the second order: a scalar tensor, or None.
 
-        ``logits`` are those of :meth:`relax`, with the same ``-inf``, which must not make the term infinite. In a training loop of
-        your own, add ``mutator.regularizer()`` to the loss.
+        ``logits`` are those of :meth:`relax`, with the same ``-inf``, which must not make the term infinite. In a training loop
+        of your own, add ``mutator.regularizer()`` to the loss.
         """
         return None
 

@@ -79,7 +79,7 @@ class Methods:
                 raise MethodError(f'{method!r} already belongs to another search. Build a new one for each search.')
 
     def belong_to(self, search: Search) -> None:
-        """Set the search, also for a copy of the methods in a copied search, which keep what they made when they were attached."""
+        """Set the search, also for copies of the methods, which keep what they made when they were attached."""
         self._search = weakref.ref(search)
         for method in self.all if self._is_attached else ():
             vars(method)['_owner'] = self._search

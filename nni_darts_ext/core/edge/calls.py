@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as of_all_modules
 
 from .dilation import is_sparse, undilated
-from .layers import NORMS, is_one_of, is_plain
+from .layers import COMPUTE, NORMS, is_one_of, is_plain
 from .strides import overruns, unstrided
 
 DIMENSIONS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
@@ -46,7 +46,9 @@ def _is_function(layer: nn.Module) -> bool:
                     if name.startswith('_global_') and name.endswith('_hooks'))
     kind: Any = type(layer)  # that of functional_call in PyTorch 1.12 has a way of its own to look parameters up
     looks_up = kind.__getattribute__ is not object.__getattribute__ or kind.__getattr__ is not nn.Module.__getattr__
-    return not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl') or any(hasattr(kind, name) for name in names))
+    computing = [getattr(kind, name).__module__ for name in ('__call__', *COMPUTE) if hasattr(kind, name)]
+    is_pytorchs = all(module.startswith('torch.nn.modules.') for module in computing)  # and nobody has replaced it in the class
+    return is_pytorchs and not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl') or any(hasattr(kind, name) for name in names))
 
 
 def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:

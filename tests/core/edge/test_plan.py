@@ -149,6 +149,14 @@ def test_hooks_of_all_modules_are_called_for_each_layer():
     assert {ops[1][1], ops[1][2], ops[0][1], ops[2][2]} <= set(called)
 
 
+def test_what_somebody_has_put_into_a_class_of_pytorchs_runs(monkeypatch):
+    forward = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, 'forward', lambda layer, value: 3 * forward(layer, value))
+    x = torch.linspace(-1, 1, 96, dtype=torch.float64).reshape(2, 3, 4, 4)
+    ops, others = candidates(), candidates()
+    torch.testing.assert_close(by_plan(relaxation(), ops)(x), plainly(others)(x), rtol=1e-12, atol=1e-12)
+
+
 def test_between_changes_nothing_is_asked_again():
     ops, relaxing = candidates(), relaxation()
     asked = [is_plain, Plan.__init__]
