@@ -48,7 +48,8 @@ def _is_function(layer: nn.Module) -> bool:
     looks_up = kind.__getattribute__ is not object.__getattribute__ or kind.__getattr__ is not nn.Module.__getattr__
     computing = [getattr(kind, name).__module__ for name in ('__call__', *COMPUTE) if hasattr(kind, name)]
     is_pytorchs = all(module.startswith('torch.nn.modules.') for module in computing)  # and nobody has replaced it in the class
-    return is_pytorchs and not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl') or any(hasattr(kind, name) for name in names))
+    return is_pytorchs and not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl')
+                                or any(hasattr(kind, name) for name in names))
 
 
 def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:
