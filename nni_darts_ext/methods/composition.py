@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
 import torch
@@ -181,10 +181,13 @@ class Methods:
         for method in self.all:
             found = method.select(self.at._replace(phase=READING), evaluate) if overrides(method, 'select') else None
             if found is not None:
-                decisions = {key: [bool(kept) for kept in of_choice] for key, of_choice in found.items()}
                 space = self.at.search.space
+                if not isinstance(found, Mapping) or not set(found) <= {*space.edges, *space.inputs}:
+                    raise MethodError(f'{method!r} selects {found!r:.80}. Expected a mapping from keys of the search space, which '
+                                      f'are {[*space.edges, *space.inputs]}.')
+                decisions = {key: [bool(kept) for kept in of_choice] for key, of_choice in found.items()}
                 for key, of_choice in decisions.items():
-                    n = len(space.edges[key].names) if key in space.edges else len(space.sources.get(key, ()))
+                    n = len(space.edges[key].names if key in space.edges else space.sources[key])
                     if len(of_choice) != n or (key in space.edges and sum(of_choice) != 1):
                         raise MethodError(f'{method!r} selects {of_choice} for {key!r}. Expected a bool for each of {n} '
                                           'candidates, and for a LayerChoice exactly one True.')
@@ -192,9 +195,10 @@ class Methods:
         return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
-        """Notify all methods that the search has ended."""
-        for method in self.all:
-            method.end(error)
+        """Notify all methods that the search has ended, also where one of them raises."""
+        with ExitStack() as stack:
+            for method in reversed(self.all):
+                stack.callback(method.end, error)
 
     @contextmanager
     def notified_of_end(self) -> Iterator[None]:
@@ -214,7 +218,11 @@ class Methods:
         return next((repr(method) for method in self.all if method.needs_second_derivatives), None)
 
     def parameters(self) -> List[nn.Parameter]:
-        return [parameter for method in self.all for parameter in method.parameters()]
+        found = {_name(method): method.parameters() for method in self.all}
+        for name, given in found.items():
+            if isinstance(given, Tensor):
+                raise MethodError(f'parameters() of {name} is a {type(given).__name__}. Expected a list of parameters.')
+        return [parameter for given in found.values() for parameter in given]
 
     def settings(self) -> Dict[str, Any]:
         """What must be the same for a search to resume, by the names of the methods."""

@@ -53,7 +53,11 @@ class Recorder:
         self._space = space_of(search)
         self._writer = Writer(folder, self._space, settings, num_epochs, versions(), resume)
         self._watch = CollapseWatch(search, skip_connections)
-        self._watch.read()  # movement in the first epoch is measured from here
+        try:
+            self._watch.read()  # movement in the first epoch is measured from here
+        except BaseException as error:
+            self._writer.end(error)
+            raise
         self._since = time.monotonic()
 
     def epoch(self, epoch: int, train: Mapping[str, float], valid: Optional[Mapping[str, float]] = None,

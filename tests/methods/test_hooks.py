@@ -290,7 +290,21 @@ def test_what_a_method_selects_is_the_architecture_everywhere(tmp_path):
     assert again.mutator.export() == search.mutator.export() and not hasattr(again.steps.methods.all[1], '_seen')
 
 
+def test_an_error_of_a_relaxation_is_recorded_and_every_method_hears_of_it(tmp_path):
+    class Failing(Softmax):
+        def relax(self, logits, at):
+            raise ZeroDivisionError('on purpose')
+
+        def end(self, error=None):
+            raise KeyError('in the end')
+    with pytest.raises((ZeroDivisionError, KeyError)):
+        by_trainer([Failing()], run_dir=tmp_path)
+    state = Run.read(tmp_path).state
+    assert state.status == 'failed' and 'on purpose' in state.error
+
+
 @pytest.mark.parametrize('selected, message', [
+    ([True], 'Expected a mapping from keys'),
     ({'node0_edge0': [True]}, r"\[True\] for 'node0_edge0'. Expected a bool for each of 3"),
     ({'node0_edge0': [True, True, False]}, 'for a LayerChoice exactly one True'), ({'other': [True]}, "'other'")])
 def test_a_selection_that_is_none_is_refused(selected, message):
@@ -373,6 +387,14 @@ def test_and_by_the_strategy(methods, message):
 def test_a_mutator_alone_has_no_epochs(method):
     with pytest.raises(MethodError, match='needs the epochs and steps.*unknown to DartsMutator. Pass it to DartsTrainer'):
         DartsMutator(space(), methods=[method])
+
+
+def test_parameters_that_are_no_list_are_named():
+    class One(Method):
+        def parameters(self):
+            return nn.Parameter(torch.ones(1))
+    with pytest.raises(MethodError, match=r'parameters\(\) of One is a Parameter'):
+        DartsMutator(space(), methods=[One()])
 
 
 def test_a_method_belongs_to_one_search():
