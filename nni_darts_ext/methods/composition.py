@@ -183,8 +183,8 @@ class Methods:
             if found is not None:
                 space = self.at.search.space
                 if not isinstance(found, Mapping) or not set(found) <= {*space.edges, *space.inputs}:
-                    raise MethodError(f'{method!r} selects {found!r:.80}. Expected a mapping from keys of the search space, which '
-                                      f'are {[*space.edges, *space.inputs]}.')
+                    raise MethodError(f'{method!r} selects {found!r:.80}. Expected a mapping from keys of the search space, '
+                                      f'which are {[*space.edges, *space.inputs]}.')
                 decisions = {key: [bool(kept) for kept in of_choice] for key, of_choice in found.items()}
                 for key, of_choice in decisions.items():
                     n = len(space.edges[key].names if key in space.edges else space.sources[key])
