@@ -52,6 +52,8 @@ NEEDS = {  # one of these families each
     'test_ten_steps.py': hosts.FAMILIES,
     'test_trainer.py': hosts.FAMILIES,
 }
+AT_THE_ENDS = ('core', 'run', 'loop/test_batches.py', 'loop/test_data.py', 'test_malformed.py')
+"""What hangs on Python and PyTorch, which are the same in the middle of the matrix as at its ends."""
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
 
 
@@ -79,6 +81,12 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
     config.addinivalue_line('markers', 'ends: takes a while, hangs little on the NNI, so runs with those at the ends of a family')
     config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if str(item.fspath).startswith(tuple(str(Path(__file__).parent / path) for path in AT_THE_ENDS)):
+            item.add_marker(pytest.mark.ends)
 
 
 def pytest_runtest_setup(item):

@@ -56,7 +56,7 @@ def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:
     if not {'weight', 'bias'} <= set(layer._parameters):  # for which to read a weight is to compute it
         return layer
     parameters = layer._parameters
-    settings: Any = layer.stride, layer.padding, layer.dilation, layer.groups
+    settings: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
     return lambda value: nn.functional.conv2d(value, parameters['weight'], parameters['bias'], *settings)  # type: ignore[arg-type]
 
 
