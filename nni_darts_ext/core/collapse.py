@@ -67,7 +67,7 @@ def entropies(choices: Logits) -> Dict[str, float]:
     """
     choices.check()
     with torch.no_grad():
-        found = {key: choices.probabilities(key).abs() for key in choices}
+        found = {key: of_edge.abs() for key, of_edge in choices.all_probabilities().items()}
         shares = {key: of_edge / of_edge.sum().clamp(min=torch.finfo(of_edge.dtype).tiny) for key, of_edge in found.items()}
         return {key: float(torch.special.entr(of_edge).sum()) / math.log(len(of_edge)) for key, of_edge in shares.items()}
 

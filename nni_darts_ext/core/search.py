@@ -53,7 +53,7 @@ class Search:
             A logit is NaN or ``+inf``, or the candidates and the zero op of an edge are all cut.
         """
         self.choices.check()
-        return {key: self.choices.probabilities(key) for key in self.space.edges}
+        return self.choices.all_probabilities()
 
     def sample_final(self) -> Dict[str, Tensor]:
         """The discrete decisions: by key, bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge.

@@ -82,7 +82,7 @@ class Recorder:
         choices = self._search.choices
         recorded = Epoch(
             epoch, seconds, now(), _numbers(train), _numbers(valid or {}),
-            {key: numbers_of(key, choices.probabilities(key).detach()) for key in space.edges},
+            {key: numbers_of(key, weights.detach()) for key, weights in choices.all_probabilities().items()},
             _numbers({name: value for name, value in all_indicators.items() if value is not None}),
             {key: [i for i, kept in enumerate(decision.tolist()) if kept]
              for key, decision in self._search.sample_final().items()})

@@ -339,6 +339,22 @@ def test_a_mutator_weighs_by_its_methods_and_gives_their_regularizer(caplog):
     assert DartsMutator(space()).regularizer() == 0
 
 
+class Across(Method):
+    """The weights of all edges together add up to 1."""
+
+    def relax(self, logits, at):
+        total = sum(of_edge.exp().sum() for of_edge in logits.values())
+        return {key: of_edge.exp() / total for key, of_edge in logits.items()}
+
+
+def test_what_is_read_is_weighed_for_all_edges_together():
+    mutator = DartsMutator(space(), methods=[Across()])
+    weights = mutator.probabilities()
+    assert sum(float(of_edge.sum()) for of_edge in weights.values()) == pytest.approx(1)
+    assert {key: of_edge.tolist() for key, of_edge in mutator.sample_search().items() if key in weights} == {
+        key: of_edge[:-1].tolist() for key, of_edge in weights.items()}
+
+
 class Phases(Method):
     """Notes the phases of passes."""
 

@@ -91,8 +91,8 @@ class OneShotSearch(Search, nn.Module):
 
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge the probabilities of its candidates and of the zero op, by name: differentiable scalars."""
-        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), self.choices.probabilities(key).unbind()))
-                for key in self.space.edges}
+        return {key: dict(zip((*self.space.edges[key].names, ZERO_OP), of_edge.unbind()))
+                for key, of_edge in self.choices.all_probabilities().items()}
 
     def numbers(self) -> Dict[str, Dict[Any, float]]:
         """:meth:`named_probabilities` as plain numbers, copied from the device all at once."""
