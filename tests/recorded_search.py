@@ -243,7 +243,8 @@ def preferring_strategies():
 
 
 @preferring_strategies()
-def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None, keep=(), space=two_nodes, arguments=None):
+def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None, keep=(), space=two_nodes, arguments=None,
+             momentum=0.9):
     """An experiment with the strategy that is here.
 
     Parameters
@@ -258,6 +259,8 @@ def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None
         Callbacks of Lightning's.
     arguments
         More of them for the strategy.
+    momentum
+        Of the optimiser of the weights.
     """
     from pytorch_lightning import Callback
 
@@ -289,7 +292,7 @@ def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None
             pass
 
         def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9, weight_decay=3e-4)
+            return torch.optim.SGD(self.parameters(), 0.05, momentum=momentum, weight_decay=3e-4)
 
     class Start(Callback):
         def setup(self, trainer, *args, **kwargs):  # before Lightning reads a checkpoint

@@ -109,7 +109,8 @@ class Steps:
 
     def begin(self, epochs: Optional[int]) -> None:
         """The search starts or resumes. ``epochs`` is the total number of epochs, None if unknown."""
-        self.methods.move(epochs=epochs, epoch=None, step=None, phase=READING)
+        seed, *_ = processes.gathered(torch.initial_seed())
+        self.methods.move(epochs=epochs, epoch=None, step=None, phase=READING, seed=seed)
         self.methods.call('begin')
 
     def before_epoch(self, epoch: int) -> None:

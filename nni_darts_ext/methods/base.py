@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..core.bilevel.gradients import Average, Loss
@@ -30,7 +32,18 @@ class At(NamedTuple):
     epochs: Optional[int] = None
     """The number of epochs; None if unknown."""
     step: Optional[int] = None
-    """The step in the epoch, from 0; None outside of steps."""
+    """The step in the epoch, from 0; None outside of steps. In a training loop of your own: the number of passes so far."""
+    seed: int = 0
+    """The seed of the search: that of rank 0, ``torch.initial_seed()``. Saved in checkpoints."""
+
+    def generator(self, name: str) -> torch.Generator:
+        """A source of random numbers on the CPU for this step.
+
+        Its numbers depend on the seed, the epoch, the step, the phase and the name only: they are the same in all processes, in
+        each pass of one phase in a step, and after resuming. The global random state is not touched.
+        """
+        position = repr((name, self.seed, self.phase, self.epoch, self.step)).encode()
+        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(position).digest()[:7], 'little'))
 
 
 @dataclass

@@ -58,7 +58,8 @@ class Methods:
         self._search: Any = _no_search
         """A weak reference to the search, so that copies of logits and models do not copy the search."""
         self._is_attached = False
-        self._at = At(None)
+        self._at = At(None, seed=torch.initial_seed())
+        self._passes = 0
         self.is_led = False
         """Whether a loop sets the phase. Otherwise it is inferred from the mode of the model."""
 
@@ -122,6 +123,9 @@ class Methods:
         if not self.is_led or at.phase == READING:  # between steps, where users run the model themselves
             is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
             at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
+        if not self.is_led:
+            self._passes += len(logits) == len(at.search.choices)  # an edge alone runs what a pass did once more
+            at = at._replace(step=self._passes)
         weights = softmax(logits) if self._relaxing is None else self._relaxing.relax(logits, at)
         for method in self._reweighing:
             weights = method.reweigh(weights, at)
@@ -229,11 +233,12 @@ class Methods:
         return {name: of_method for name, of_method in sorted(self._settings.items()) if of_method is not None}
 
     def state_dict(self) -> Dict[str, Any]:
-        return {_name(method): method.state_dict() for method in self.all}
+        return {'seed': self._at.seed, **{_name(method): method.state_dict() for method in self.all}}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore the states of the methods; one without a saved state starts from the beginning. Raises
         :class:`CheckpointError` if a state does not fit."""
+        self.move(seed=states.get('seed', self._at.seed))
         for method in self.all:
             if _name(method) in states:
                 try:

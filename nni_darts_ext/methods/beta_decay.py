@@ -1,0 +1,49 @@
+"""Beta decay: a regulariser that keeps the weights of an edge's candidates from growing apart.
+
+P. Ye, B. Li, Y. Li, T. Chen, J. Fan, W. Ouyang, "beta-DARTS: Beta-Decay Regularization for Differentiable Architecture Search",
+CVPR 2022, arXiv 2203.01665.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from ..errors import MethodError
+from .base import At, Method
+
+
+class BetaDecay(Method):
+    """Adds lambda(epoch) times the mean over the edges of the logsumexp of their logits to the loss of the architecture step.
+
+    The gradient of that term is lambda / (number of edges) times the softmax of each edge: the logits of strong candidates decay
+    faster. All logits fall together under it; only their differences matter.
+
+    Parameters
+    ----------
+    factor
+        lambda after the last epoch. In epoch ``e`` of ``n``, counted from 0, lambda is ``factor * e / n``, so that the first
+        epoch is one of plain DARTS. Default 50 (source: the paper's linear schedule for NAS-Bench-201, section 4).
+
+    Raises
+    ------
+    MethodError
+        The factor is not a number of at least 0.
+    """
+
+    needs_epochs = True
+
+    def __init__(self, factor: float = 50.0) -> None:
+        if not (isinstance(factor, (int, float)) and 0 <= factor < math.inf):
+            raise MethodError(f'BetaDecay(factor={factor!r}): expected a number of at least 0, such as the default, 50.')
+        self.factor = factor
+
+    def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
+        assert at.epoch is not None
+        if at.epochs is None:
+            raise MethodError(f'{self!r} needs the number of epochs, which is unknown here. Set max_epochs.')
+        share = at.epoch / at.epochs
+        return self.factor * share * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
