@@ -1,4 +1,4 @@
-"""Searches on NAS-Bench-201 with different methods: the cell after each epoch, and its accuracy in the benchmark's table."""
+"""Searches on NAS-Bench-201 with different methods: what cell each has found after each epoch, and how good it is."""
 
 import argparse
 import concurrent.futures
@@ -6,36 +6,44 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import summary
 from searches import run
+
+METHODS = ['plain', 'BetaDecay']
 
 
 def main():
     parser = argparse.ArgumentParser(prog='python tests/bench/nas_bench_201', description=__doc__)
-    parser.add_argument('methods', nargs='*', help='each "NAME=METHOD;METHOD;..." ')
-    parser.add_argument('--images', required=True)
-    parser.add_argument('--table', required=True)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=25)
-    parser.add_argument('--channels', type=int, default=8)
-    parser.add_argument('--cells', type=int, default=1)
-    parser.add_argument('--batch-size', type=int, default=64)
-    parser.add_argument('--limit', type=int)
-    parser.add_argument('--unrolled', action='store_true')
-    parser.add_argument('--output', type=Path, required=True)
-    parser.add_argument('--processes', type=int, default=os.cpu_count())
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    jobs = []
-    for seed in args.seeds:
-        for text in args.methods:
-            name, _, methods = text.partition('=')
-            jobs.append({'name': name, 'seed': seed, 'methods': [m for m in methods.split(';') if m], 'images': args.images,
-                         'table': args.table, 'limit': args.limit, 'epochs': args.epochs, 'channels': args.channels,
-                         'cells': args.cells, 'batch_size': args.batch_size, 'unrolled': args.unrolled,
-                         'file': str(args.output / '{}-{}.jsonl'.format(name, seed))})
-    with concurrent.futures.ProcessPoolExecutor(args.processes, multiprocessing.get_context('spawn')) as pool:
-        for _ in pool.map(run, jobs):
-            pass
+    parser.add_argument('methods', nargs='*', default=METHODS, metavar='METHODS', help=(
+        "'plain', 'recommended', or methods with ' + ' between them, as for --method of a trial: 'BetaDecay:factor=5 + Warmup'. "
+        'Default: ' + ', '.join(METHODS)))
+    parser.add_argument('--images', type=Path, required=True, help='a .npz of images (N, 3, H, W), uint8, and labels (N,)')
+    parser.add_argument('--table', type=Path, required=True, help='a .csv or .csv.gz: architecture, accuracy in percent')
+    parser.add_argument('--output', type=Path, required=True, help='the folder for results; what lies there is not searched anew')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default 0 1 2')
+    parser.add_argument('--epochs', type=int, default=25, help='default 25')
+    parser.add_argument('--channels', type=int, default=8, help='of the first stage; default 8')
+    parser.add_argument('--cells', type=int, default=1, help='of each of three stages; default 1')
+    parser.add_argument('--batch-size', type=int, default=64, help='default 64')
+    parser.add_argument('--limit', type=int, help='use so many images only')
+    parser.add_argument('--unrolled', action='store_true', help='search by the exact second order')
+    parser.add_argument('--strategy', action='store_true', help='search with the strategy DARTS on NNI 3.0, not with DartsTrainer')
+    parser.add_argument('--processes', type=int, default=os.cpu_count(), help='that search at a time; default: the cores')
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    settings = [setting for seed in arguments.seeds for name in arguments.methods for setting in [setting_of(arguments, name, seed)]
+                if not summary.is_whole(setting['file'])]
+    with concurrent.futures.ProcessPoolExecutor(arguments.processes, multiprocessing.get_context('spawn')) as pool:
+        list(pool.map(run, settings))
+    summary.write(arguments.output)
+
+
+def setting_of(arguments, name, seed):
+    kind = ('-strategy' if arguments.strategy else '') + ('-unrolled' if arguments.unrolled else '')
+    shared = {field: str(value) if isinstance(value, Path) else value for field, value in vars(arguments).items()
+              if field not in ('output', 'seeds', 'processes')}
+    return {**shared, 'name': name, 'seed': seed, 'methods': [] if name == 'plain' else name.split(' + '),
+            'file': str(arguments.output / '{}{}-{}.jsonl'.format(name, kind, seed))}
 
 
 if __name__ == '__main__':

@@ -17,12 +17,11 @@ class Table:
 
     def __init__(self, path):
         opened = gzip.open if str(path).endswith('.gz') else open
-        with opened(path, 'rt', newline='') as file:
+        with opened(str(path), 'rt', newline='') as file:
             rows = list(csv.reader(file))[1:]
         self.accuracies = {architecture: float(accuracy) for architecture, accuracy in rows}
-        self._sorted = sorted(self.accuracies.values(), reverse=True)
 
-    def rank(self, cell):
+    def better(self, cell):
         """The share of all cells that are better than this one, in percent."""
         accuracy = self.accuracies[cell]
-        return 100 * sum(other > accuracy for other in self._sorted) / len(self._sorted)
+        return 100 * sum(other > accuracy for other in self.accuracies.values()) / len(self.accuracies)

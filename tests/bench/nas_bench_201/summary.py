@@ -1,0 +1,76 @@
+"""A table and a plot of what searches have found."""
+
+import json
+import statistics
+from pathlib import Path
+
+
+def is_whole(path):
+    """Whether a search has written its last line into a file."""
+    return bool(records(path)) and 'epoch' not in records(path)[-1]
+
+
+def records(path):
+    path = Path(path)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def searches(folder):
+    """The epochs of each whole search, by name of the methods and seed."""
+    found = {}
+    for path in sorted(Path(folder).glob('*.jsonl')):
+        if is_whole(path):
+            name, _, seed = path.stem.rpartition('-')
+            found.setdefault(name, {})[int(seed)] = records(path)
+    return found
+
+
+def own_choice(of_search):
+    """The epoch that the search itself would take: the one with the highest accuracy of the supernet on the validation images."""
+    return max(of_search[:-1], key=lambda epoch: epoch['metrics']['valid']['acc'])
+
+
+def table(found):
+    """In Markdown: for each list of methods the accuracy of the cell at the end and of the supernet's best epoch."""
+    lines = ['| methods | seeds | at the end | of each seed | better cells | at the best epoch of the supernet | seconds an epoch |',
+             '|---|---|---|---|---|---|---|']
+    for name, of_seeds in found.items():
+        runs = [of_seeds[seed] for seed in sorted(of_seeds)]
+        last = [run[-1] for run in runs]
+        own = ['metrics' in run[0] and run[0]['metrics'].get('valid') and own_choice(run) for run in runs]
+        seconds = statistics.median(epoch['cpu_seconds'] for run in runs for epoch in run[:-1])
+        lines.append('| {} | {} | {} | {} | {} | {} | {:.1f} |'.format(
+            name, ', '.join(map(str, sorted(of_seeds))), mean_and_spread([end['accuracy'] for end in last]),
+            ', '.join('{:.2f}'.format(end['accuracy']) for end in last), ', '.join('{:.1f} %'.format(end['better']) for end in last),
+            mean_and_spread([epoch['accuracy'] for epoch in own]) if all(own) else '', seconds))
+    return '\n'.join(lines)
+
+
+def mean_and_spread(values):
+    return '{:.2f} ± {:.2f}'.format(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0)
+
+
+def plot(found, path):
+    """The accuracy over the epochs: a line for each list of methods, the mean over the seeds, in a band from the least to the most."""
+    import matplotlib
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(9, 5), constrained_layout=True)
+    for name, of_seeds in found.items():
+        runs = [[epoch['accuracy'] for epoch in run[:-1]] for run in of_seeds.values()]
+        epochs = range(1, max(map(len, runs)) + 1)
+        held = [run + [of_seed[-1]['accuracy']] * (len(epochs) - len(run)) for run, of_seed in zip(runs, of_seeds.values())]
+        line, = axes.plot(epochs, [statistics.mean(values) for values in zip(*held)], label=name)
+        axes.fill_between(epochs, *zip(*((min(values), max(values)) for values in zip(*held))), alpha=0.12, color=line.get_color())
+    axes.set(xlabel='epoch', ylabel='test accuracy of the found cell (%)', ylim=(85, 94.6))
+    axes.legend(loc='lower left', fontsize='small')
+    figure.savefig(str(path))
+
+
+def write(folder):
+    """Print the table, and write it and the plot into the folder."""
+    found = searches(folder)
+    text = table(found)
+    print(text)
+    (Path(folder) / 'table.md').write_text(text + '\n')
+    plot(found, Path(folder) / 'accuracy.svg')
