@@ -31,10 +31,13 @@ def main():
     parser.add_argument('--processes', type=int, default=os.cpu_count(), help='that search at a time; default: the cores')
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    settings = [setting for seed in arguments.seeds for name in arguments.methods for setting in [setting_of(arguments, name, seed)]
-                if not summary.is_whole(setting['file'])]
-    with concurrent.futures.ProcessPoolExecutor(arguments.processes, multiprocessing.get_context('spawn')) as pool:
-        list(pool.map(run, settings))
+    settings = [setting_of(arguments, name, seed) for seed in arguments.seeds for name in arguments.methods]
+    settings = [setting for setting in settings if not summary.is_whole(setting['file'])]
+    if min(arguments.processes, len(settings)) <= 1:
+        list(map(run, settings))
+    else:
+        with concurrent.futures.ProcessPoolExecutor(arguments.processes, multiprocessing.get_context('spawn')) as pool:
+            list(pool.map(run, settings))
     summary.write(arguments.output)
 
 

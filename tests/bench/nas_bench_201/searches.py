@@ -4,6 +4,7 @@ import json
 import math
 import resource
 import sys
+import tempfile
 import time
 import warnings
 
@@ -109,6 +110,7 @@ def in_strategy(setting, network, halves, held_out, following, methods):
             max_epochs=setting['epochs'], enable_progress_bar=False, enable_model_summary=False, logger=False, accelerator='cpu',
             num_sanity_val_steps=0, enable_checkpointing=False), *halves)
         experiment = NasExperiment(network, evaluator, strategy)
+        experiment.config.experiment_working_directory = tempfile.mkdtemp()
         try:
             experiment.run()
         finally:
