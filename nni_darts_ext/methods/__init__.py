@@ -14,8 +14,12 @@ from .composition import Methods
 from .naming import all_named, named
 
 if TYPE_CHECKING:
+    from .beta_decay import BetaDecay as BetaDecay
+    from .dirichlet import Dirichlet as Dirichlet
     from .early_stopping import EarlyStopping as EarlyStopping
     from .eigenvalue import Eigenvalue as Eigenvalue
+    from .gumbel_softmax import GumbelSoftmax as GumbelSoftmax
+    from .random_perturbation import RandomPerturbation as RandomPerturbation
     from .shrinking import Shrinking as Shrinking
     from .softmax import Softmax as Softmax
     from .unmoved_logits import UnmovedLogits as UnmovedLogits

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import MethodError
 from .base import At, Method
+from .schedules import epoch_of
 
 
 class BetaDecay(Method):
@@ -42,8 +43,5 @@ class BetaDecay(Method):
         self.factor = factor
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
-        assert at.epoch is not None
-        if at.epochs is None:
-            raise MethodError(f'{self!r} needs the number of epochs, which is unknown here. Set max_epochs.')
-        share = at.epoch / at.epochs
-        return self.factor * share * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
+        epoch, epochs = epoch_of(self, at)
+        return self.factor * epoch / epochs * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
