@@ -6,7 +6,7 @@ import weakref
 from collections import OrderedDict
 from functools import partial
 from inspect import signature
-from typing import Any, Dict, List, Mapping, MutableMapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, MutableMapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from .edge.sharing import SharedWork
 from .logits import Logits, Relaxed, Weigh, transforms_are_active
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
+
+
+Finish = Callable[[str, Any, Sequence[Any]], Any]
 
 
 class _Pass:
@@ -49,6 +52,8 @@ class Relaxation:
         ``recompute``, which does not.
     recompute : bool
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
+    finish : callable or None
+        Changes the output of an edge, given its key, the output and the positional arguments. Default None: it is the mixture.
     compiled : CompiledMixture or None
         What computes the edges in place of :func:`nni_darts_ext.core.edge.mixture.mix`.
     """
@@ -58,6 +63,7 @@ class Relaxation:
         self.recompute = recompute
         self.compiled = compiled
         self.samples = False
+        self.finish: Optional[Finish] = None
         self._weigh: Optional[Weigh] = None
         self._choices = choices
         self._space = space
@@ -171,6 +177,8 @@ class Relaxation:
             mixed = self._mixed(self._plan(module, candidates), relaxed, args, kwargs, reduction)
         except CandidateError as error:
             raise error.of(self._space.edges[key]) from None
+        if self.finish is not None:
+            mixed = self.finish(key, mixed, args)
         return mixed if transforms_are_active() else self._sources.mark(key, mixed)
 
     def _plan(self, module: Optional[nn.Module], candidates: Sequence[nn.Module]) -> Plan:

@@ -14,6 +14,7 @@ from .composition import Methods
 from .naming import all_named, named
 
 if TYPE_CHECKING:
+    from .auxiliary_skip import AuxiliarySkip as AuxiliarySkip
     from .beta_decay import BetaDecay as BetaDecay
     from .dirichlet import Dirichlet as Dirichlet
     from .early_stopping import EarlyStopping as EarlyStopping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .shrinking import Shrinking as Shrinking
     from .softmax import Softmax as Softmax
     from .unmoved_logits import UnmovedLogits as UnmovedLogits
+    from .warmup import Warmup as Warmup
 
 __all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods', 'all_named',
            'known', 'named']

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..core.bilevel.gradients import Average, Loss
 from ..core.search import Search
+from ..errors import MethodError
 
 ARCHITECTURE, WEIGHTS, VALIDATION, READING = 'architecture', 'weights', 'validation', 'reading'
 """The phases of a search: passes for the loss of the logits, passes for the loss of the weights (also within the second order),
@@ -35,6 +36,19 @@ class At(NamedTuple):
     """The step in the epoch, from 0; None outside of steps. In a training loop of your own: the number of passes so far."""
     seed: int = 0
     """The seed of the search: that of rank 0, ``torch.initial_seed()``. Saved in checkpoints."""
+
+    @property
+    def progress(self) -> float:
+        """The share of the search before this epoch: from 0 in the first to ``1 - 1 / epochs`` in the last. 0 before the search.
+
+        Raises
+        ------
+        MethodError
+            The number of epochs is unknown.
+        """
+        if self.epoch is not None and self.epochs is None:
+            raise MethodError('The methods of this search need its number of epochs, which is unknown here. Set max_epochs.')
+        return self.epoch / self.epochs if self.epoch and self.epochs else 0.0
 
     def generator(self, name: str) -> torch.Generator:
         """A source of random numbers on the CPU for this step.
@@ -122,6 +136,24 @@ class Method:
     def reweigh(self, weights: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:
         """Change the weights of :meth:`relax` for the forward pass only. Not called in phase ``'reading'``."""
         return weights
+
+    def edge(self, output: Any, inputs: Sequence[Any], key: str, at: At) -> Any:
+        """Change the output of an edge, which is the sum of its candidates times their weights.
+
+        Called for each LayerChoice in each forward pass. The result must not have been written over ``output`` or the inputs.
+
+        Parameters
+        ----------
+        output
+            A tensor, or a structure of tensors.
+        inputs
+            The positional arguments of the LayerChoice.
+        key
+            That of the edge.
+        at
+            The position of the search.
+        """
+        return output
 
     # The steps -------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..errors import MethodError
 from .base import At, Method
-from .schedules import epoch_of
 
 
 class BetaDecay(Method):
@@ -43,5 +42,4 @@ class BetaDecay(Method):
         self.factor = factor
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
-        epoch, epochs = epoch_of(self, at)
-        return self.factor * epoch / epochs * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
+        return self.factor * at.progress * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()

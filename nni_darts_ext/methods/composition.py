@@ -53,6 +53,7 @@ class Methods:
                                   'support. Pass it to DartsTrainer.')
         self._relaxing = next((method for method in self.all if overrides(method, 'relax')), None)
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
+        self._of_edges = [method for method in self.all if overrides(method, 'edge')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
         self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
         self._search: Any = _no_search
@@ -97,6 +98,7 @@ class Methods:
         """Make these methods compute the weights of the edges."""
         choices.weigh, relaxation.weigh = self.read, self.weigh
         relaxation.samples = any(method.samples for method in self.all)
+        relaxation.finish = self.finish if self._of_edges else None
 
     def move(self, **where: Any) -> At:
         """Set the phase, step or epoch of the search."""
@@ -119,17 +121,28 @@ class Methods:
 
     def weigh(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights for a forward pass."""
-        at = self.at
-        if not self.is_led or at.phase == READING:  # between steps, where users run the model themselves
-            is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
-            at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
         if not self.is_led:
-            self._passes += len(logits) == len(at.search.choices)  # an edge alone runs what a pass did once more
-            at = at._replace(step=self._passes)
+            self._passes += len(logits) == len(self.at.search.choices)  # an edge alone runs what a pass did once more
+        at = self._in_pass()
         weights = softmax(logits) if self._relaxing is None else self._relaxing.relax(logits, at)
         for method in self._reweighing:
             weights = method.reweigh(weights, at)
         return weights
+
+    def finish(self, key: str, output: Any, inputs: Sequence[Any]) -> Any:
+        """The output of an edge as the methods change it."""
+        at = self._in_pass()
+        for method in self._of_edges:
+            output = method.edge(output, inputs, key, at)
+        return output
+
+    def _in_pass(self) -> At:
+        """The position of the search in a forward pass."""
+        at = self.at
+        if not self.is_led or at.phase == READING:  # between steps, where users run the model themselves
+            is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
+            at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
+        return at if self.is_led else at._replace(step=self._passes)
 
     # The steps -------------------------------------------------------------------------------------------------------------
 

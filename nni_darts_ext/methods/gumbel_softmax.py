@@ -14,7 +14,6 @@ from torch import Tensor
 from ..core.weights import softmax
 from ..errors import MethodError
 from .base import READING, VALIDATION, At, Method
-from .schedules import epoch_of
 
 
 class GumbelSoftmax(Method):
@@ -67,8 +66,7 @@ class GumbelSoftmax(Method):
 
     def temperature(self, at: At) -> float:
         """The temperature of the current epoch."""
-        epoch, epochs = epoch_of(self, at)
-        share = epoch / max(1, epochs - 1)
+        share = at.progress and at.progress * at.epochs / (at.epochs - 1)  # type: ignore[operator]
         return self.initial_temperature + (self.final_temperature - self.initial_temperature) * share
 
 

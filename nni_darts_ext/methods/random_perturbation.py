@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ..errors import MethodError
 from .base import WEIGHTS, At, Method
-from .schedules import epoch_of
 
 
 class RandomPerturbation(Method):
@@ -52,8 +51,7 @@ class RandomPerturbation(Method):
     def reweigh(self, weights: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:
         if at.phase != WEIGHTS:
             return weights
-        epoch, epochs = epoch_of(self, at)
-        radius = self.initial_radius + (self.final_radius - self.initial_radius) * epoch / epochs
+        radius = self.initial_radius + (self.final_radius - self.initial_radius) * at.progress
         return {key: _perturbed(of_edge, at.generator(f'RandomPerturbation {key}'), radius) for key, of_edge in weights.items()}
 
 
