@@ -37,6 +37,8 @@ NEEDS = {  # one of these families each
     'methods/test_hooks.py': hosts.FAMILIES,
     'run/test_recorder.py': hosts.FAMILIES,
     'methods/test_own.py': hosts.FAMILIES,
+    'methods/test_skip_limit.py': hosts.FAMILIES,
+    'methods/test_stop_at_skips.py': hosts.FAMILIES,
     'methods/test_warmup.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,

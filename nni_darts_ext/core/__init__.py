@@ -20,5 +20,6 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.nested`            lists, tuples and mappings of tensors
 :mod:`.files`             parsing of untrusted JSON; atomic writing of files
 :mod:`.collapse`          indicators of collapse
+:mod:`.grouping`          the cells of a search space
 ========================  ==========================================================================
 """

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, FrozenSet, Iterable, Mapping, NamedTuple, Optional
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
+from .grouping import cells
 from .logits import Logits
 from .space import SearchSpace
 
@@ -88,3 +89,23 @@ def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connection
     kept = [str(name).lower() for edge in space.edges.values()
             for name, is_kept in zip(edge.names, decisions[edge.key]) if is_kept]
     return sum(name in names for name in kept) / len(kept) if kept else 0.0
+
+
+def skips_of_cells(space: SearchSpace, decisions: Mapping[str, Any]) -> Dict[str, List[str]]:
+    """For each cell, by name, the edges that a derived architecture keeps as skip connections.
+
+    Edges that no InputChoice chooses from are together one more cell, which has no name (``''``).
+
+    Parameters
+    ----------
+    space
+        The search space.
+    decisions
+        For each choice whether each of its candidates is kept, bools.
+    """
+    skips = [edge.key for edge in space.edges.values()
+             if any(is_kept and str(name).lower() in SKIP_CONNECTIONS for name, is_kept in zip(edge.names, decisions[edge.key]))]
+    found = {cell.name: {source for node in cell.nodes
+                         for source, is_kept in zip(space.sources[node], decisions[node]) if is_kept} for cell in cells(space)}
+    found[''] = set(space.edges).difference(*space.sources.values())
+    return {name: [key for key in skips if key in kept] for name, kept in found.items()}

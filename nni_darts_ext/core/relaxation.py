@@ -23,7 +23,6 @@ from .logits import Logits, Relaxed, Weigh, transforms_are_active
 from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
 
-
 Finish = Callable[[str, Any, Sequence[Any]], Any]
 
 

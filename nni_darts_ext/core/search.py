@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from . import export
 from .derivation import Derivation, derive
 from .logits import Logits
 from .space import Name, SearchSpace
+
+Weights = Mapping[str, Sequence[float]]
+"""For each edge the weights of its candidates and the zero op's, n + 1 numbers."""
 
 
 class Search:
@@ -27,12 +30,15 @@ class Search:
         See :func:`nni_darts_ext.core.derivation.derive`.
     selected : mapping or None
         The decisions by key that a method has selected in place of the largest weights.
+    revise : callable or None
+        Changes the weights from which the architecture is derived. Default None: they are the probabilities.
     """
 
     choices: Logits
     space: SearchSpace
     zero_op_wins: bool = False
     selected: Optional[Mapping[str, Sequence[bool]]] = None
+    revise: Optional[Callable[[Weights], Weights]] = None
     _keeps_n_chosen = False
     """Whether the host needs architectures in which each InputChoice keeps exactly ``n_chosen`` inputs."""
 
@@ -141,7 +147,14 @@ class Search:
         raise SearchSpaceError(f'LayerChoice {key!r} has no candidate {candidate!r}. Expected one of '
                                f'{list(edge.names)} or an index from 0 to {len(edge.names) - 1}.')
 
-    def _derive(self) -> Derivation:
+    def derive(self, weights: Optional[Weights] = None) -> Derivation:
+        """The architecture of these weights, by default of the probabilities, whatever :attr:`revise` does."""
+        return derive(self.space, self._numbers() if weights is None else weights, self.zero_op_wins, self._keeps_n_chosen,
+                      self.selected or {})
+
+    def _numbers(self) -> Dict[str, List[float]]:
         with torch.no_grad():
-            probabilities = {key: weights.tolist() for key, weights in self.probabilities().items()}
-        return derive(self.space, probabilities, self.zero_op_wins, self._keeps_n_chosen, self.selected or {})
+            return {key: weights.tolist() for key, weights in self.probabilities().items()}
+
+    def _derive(self) -> Derivation:
+        return self.derive(None if self.revise is None else self.revise(self._numbers()))

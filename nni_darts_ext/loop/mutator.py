@@ -70,7 +70,7 @@ class MutatorInterface(Search):
         """Use these methods, which must be attached, from now on."""
         self.methods = methods
         self.of_methods = nn.ParameterList(methods.parameters())
-        methods.install(self.choices, self._relaxation)
+        methods.install(self, self._relaxation)
 
     def regularizer(self) -> Tensor:
         """The sum of the methods' regularisers, a scalar tensor, 0 if there are none. In a training loop of your own, add it to

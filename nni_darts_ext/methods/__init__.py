@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .gumbel_softmax import GumbelSoftmax as GumbelSoftmax
     from .random_perturbation import RandomPerturbation as RandomPerturbation
     from .shrinking import Shrinking as Shrinking
+    from .skip_limit import SkipLimit as SkipLimit
     from .softmax import Softmax as Softmax
+    from .stop_at_skips import StopAtSkips as StopAtSkips
     from .unmoved_logits import UnmovedLogits as UnmovedLogits
     from .warmup import Warmup as Warmup
 

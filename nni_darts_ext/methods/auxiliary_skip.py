@@ -55,8 +55,8 @@ class AuxiliarySkip(Method):
         if skipped is None:
             if key not in self._without:
                 self._without.append(key)
-                _logger.warning('LayerChoice %r has no auxiliary skip connection: it needs a tensor for input and one for output, '
-                                'with the same number of channels, of which the output is not larger.', key)
+                _logger.warning('LayerChoice %r has no auxiliary skip connection: its input and output are not two tensors with '
+                                'the same number of channels, the output not larger than the input.', key)
             return output
         return torch.add(output, skipped.to(output.dtype), alpha=self.beta * (1 - at.progress))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.bilevel.gradients import Average, Loss
-from ..core.search import Search
+from ..core.search import Search, Weights
 from ..errors import MethodError
 
 ARCHITECTURE, WEIGHTS, VALIDATION, READING = 'architecture', 'weights', 'validation', 'reading'
@@ -192,6 +192,20 @@ class Method:
 
     def record(self, at: At, end: EndOfEpoch) -> None:
         """An epoch has ended. Called after the callbacks of the user and before a checkpoint is written."""
+
+    def derive(self, weights: Weights, at: At) -> Weights:
+        """Change the weights from which the architecture is derived, wherever it is: for the export, the record, in epochs.
+
+        Recorded and logged weights stay as they are.
+
+        Parameters
+        ----------
+        weights
+            For each edge the weights of :meth:`relax` as n + 1 numbers, with the zero op last. They must not be written over.
+        at
+            The position of the search. ``at.search.derive(weights)`` is the architecture of any weights.
+        """
+        return weights
 
     def select(self, at: At, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
         """Select the architecture in place of the largest weights. Called by ``DartsTrainer`` after the last epoch.

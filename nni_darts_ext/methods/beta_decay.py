@@ -20,13 +20,14 @@ class BetaDecay(Method):
     """Adds lambda(epoch) times the mean over the edges of the logsumexp of their logits to the loss of the architecture step.
 
     The gradient of that term is lambda / (number of edges) times the softmax of each edge: the logits of strong candidates decay
-    faster. All logits fall together under it; only their differences matter.
+    faster. All logits fall together under it; only their differences matter. The zero op is a candidate here, as in the paper's
+    spaces. The authors' code adds the term in the first order only; here both orders have it.
 
     Parameters
     ----------
     factor
         lambda after the last epoch. In epoch ``e`` of ``n``, counted from 0, lambda is ``factor * e / n``, so that the first
-        epoch is one of plain DARTS. Default 50 (source: the paper's linear schedule for NAS-Bench-201, section 4).
+        epoch is one of plain DARTS. Default 50 (source: the authors' code, for the 100 epochs of a search on NAS-Bench-201).
 
     Raises
     ------

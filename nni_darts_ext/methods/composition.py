@@ -10,12 +10,12 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 import torch
 from torch import Tensor, nn
 
-from ..core.logits import Logits
 from ..core.relaxation import Relaxation
-from ..core.search import Search
+from ..core.search import Search, Weights
 from ..core.weights import softmax
 from ..errors import CheckpointError, MethodError
 from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, overrides
+from .combination import checked, name_of
 
 OF_EPOCHS = ('takes_architecture_step', 'begin', 'before_epoch', 'after_epoch', 'record', 'end')
 """The hooks that need a loop of epochs. :meth:`~nni_darts_ext.methods.base.Method.select` also needs evaluations."""
@@ -43,7 +43,7 @@ class Methods:
 
     def __init__(self, methods: Iterable[Method] = (), host: str = 'the search', has_epochs: bool = True,
                  selects: bool = False) -> None:
-        self.all = _checked(methods)
+        self.all = checked(methods)
         for method in self.all:
             if not has_epochs and (method.needs_epochs or overrides(method, *OF_EPOCHS)):
                 raise MethodError(f'{method!r} needs the epochs and steps of a search, which are unknown to {host}. Pass it to '
@@ -53,9 +53,9 @@ class Methods:
                                   'support. Pass it to DartsTrainer.')
         self._relaxing = next((method for method in self.all if overrides(method, 'relax')), None)
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
-        self._of_edges = [method for method in self.all if overrides(method, 'edge')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
-        self._settings = copy.deepcopy({_name(method): method.settings() for method in self.all})  # before a search changes them
+        # Before a search changes them.
+        self._settings = copy.deepcopy({name_of(method): method.settings() for method in self.all})
         self._search: Any = _no_search
         """A weak reference to the search, so that copies of logits and models do not copy the search."""
         self._is_attached = False
@@ -94,11 +94,12 @@ class Methods:
     def __getstate__(self) -> Dict[str, Any]:
         return {**vars(self), '_search': _no_search}
 
-    def install(self, choices: Logits, relaxation: Relaxation) -> None:
-        """Make these methods compute the weights of the edges."""
-        choices.weigh, relaxation.weigh = self.read, self.weigh
+    def install(self, search: Search, relaxation: Relaxation) -> None:
+        """Make these methods compute the weights of the edges, change their outputs, and derive the architecture."""
+        search.choices.weigh, relaxation.weigh = self.read, self.weigh
         relaxation.samples = any(method.samples for method in self.all)
-        relaxation.finish = self.finish if self._of_edges else None
+        relaxation.finish = self.finish if any(overrides(method, 'edge') for method in self.all) else None
+        search.revise = self.revise if any(overrides(method, 'derive') for method in self.all) else None
 
     def move(self, **where: Any) -> At:
         """Set the phase, step or epoch of the search."""
@@ -132,9 +133,21 @@ class Methods:
     def finish(self, key: str, output: Any, inputs: Sequence[Any]) -> Any:
         """The output of an edge as the methods change it."""
         at = self._in_pass()
-        for method in self._of_edges:
+        for method in self.all:
             output = method.edge(output, inputs, key, at)
+            if output is None:
+                raise MethodError(f'edge() of {method!r} returned None for {key!r}. Expected the output of the edge.')
         return output
+
+    def revise(self, weights: Weights) -> Weights:
+        """The weights from which the architecture is derived, as the methods change them."""
+        for method in self.all:
+            found = method.derive(weights, self.at._replace(phase=READING, step=None))
+            if not isinstance(found, Mapping) or any(len(found.get(key, ())) != len(weights[key]) for key in weights):
+                raise MethodError(f'derive() of {method!r} returned {found!r:.80}. Expected as many weights for each edge as it '
+                                  'was given.')
+            weights = found
+        return weights
 
     def _in_pass(self) -> At:
         """The position of the search in a forward pass."""
@@ -235,7 +248,7 @@ class Methods:
         return next((repr(method) for method in self.all if method.needs_second_derivatives), None)
 
     def parameters(self) -> List[nn.Parameter]:
-        found = {_name(method): method.parameters() for method in self.all}
+        found = {name_of(method): method.parameters() for method in self.all}
         for name, given in found.items():
             if isinstance(given, Tensor):
                 raise MethodError(f'parameters() of {name} is a {type(given).__name__}. Expected a list of parameters.')
@@ -246,48 +259,20 @@ class Methods:
         return {name: of_method for name, of_method in sorted(self._settings.items()) if of_method is not None}
 
     def state_dict(self) -> Dict[str, Any]:
-        return {'seed': self._at.seed, **{_name(method): method.state_dict() for method in self.all}}
+        return {'seed': self._at.seed, **{name_of(method): method.state_dict() for method in self.all}}
 
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore the states of the methods; one without a saved state starts from the beginning. Raises
         :class:`CheckpointError` if a state does not fit."""
         self.move(seed=states.get('seed', self._at.seed))
         for method in self.all:
-            if _name(method) in states:
+            if name_of(method) in states:
                 try:
-                    method.load_state_dict(states[_name(method)])
+                    method.load_state_dict(states[name_of(method)])
                 except Exception as error:  # a user's class may raise anything
                     raise CheckpointError(f'The state of {method!r} does not fit: {type(error).__name__}: {error}. Resume with '
                                           'the method that the search was started with.') from error
 
 
-def _checked(methods: Iterable[Method]) -> List[Method]:
-    if isinstance(methods, (str, Method)) or not isinstance(methods, Iterable):
-        raise MethodError(f'methods={methods!r} is not a list. Expected a list of objects of nni_darts_ext.methods, such as '
-                          'methods=[EarlyStopping()].')
-    found = list(methods)
-    for method in found:
-        if isinstance(method, type) and issubclass(method, Method):
-            raise MethodError(f'{method.__name__} in methods is a class. Expected an object: {method.__name__}(...).')
-        if not isinstance(method, Method):
-            raise MethodError(f'{method!r} in methods is not a method. Expected an object whose class derives from '
-                              'nni_darts_ext.methods.Method.')
-    for i, method in enumerate(found):
-        for other in found[:i]:
-            both = f'{other!r} and {method!r} cannot be combined'
-            if _name(method) == _name(other):
-                raise MethodError(f'{both}: a search has one method of a name. Leave one of them out.')
-            if _name(other) in method.conflicts or _name(method) in other.conflicts:
-                raise MethodError(f'{both}. Leave one of them out.')
-            for hook, what in (('relax', 'the weights of the candidates'), ('select', 'the architecture')):
-                if overrides(method, hook) and overrides(other, hook):
-                    raise MethodError(f'{both}: both decide {what}. Leave one of them out.')
-    return found
-
-
 def _no_search() -> None:
     return None
-
-
-def _name(method: Method) -> str:
-    return type(method).__name__

@@ -2,7 +2,7 @@
 
 Y. Xu, L. Xie, X. Zhang, X. Chen, G.-J. Qi, Q. Tian, H. Xiong, "PC-DARTS: Partial Channel Connections for Memory-Efficient
 Architecture Search", ICLR 2020, arXiv 1907.05737, section 4.2; before it X. Chen, L. Xie, J. Wu, Q. Tian, "Progressive
-Differentiable Architecture Search", ICCV 2019, arXiv 1904.12760, section 4.2.
+Differentiable Architecture Search: Bridging the Depth Gap between Search and Evaluation", ICCV 2019, arXiv 1904.12760.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Warmup(Method):
     Parameters
     ----------
     epochs
-        The number of epochs without architecture steps. Default 15 (source: PC-DARTS, for 50 epochs; P-DARTS has 10 of 25 in
-        each of its stages).
+        The number of epochs without architecture steps. Default 15 (source: PC-DARTS, of 50 epochs; P-DARTS has 10 of 25 in
+        each stage).
 
     Raises
     ------

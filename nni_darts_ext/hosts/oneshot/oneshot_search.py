@@ -63,7 +63,7 @@ class OneShotSearch(Search, nn.Module):
         self.methods.attach(self)
         self._relaxation = relaxation
         self.of_methods = nn.ParameterList(self.methods.parameters())
-        self.methods.install(self.choices, relaxation)
+        self.methods.install(self, relaxation)
         for module, choice in taken.items():
             if isinstance(module, FedInputs):
                 module.relaxation = relaxation
@@ -74,7 +74,7 @@ class OneShotSearch(Search, nn.Module):
     def start(self) -> Methods:
         """The methods of the search that starts now. Created in the process that searches, as one of them records the run."""
         self.methods = of_search(self._options.methods, True, self._options.run_dir, self._options.settings())
-        self.methods.install(self.choices, self._relaxation)
+        self.methods.install(self, self._relaxation)
         return self.methods
 
     def __setstate__(self, state: Dict[str, Any]) -> None:

@@ -1,0 +1,71 @@
+"""Early stopping by the number of skip connections.
+
+H. Liang, S. Zhang, J. Sun, X. He, W. Huang, K. Zhuang, Z. Li, "DARTS+: Improved Differentiable Architecture Search with Early
+Stopping", arXiv 1909.06035, section 3.2, criterion 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, Optional
+
+import torch
+from torch import Tensor
+
+from ..core.collapse import skips_of_cells
+from ..core.search import Search
+from .base import At, EndOfEpoch, Method
+from .skip_limit import check_cells, check_number
+
+
+class StopAtSkips(Method):
+    """Ends the search after the epoch in which ``n`` edges of a derived cell are skip connections, and goes back to before it.
+
+    Logits and cuts are restored to those after the last epoch that derived fewer of them in each cell, so that the result has
+    fewer than ``n``; where there is no such epoch they stay. The paper does not go back. Epochs without architecture steps, as
+    in a warm-up, do not count. What counts is the architecture of the largest weights, without the limit of
+    :class:`~nni_darts_ext.methods.skip_limit.SkipLimit`, where skip connections and cells are explained.
+
+    Parameters
+    ----------
+    n
+        The number of skip connections in one cell that ends the search. Default 2 (source: the paper, criterion 1).
+    cells
+        A part of the names of the cells that count, such as ``'normal'``, to which the paper applies it. Default: all cells.
+
+    Raises
+    ------
+    MethodError
+        ``n`` is not an integer of at least 1. When the search is made: no cell has such a name.
+    """
+
+    def __init__(self, n: int = 2, cells: str = '') -> None:
+        check_number(self, n, 1)
+        self.n, self.cells = n, cells
+        self._logits: Optional[Dict[str, Tensor]] = None
+        self._epoch: Optional[int] = None
+
+    def attach(self, search: Search) -> None:
+        check_cells(self, self.cells, search)
+
+    def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
+        if not end.architecture_steps:
+            return None
+        choices = at.search.choices
+        found = skips_of_cells(at.search.space, at.search.derive().decisions)
+        skips = {name: keys for name, keys in found.items() if self.cells in name and len(keys) >= self.n}
+        if not skips:
+            self._logits, self._epoch = {name: values.clone() for name, values in choices.state_dict().items()}, at.epoch
+            return None
+        name, keys = next(iter(skips.items()))
+        reason = f'{len(keys)} edges of {f"the cell {name!r}" if name else "the network"} are skip connections: {", ".join(keys)}'
+        if self._logits is None:
+            return f'{reason}; there were as many from the start, so the logits are those of this epoch'
+        with torch.no_grad():
+            choices.load_state_dict(self._logits)
+        return f'{reason}; the logits are those after epoch {self._epoch}'
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {'logits': self._logits, 'epoch': self._epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._logits, self._epoch = state['logits'], state['epoch']
