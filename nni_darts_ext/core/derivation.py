@@ -19,11 +19,12 @@ class Derivation(NamedTuple):
     best: Dict[str, int]
     """For each edge the candidate with the largest weight, kept or not."""
     strengths: Dict[str, float]
-    """For each edge the weight of its best candidate, by which the InputNodes select."""
+    """For each edge the weight of its best candidate, by which the InputNodes select, times ``input_weights``."""
 
 
 def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zero_op_wins: bool = False,
-           exactly: bool = False, selected: Mapping[str, Sequence[bool]] = MappingProxyType({})) -> Derivation:
+           exactly: bool = False, selected: Mapping[str, Sequence[bool]] = MappingProxyType({}),
+           input_weights: Mapping[str, Sequence[float]] = MappingProxyType({})) -> Derivation:
     """Keep the best candidate of each edge and the strongest inputs of each node.
 
     Ties go to the lower index.
@@ -44,6 +45,8 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         has won are added. Default False.
     selected
         Decisions of edges and InputNodes that do not depend on the probabilities. Default: none.
+    input_weights
+        For InputNodes the weights of their candidates, by which the strengths of the edges are multiplied there. Default: 1 each.
 
     Returns
     -------
@@ -55,9 +58,9 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     lost: Set[str] = set()
     readers = all_readers(space, space.readers)
     for key in space.edges:
-        *weights, zero_op = probabilities[key]
-        best[key] = list(selected[key]).index(True) if key in selected else _strongest(weights)[0]
-        strengths[key] = weights[best[key]]
+        *of_edge, zero_op = probabilities[key]
+        best[key] = list(selected[key]).index(True) if key in selected else _strongest(of_edge)[0]
+        strengths[key] = of_edge[best[key]]
         is_optional = bool(readers[key]) and all(_can_do_without(space, key, reader) for reader in readers[key])
         if key not in selected and zero_op_wins and zero_op > strengths[key] and is_optional:
             lost.add(key)
@@ -67,7 +70,8 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     decisions: Dict[str, List[bool]] = {}
     for node in space.inputs.values():
         sources = space.sources[node.key]
-        strongest = _strongest([strengths.get(source, 0.0) for source in sources])
+        weights = input_weights.get(node.key, [1.0] * len(sources))
+        strongest = _strongest([weight * strengths.get(source, 0.0) for weight, source in zip(weights, sources)])
         left = [i for i in strongest if sources[i] not in lost]
         if exactly and node.n_chosen is not None:
             left += [i for i in strongest if sources[i] in lost]

@@ -14,7 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ..errors import SearchSpaceError
 from .edge.compilation import CompiledMixture
-from .edge.mixture import mix, reduce
+from .edge.mixture import mix, reduce, times
 from .edge.plan import Plan
 from .edge.recomputation import recomputed
 from .edge.shapes import CandidateError
@@ -45,6 +45,9 @@ class Relaxation:
     ----------
     weigh : Weigh
         Makes the weights of a pass. Default: that of the choices.
+    weigh_inputs : callable
+        Returns the weights of the candidates of an InputChoice by its key, shape ``(n_candidates,)``; None for 1 each, the
+        default.
     samples : bool
         Whether weights differ from pass to pass, as those of a Gumbel softmax do. Default False. Which candidates run is read in
         each pass then, whatever the device. What ``torch.utils.checkpoint`` of the model's own runs again gets a new sample; use
@@ -64,6 +67,7 @@ class Relaxation:
         self.samples = False
         self.finish: Optional[Finish] = None
         self._weigh: Optional[Weigh] = None
+        self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -196,7 +200,7 @@ class Relaxation:
         return compute(relaxed, shared=self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
-        """All candidates, reduced.
+        """All candidates, each times its weight if a method gives it one, reduced.
 
         Raises
         ------
@@ -204,11 +208,16 @@ class Relaxation:
             They are structures of different forms.
         """
         self.note(key, candidates)
+        weights = self.weights_of_inputs(key)
         try:
-            reduced = reduce(candidates, reduction)
+            reduced = reduce(candidates if weights is None else list(map(times, candidates, weights.unbind())), reduction)
         except SearchSpaceError as error:
             raise SearchSpaceError(f'InputChoice {key!r}: {error}') from None
         return self._sources.mark(key, reduced, is_edge=False)
+
+    def weights_of_inputs(self, key: str) -> Optional[Tensor]:
+        """The weights of the candidates of an InputChoice; None for 1 each, as where no LayerChoice feeds it."""
+        return self.weigh_inputs(key) if key in self._space.unnamed or self.is_fed(key) else None
 
     def note(self, key: str, candidates: List[Any]) -> None:
         """Find out where the candidates come from, unless that is known. The graphs of ``torch.func`` do not show it."""
@@ -225,6 +234,10 @@ def _at(path: str, model: Any) -> Any:
     for name in path.split('.') if path else ():
         model = getattr(model, '_modules', {}).get(name)
     return model
+
+
+def _unweighed(key: str) -> None:
+    return None
 
 
 def _as_it_is(tensor: Tensor) -> Tensor:

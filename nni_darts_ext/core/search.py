@@ -11,6 +11,7 @@ from ..errors import SearchSpaceError
 from . import export
 from .derivation import Derivation, derive
 from .logits import Logits
+from .relaxation import Relaxation
 from .space import Name, SearchSpace
 
 Weights = Mapping[str, Sequence[float]]
@@ -39,6 +40,7 @@ class Search:
     zero_op_wins: bool = False
     selected: Optional[Mapping[str, Sequence[bool]]] = None
     revise: Optional[Callable[[Weights], Weights]] = None
+    _relaxation: Relaxation
     _keeps_n_chosen = False
     """Whether the host needs architectures in which each InputChoice keeps exactly ``n_chosen`` inputs."""
 
@@ -60,6 +62,12 @@ class Search:
         """
         self.choices.check()
         return self.choices.all_probabilities()
+
+    def input_weights(self) -> Dict[str, Tensor]:
+        """For each InputChoice to which a method gives weights, such as ``EdgeNormalization``, those of its candidates, shape
+        ``(n_candidates,)``, differentiable."""
+        weights = {key: self._relaxation.weights_of_inputs(key) for key in self.space.inputs}
+        return {key: of_node for key, of_node in weights.items() if of_node is not None}
 
     def sample_final(self) -> Dict[str, Tensor]:
         """The discrete decisions: by key, bool tensors of shape ``(n,)`` or ``(n_candidates,)``, all false for a dropped edge.
@@ -149,8 +157,10 @@ class Search:
 
     def derive(self, weights: Optional[Weights] = None) -> Derivation:
         """The architecture of these weights, by default of the probabilities, whatever :attr:`revise` does."""
+        with torch.no_grad():
+            of_inputs = {key: of_input.tolist() for key, of_input in self.input_weights().items()}
         return derive(self.space, self._numbers() if weights is None else weights, self.zero_op_wins, self._keeps_n_chosen,
-                      self.selected or {})
+                      self.selected or {}, of_inputs)
 
     def _numbers(self) -> Dict[str, List[float]]:
         with torch.no_grad():

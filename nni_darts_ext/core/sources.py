@@ -8,7 +8,7 @@ path, activation, normalisation, reshape, slicing.
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Dict, List, NamedTuple, Optional, Set, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,14 @@ class SourceFinder:
         for mark in _marks_behind(value):
             if mark.is_edge:
                 self._readers[mark.key].add(reader)
+
+
+def pass_on(output: Tensor, joined: Tensor) -> Tensor:
+    """Let ``joined``, in which the output of a choice lies beside other values, count as the output of that choice."""
+    if torch.is_grad_enabled() and output.grad_fn is not None and joined.grad_fn is not None:
+        of_output, of_joined = (cast(Any, tensor.grad_fn).metadata for tensor in (output, joined))
+        of_joined.update({_MARK: of_output[_MARK]} if _MARK in of_output else {})
+    return joined
 
 
 def _marks_behind(value: Any, edges_only: bool = False) -> Set[_Mark]:

@@ -40,7 +40,6 @@ class MutatorInterface(Search):
     """
 
     form = 'classic'
-    _relaxation: Relaxation
     _relaxed: Dict[str, Relaxed]
     _sampled: Dict[str, Tensor]
     _is_due = False

@@ -102,7 +102,7 @@ class Method:
         False. Candidates whose weight is exactly 0 do not run.
     conflicts : sequence of str
         The class names of methods with which it cannot be combined. Default: none. Two methods of one class, and two that
-        override :meth:`relax` or :meth:`select`, can never be combined.
+        override :meth:`relax`, :meth:`weigh_inputs` or :meth:`select`, can never be combined.
     """
 
     needs_edges: bool = True
@@ -154,6 +154,14 @@ class Method:
             The position of the search.
         """
         return output
+
+    def weigh_inputs(self, key: str) -> Optional[Tensor]:
+        """The weights of the candidates of the InputChoice ``key``, shape ``(n_candidates,)``; None for 1 each.
+
+        The InputChoice reduces its candidates times these weights. When the architecture is derived, they multiply the strengths
+        of the edges that it chooses from: they must be the same then. Not called for an InputChoice that no LayerChoice feeds.
+        """
+        return None
 
     # The steps -------------------------------------------------------------------------------------------------------------
 

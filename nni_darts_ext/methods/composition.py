@@ -52,6 +52,7 @@ class Methods:
                 raise MethodError(f'{method!r} selects the architecture by evaluating the supernet, which {host} does not '
                                   'support. Pass it to DartsTrainer.')
         self._relaxing = next((method for method in self.all if overrides(method, 'relax')), None)
+        self._weighing = next((method for method in self.all if overrides(method, 'weigh_inputs')), None)
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
         self._regularizing = [method for method in self.all if overrides(method, 'regularizer')]
         # Before a search changes them.
@@ -97,6 +98,7 @@ class Methods:
     def install(self, search: Search, relaxation: Relaxation) -> None:
         """Make these methods compute the weights of the edges, change their outputs, and derive the architecture."""
         search.choices.weigh, relaxation.weigh = self.read, self.weigh
+        relaxation.weigh_inputs = self.weigh_inputs
         relaxation.samples = any(method.samples for method in self.all)
         relaxation.finish = self.finish if any(overrides(method, 'edge') for method in self.all) else None
         search.revise = self.revise if any(overrides(method, 'derive') for method in self.all) else None
@@ -156,6 +158,15 @@ class Methods:
             is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
             at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
         return at if self.is_led else at._replace(step=self._passes)
+
+    def weigh_inputs(self, key: str) -> Optional[Tensor]:
+        """The weights of the candidates of an InputChoice; None for 1 each."""
+        weights = None if self._weighing is None else self._weighing.weigh_inputs(key)
+        n = len(self.at.search.space.sources[key])
+        if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (n,)):
+            raise MethodError(f'weigh_inputs({key!r}) of {self._weighing!r} returned {weights!r:.60}. Expected a tensor of shape '
+                              f'({n},), the weights of the candidates, or None.')
+        return weights
 
     # The steps -------------------------------------------------------------------------------------------------------------
 

@@ -100,8 +100,7 @@ class _Edge:
     def _times_weight(self, i: int, value: Any) -> Any:
         if not self._scalars:
             self._scalars = self._weights.unbind()
-        weight = self._scalars[i]
-        return _map_weighed(lambda part: part * weight, value)
+        return times(value, self._scalars[i])
 
     def _scale(self, i: int, channels: int) -> Tensor:
         """The weight of candidate i as often as there are channels: of all candidates at once, for each operation counts."""
@@ -137,6 +136,11 @@ def reduce(values: List[Any], reduction: str) -> Any:
         raise SearchSpaceError(f'The forms {", ".join(map(str, forms))} cannot be reduced by {reduction!r}. Expected tensors, or '
                                'structures that differ in tensors of floating numbers alone.')
     return _map_weighed(reductions[reduction], *values)
+
+
+def times(value: Any, weight: Tensor) -> Any:
+    """A tensor, or the tensors in a structure, times a weight."""
+    return _map_weighed(lambda part: part * weight, value)
 
 
 def _any_shape(shape: Any) -> str:

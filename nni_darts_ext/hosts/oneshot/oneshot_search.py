@@ -25,8 +25,6 @@ ZERO_OP = 'zero_op'
 class OneShotSearch(Search, nn.Module):
     """The edges and inputs of a model that a strategy searches; there are none before :meth:`take`."""
 
-    _relaxation: Relaxation
-
     def __init__(self, options: Options) -> None:
         super().__init__()
         self._options = options
