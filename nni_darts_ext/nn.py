@@ -77,11 +77,10 @@ def PartialChannels(edge: Callable[[int], Module], channels: int, k: int = 4) ->
     if not (isinstance(channels, int) and isinstance(k, int) and 1 <= k <= channels and channels % k == 0):
         raise SearchSpaceError(f'PartialChannels of channels={channels!r} with k={k!r}: expected positive integers, and a k that '
                                'divides channels, such as 4 of 16.')
-    made = edge(channels // k) if callable(edge) and not isinstance(edge, nn.Module) else edge
-    if made is edge or not isinstance(made, nn.Module):
-        raise SearchSpaceError(f'PartialChannels needs a function that returns the edge for a number of channels, got {edge!r:.60}'
-                               + ('' if made is edge else f', which returns {made!r:.60}')
-                               + '. Pass lambda channels: LayerChoice(candidates(channels), key=...).')
+    made = edge(channels // k) if callable(edge) and not isinstance(edge, nn.Module) else None
+    if not isinstance(made, nn.Module):
+        raise SearchSpaceError(f'PartialChannels got {edge!r:.60}. Expected a function that returns the module for a number of '
+                               'channels, such as lambda channels: LayerChoice(candidates(channels), key=...).')
     return made if k == 1 else partial_channels.PartialChannels(made, channels, k)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .beta_decay import BetaDecay as BetaDecay
     from .dirichlet import Dirichlet as Dirichlet
     from .early_stopping import EarlyStopping as EarlyStopping
+    from .edge_normalization import EdgeNormalization as EdgeNormalization
     from .eigenvalue import Eigenvalue as Eigenvalue
     from .gumbel_softmax import GumbelSoftmax as GumbelSoftmax
     from .random_perturbation import RandomPerturbation as RandomPerturbation

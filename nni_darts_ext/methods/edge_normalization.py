@@ -24,7 +24,7 @@ class EdgeNormalization(Method):
     share their beta. All beta start at 0, so that the inputs are equally weighed (the authors' code draws ``1e-3 * randn``).
     ``search.input_weights()`` returns the softmax.
 
-    The paper combines it with :func:`nni_darts_ext.nn.PartialChannels`, whose channels that bypass the choice are weighed as well,
+    The paper combines it with :func:`nni_darts_ext.nn.PartialChannels`, where it also weighs the channels that bypass the choice,
     and leaves the architecture unchanged in the first 15 epochs.
 
     Raises
@@ -42,8 +42,8 @@ class EdgeNormalization(Method):
                       for key, sources in space.sources.items() if key in space.unnamed or space.is_fed(key)}
         if not self._beta:
             raise MethodError(f'{self!r} weighs the inputs of InputChoices, but no InputChoice of the model reads a LayerChoice. '
-                              'Where the model adds up outputs of LayerChoices, let nni_darts_ext.nn.InputChoice(choose_from=keys) '
-                              'do it, which keeps all inputs if n_chosen is left out.')
+                              'Where the model adds up LayerChoices, let nni_darts_ext.nn.InputChoice(choose_from=keys) do it, '
+                              'which keeps all inputs if n_chosen is left out.')
 
     def weigh_inputs(self, key: str) -> Optional[Tensor]:
         return torch.softmax(self._beta[key], 0)

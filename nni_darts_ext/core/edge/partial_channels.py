@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
 from torch import Tensor, fx, nn
 
@@ -26,7 +28,7 @@ class PartialChannels(nn.Module):
         super().__init__()
         self.edge, self.channels, self.k = edge, channels, k
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Optional[Tensor]:
         """``x``, of shape ``(N, channels, H, W)``, becomes a tensor of this shape, or of half the height and width."""
         return joined(self.edge(x[:, :self.channels // self.k]), x, self.channels, self.k)
 
@@ -35,7 +37,7 @@ class PartialChannels(nn.Module):
 
 
 @fx.wrap
-def joined(part: Tensor, x: Tensor, channels: int, k: int) -> Tensor:
+def joined(part: Optional[Tensor], x: Tensor, channels: int, k: int) -> Optional[Tensor]:
     """What an edge has made of the first of k parts of the channels of ``x``, and the other parts, shuffled.
 
     A function that symbolic tracing does not enter, because what it does depends on shapes.
@@ -45,6 +47,8 @@ def joined(part: Tensor, x: Tensor, channels: int, k: int) -> Tensor:
     SearchSpaceError
         The number of channels is not as expected, or an image is neither as large as before nor half as large.
     """
+    if part is None:  # of an edge that NNI's own functions have dropped
+        return None
     others = x[:, channels // k:]
     if part.shape[2:] != x.shape[2:] and x.dim() == 4:
         others = nn.functional.max_pool2d(others, 2, ceil_mode=True)
