@@ -13,6 +13,7 @@ from . import plot
 from .run import Run, now, text
 from .run.cells import NO_CHOICE, cells, free_edges
 from .run.storage import write_out
+from .run.verdict import verdict
 
 FILE = 'report.html'
 STYLE = '''
@@ -38,7 +39,10 @@ def render(run: Run) -> str:
     PackageMissing
         matplotlib or networkx is not installed.
     """
-    body = [_e('h1', f'Search {run.name}'), _e('p', text.status_line(run)), *_times(run)]
+    body = [_e('h1', f'Search {run.name}'), _e('p', text.status_line(run))]
+    if run.epochs:
+        body += [_e('p', sentence) for sentence in verdict(run).sentences]
+    body += _times(run)
     if run.epochs:
         body += [_e('h2', 'Now'), *_now(run), _e('h2', 'Architecture'), *_architecture(run), _e('h2', 'Pictures'),
                  *(_picture(picture) for picture in plot.pictures(run, all_edges=True)), _e('h2', 'Epochs'), _epochs(run)]
@@ -65,10 +69,10 @@ def _now(run: Run) -> Iterable[Element]:
 
 def _architecture(run: Run) -> Iterable[Element]:
     for cell in cells(run.space):
-        yield _table(f'Cell {cell.name}', ('node', 'reads', 'through', 'probability', 'decided'), text.cell(run, cell))
+        yield _table(f'Cell {cell.name}', ('node', 'reads', 'through', 'probability', 'lead', 'derived'), text.cell(run, cell))
     free = free_edges(run.space)
     if free:
-        yield _table('Choices outside cells', ('choice', 'derived', 'probability', 'decided'), text.layers(run, free))
+        yield _table('Choices outside cells', ('choice', 'candidate', 'probability', 'lead', 'derived'), text.layers(run, free))
     yield _e('p', 'For apply_fixed_architecture:')
     yield _e('pre', json.dumps(run.epochs[-1].architecture))
 

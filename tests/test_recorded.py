@@ -13,8 +13,13 @@ pytestmark = pytest.mark.ends
 RECORDED = json.loads((FOLDER / SEARCHES).read_text())
 
 
+def differences(found, recorded):
+    """The movement is now that of the probabilities; when these were recorded, it was that of the logits."""
+    return [one for one in recorded_search.differences(found, recorded) if '/movement: ' not in one]
+
+
 def check(found, name):
-    assert recorded_search.differences(found, RECORDED[name]) == []
+    assert differences(found, RECORDED[name]) == []
 
 
 @pytest.mark.parametrize('name', TRAINERS)
@@ -51,7 +56,7 @@ def test_a_strategy_resumes_from_the_checkpoint_of_an_earlier_version():
     through = RECORDED['strategy, resumed']
     found = recorded_search.strategy_resumed(FOLDER / recorded_search.of_strategy())
     n = len(through['losses']) // 2
-    assert recorded_search.differences(found, {**through, 'losses': through['losses'][n:]}) == []
+    assert differences(found, {**through, 'losses': through['losses'][n:]}) == []
 
 
 def test_a_run_of_an_earlier_version_is_read_shown_and_computed_again(tmp_path, capsys):
@@ -66,6 +71,6 @@ def test_a_run_of_an_earlier_version_is_read_shown_and_computed_again(tmp_path, 
     again = Run.read(tmp_path / 'again')
     assert again.space == run.space
     for name in ('train', 'valid', 'weights', 'indicators', 'architecture'):
-        assert recorded_search.differences(*([getattr(epoch, name) for epoch in one.epochs] for one in (again, run))) == [], name
+        assert differences(*([getattr(epoch, name) for epoch in one.epochs] for one in (again, run))) == [], name
     assert all('eigenvalue' in epoch.indicators for epoch in run.epochs)
     assert (tmp_path / 'again' / 'architecture.json').read_text() == (FOLDER / 'run' / 'architecture.json').read_text()

@@ -23,7 +23,7 @@ ROOMS = {
     'fixed': (['core', 'hosts'], ['torch']),
     'trainer': (['errors', 'loop', 'hosts'], ['torch']),
     ROOT: (['errors', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
-    'nnictl': (['errors', 'hosts'], ['nni', 'numpy']),
+    'nnictl': (['errors', 'core', 'hosts'], ['nni', 'numpy']),
     'protocol': (['core', 'nnictl'], ['nni']),
     'trial': (['errors', 'methods', 'loop', ROOT, 'protocol'], ['torch', 'numpy']),
     'plot': (['errors', 'run'], ['matplotlib', 'networkx']),
@@ -98,6 +98,15 @@ def test_the_core_and_the_methods_know_pytorch_alone():
     for own in ('core', 'methods'):
         assert {other.split('.')[0] for module in SOURCES if room(module) == own for other, _ in imported(module)} \
             .isdisjoint(OF_OTHERS - {'torch'})
+
+
+def test_nnictl_does_not_import_pytorch_as_nni_waits_ten_seconds_for_a_dispatcher():
+    seen, new = set(), {module for module in SOURCES if room(module) == 'nnictl'}
+    while new:
+        seen |= new
+        new = {other for module in new for other, _ in imported(module) if other in SOURCES and room(other) in ('core', 'nnictl')} - seen
+    assert {'core', 'nnictl'} <= {room(module) for module in seen}
+    assert [module for module in seen for other, _ in imported(module) if other.split('.')[0] == 'torch'] == []
 
 
 def test_no_family_of_hosts_needs_another_but_the_one_with_its_choices():

@@ -1,30 +1,31 @@
-"""Indicators of collapse: dominant skip connections, logits that do not move, undecided edges."""
+"""Indicators of collapse: dominant skip connections, probabilities that do not move, undecided edges."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
-from .grouping import cells
+from .criteria import SKIP_CONNECTIONS as SKIP_CONNECTIONS
+from .criteria import most_skips, skips_of_cells
 from .logits import Logits
 from .space import SearchSpace
-
-SKIP_CONNECTIONS: FrozenSet[str] = frozenset(['skip_connect', 'skip_connection', 'skip', 'identity'])
-"""The names of skip connections, in lower case."""
 
 
 class Collapse(NamedTuple):
     """The indicators of collapse."""
 
     skip_share: float
-    """The share of the derived edges that are skip connections, from 0 to 1."""
+    """The share of skip connections among the derived edges of a cell, the largest of all cells, from 0 to 1."""
     entropy: float
     """The mean entropy of the edges' probabilities as a share of its maximum, from 0 (decided) to 1."""
     movement: Optional[float]
-    """The largest absolute change of a logit since the previous reading; None at the first one."""
+    """The largest absolute change of a probability since the previous reading; None at the first one.
+
+    Logits can move without any effect: a regulariser such as beta decay makes all those of an edge smaller.
+    """
 
 
 class CollapseWatch:
@@ -40,20 +41,18 @@ class CollapseWatch:
 
     def __init__(self, mutator: Any, skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:
         self._mutator = mutator
-        self._skip_connections = {name.lower() for name in skip_connections}
+        self._skip_connections = set(skip_connections)
         self._before: Optional[Dict[str, Tensor]] = None
 
     def read(self) -> Collapse:
         """The current indicators."""
-        before, self._before = self._before, self._logits()
-        movement = None if before is None else max(float((logits - before[key]).abs().max())
-                                                   for key, logits in self._before.items())
-        of_edges = entropies(self._mutator.choices).values()
-        return Collapse(skip_share(self._mutator.space, self._mutator.sample_final(), self._skip_connections),
+        mutator, before = self._mutator, self._before
+        of_edges = entropies(mutator.choices).values()
+        self._before = {key: weights.detach().clone() for key, weights in mutator.choices.all_probabilities().items()}
+        movement = None if before is None else max((float((weights - before[key]).abs().max())
+                                                    for key, weights in self._before.items()), default=0.0)
+        return Collapse(skip_share(mutator.space, mutator.sample_final(), self._skip_connections),
                         sum(of_edges) / len(of_edges) if of_edges else 0.0, movement)
-
-    def _logits(self) -> Dict[str, Tensor]:
-        return {key: logits.detach().clone() for key, logits in self._mutator.choices.items()}
 
 
 def entropies(choices: Logits) -> Dict[str, float]:
@@ -74,7 +73,8 @@ def entropies(choices: Logits) -> Dict[str, float]:
 
 
 def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> float:
-    """The share of skip connections among the edges that a derived architecture keeps (0 if it keeps no edge).
+    """The share of skip connections among the derived edges of a cell, the largest of all cells: see
+    :func:`nni_darts_ext.core.criteria.most_skips`.
 
     Parameters
     ----------
@@ -83,29 +83,19 @@ def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connection
     decisions
         For each edge whether each of its candidates is kept, n bools.
     skip_connections
-        Names in lower case.
+        The names of the candidates that count as skip connections, ignoring case.
     """
-    names = set(skip_connections)
-    kept = [str(name).lower() for edge in space.edges.values()
-            for name, is_kept in zip(edge.names, decisions[edge.key]) if is_kept]
-    return sum(name in names for name in kept) / len(kept) if kept else 0.0
+    return most_skips(*described(space, decisions), skip_connections).share
 
 
-def skips_of_cells(space: SearchSpace, decisions: Mapping[str, Any]) -> Dict[str, List[str]]:
-    """For each cell, by name, the edges that a derived architecture keeps as skip connections.
+def skips_by_cell(space: SearchSpace, decisions: Mapping[str, Any]) -> Dict[str, Tuple[str, ...]]:
+    """For each cell, by name, the edges that a derived architecture keeps as skip connections, see
+    :func:`nni_darts_ext.core.criteria.skips_of_cells`. The parameters are those of :func:`skip_share`."""
+    return {found.cell: found.keys for found in skips_of_cells(*described(space, decisions))}
 
-    Edges that no InputChoice chooses from are together one more cell, which has no name (``''``).
 
-    Parameters
-    ----------
-    space
-        The search space.
-    decisions
-        For each choice whether each of its candidates is kept, bools.
-    """
-    skips = [edge.key for edge in space.edges.values()
-             if any(is_kept and str(name).lower() in SKIP_CONNECTIONS for name, is_kept in zip(edge.names, decisions[edge.key]))]
-    found = {cell.name: {source for node in cell.nodes
-                         for source, is_kept in zip(space.sources[node], decisions[node]) if is_kept} for cell in cells(space)}
-    found[''] = set(space.edges).difference(*space.sources.values())
-    return {name: [key for key in skips if key in kept] for name, kept in found.items()}
+def described(space: SearchSpace, decisions: Mapping[str, Any]) -> Tuple[Dict[str, Sequence[Any]], Mapping[str, Any],
+                                                                         Dict[str, List[int]]]:
+    """The candidates of edges, the sources of inputs and the indices of the derived candidates, as the criteria take them."""
+    return ({key: edge.names for key, edge in space.edges.items()}, space.sources,
+            {key: [i for i, is_kept in enumerate(decisions[key]) if is_kept] for key in space.edges})

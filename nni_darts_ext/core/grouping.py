@@ -1,4 +1,4 @@
-"""The cells of a search space, found from the keys of its choices and the order of their sources.
+"""The cells of a search space, found from the keys of its choices and the order of their sources. It does not import PyTorch.
 
 A space says which edges an InputChoice chooses from, but not where these edges come from, nor which InputChoices form a cell.
 The cells of DARTS are recognized by their shape: each intermediate node reads the inputs of the cell and all nodes before it, so
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 _NUMBER = re.compile(r'(\d+)')
 
@@ -35,28 +35,27 @@ class Cell(NamedTuple):
         return self.n_inputs + self.nodes.index(node)
 
 
-def cells(space: Any) -> List[Cell]:
+def cells_of(sources: Mapping[str, Sequence[str]]) -> List[Cell]:
     """The cells of a space, in the order of their first nodes. Every InputChoice is in one of them.
 
     Parameters
     ----------
-    space
-        A search space, or the record of one.
+    sources
+        For each InputChoice the keys of the sources of its candidates.
     """
     found: List[List[str]] = []  # the cell that last grew comes first
-    for key, node in space.inputs.items():
-        fit = (cell for cell in found if len(node.choose_from) == len(space.inputs[cell[-1]].choose_from) + 1
-               and _comes_after(cell[-1], key))
+    for key in sources:
+        fit = (cell for cell in found if len(sources[key]) == len(sources[cell[-1]]) + 1 and _comes_after(cell[-1], key))
         cell = next(fit, [])
         if cell:
             found.remove(cell)
         found.insert(0, [*cell, key])
-    order = list(space.inputs)
+    order = list(sources)
     named: Dict[str, List[str]] = {}
     for nodes in sorted(found, key=lambda nodes: order.index(nodes[0])):
         name = os.path.commonprefix(nodes).rstrip('0123456789').rstrip(' _-./') if len(nodes) > 1 else ''
-        named[name if name and name not in named and name not in space.inputs else nodes[0]] = nodes
-    return [Cell(name, tuple(nodes), len(space.inputs[nodes[0]].choose_from)) for name, nodes in named.items()]
+        named[name if name and name not in named and name not in sources else nodes[0]] = nodes
+    return [Cell(name, tuple(nodes), len(sources[nodes[0]])) for name, nodes in named.items()]
 
 
 def _comes_after(before: str, key: str) -> bool:

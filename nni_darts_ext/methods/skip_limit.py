@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from ..core.collapse import skips_of_cells
-from ..core.grouping import cells as cells_of
+from ..core.collapse import skips_by_cell
+from ..core.grouping import cells_of
 from ..core.search import Search, Weights
 from ..errors import MethodError
 from .base import At, Method
@@ -53,7 +53,7 @@ class SkipLimit(Method):
         left: Dict[str, List[float]] = {key: list(of_edge) for key, of_edge in weights.items()}
         while True:
             derivation = at.search.derive(left)
-            skips = skips_of_cells(at.search.space, derivation.decisions)
+            skips = skips_by_cell(at.search.space, derivation.decisions)
             surplus = [key for name, keys in skips.items() if self.cells in name and len(keys) > self.n for key in keys
                        if key not in (at.search.selected or ()) and _has_another(left[key], derivation.best[key])]
             if not surplus:
@@ -70,7 +70,7 @@ def check_number(method: Method, n: int, least: int) -> None:
 
 def check_cells(method: Method, cells: str, search: Search) -> None:
     """Raise :class:`MethodError` unless a cell has a name with this part."""
-    names = [cell.name for cell in cells_of(search.space)]
+    names = [cell.name for cell in cells_of(search.space.sources)]
     if cells and not any(cells in name for name in names):
         raise MethodError(f'{method!r}: no cell has {cells!r} in its name. The cells are {names}.')
 

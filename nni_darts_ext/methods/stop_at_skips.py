@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Optional
 import torch
 from torch import Tensor
 
-from ..core.collapse import skips_of_cells
+from ..core.collapse import skips_by_cell
 from ..core.search import Search
 from .base import At, EndOfEpoch, Method
 from .skip_limit import check_cells, check_number
@@ -51,7 +51,7 @@ class StopAtSkips(Method):
         if not end.architecture_steps:
             return None
         choices = at.search.choices
-        found = skips_of_cells(at.search.space, at.search.derive().decisions)
+        found = skips_by_cell(at.search.space, at.search.derive().decisions)
         skips = {name: keys for name, keys in found.items() if self.cells in name and len(keys) >= self.n}
         if not skips:
             self._logits, self._epoch = {name: values.clone() for name, values in choices.state_dict().items()}, at.epoch

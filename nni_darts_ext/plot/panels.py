@@ -105,8 +105,8 @@ def _of_edge(run: Run, key: str) -> Panel:
 
 
 TITLES = {'skip_share': 'skip connections', 'entropy': 'entropy', 'movement': 'movement', 'eigenvalue': 'eigenvalue'}
-SUBTITLES = {'skip_share': 'share of the derived edges', 'entropy': 'of the edges, 1: undecided',
-             'movement': 'of the logit that moved most', 'eigenvalue': 'the largest of the Hessian'}
+SUBTITLES = {'skip_share': 'share of the edges of a cell', 'entropy': 'of the edges, 1: undecided',
+             'movement': 'of the probability that moved most', 'eigenvalue': 'the largest of the Hessian'}
 """The titles and the meaning of the indicators of collapse."""
 
 

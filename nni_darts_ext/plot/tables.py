@@ -15,7 +15,7 @@ GAP = 0.3
 
 def layers(run: Run, keys: List[str]) -> Any:
     """The decisions of choices outside cells."""
-    rows = [('choice', 'derived', 'probability', 'decided'), *text.layers(run, keys)]
+    rows = [('choice', 'candidate', 'probability', 'lead', 'derived'), *text.layers(run, keys)]
     title = style.headed(f'{run.name}: choices outside cells, derived after epoch {run.epochs[-1].epoch + 1}')
     width, height = style.table_size(rows)
     figure = style.sheet(max(width, style.inches(title, weight='bold')) + 2 * MARGIN, height + GAP + 2 * MARGIN)

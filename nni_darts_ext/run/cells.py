@@ -1,13 +1,12 @@
-"""The edges of derived cells, from the record of a run."""
+"""The cells of a run's space, their edges, and the choices outside cells. See :mod:`nni_darts_ext.core.grouping`."""
 
 from __future__ import annotations
 
 from typing import List, NamedTuple, Optional
 
-from ..core.grouping import Cell, cells
+from ..core.grouping import Cell as Cell
+from ..core.grouping import cells_of
 from . import Name, Run, SpaceRecord
-
-__all__ = ['NO_CHOICE', 'Cell', 'CellEdge', 'architecture_keys', 'cells', 'edges_of', 'free_edges']
 
 
 class CellEdge(NamedTuple):
@@ -26,6 +25,11 @@ class CellEdge(NamedTuple):
 
 NO_CHOICE = 'no choice'
 """Shown for an edge without a LayerChoice."""
+
+
+def cells(space: SpaceRecord) -> List[Cell]:
+    """The cells of a space, in the order of their first nodes. Every InputChoice is in one of them."""
+    return cells_of({key: node.choose_from for key, node in space.inputs.items()})
 
 
 def free_edges(space: SpaceRecord) -> List[str]:

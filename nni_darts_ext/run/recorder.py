@@ -36,7 +36,7 @@ class Recorder:
     resume
         Whether to resume the run in the folder, if there is one. Default False: a folder with a run is refused.
     skip_connections
-        The names of the candidates that count as skip connections. Default:
+        The names of the candidates that count as skip connections. Others than the default are recorded in the settings. Default:
         :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`.
 
     Raises
@@ -51,6 +51,9 @@ class Recorder:
         self.folder = Path(folder)
         self._search = search
         self._space = space_of(search)
+        skip_connections = set(skip_connections)
+        if skip_connections != SKIP_CONNECTIONS:
+            settings = {**(settings or {}), 'skip_connections': sorted(skip_connections)}
         self._writer = Writer(folder, self._space, settings, num_epochs, versions(), resume)
         self._watch = CollapseWatch(search, skip_connections)
         try:

@@ -7,6 +7,7 @@ from typing import List, Sequence
 
 from . import Run, text
 from .cells import cells, free_edges
+from .verdict import verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +22,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def render(run: Run) -> str:
-    """State, losses, metrics, indicators, and the architecture so far."""
+    """State, verdict, losses, metrics, indicators, and the architecture so far."""
     lines = [f'{run.folder}: {text.status_line(run)}']
     methods = run.settings.get('methods')
     if methods:
         lines.append(f"methods: {', '.join(map(str, methods)) if isinstance(methods, list) else methods}")
     if not run.epochs:
         return '\n'.join(lines)
+    lines += ['', *verdict(run).sentences]
     found = text.metrics(run)
     if found:
         lines += ['', *_table([('', 'train', 'valid'), *found])]

@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Tuple
 
 from . import DEAD, DONE, FAILED, LONGEST, RUNNING, Run, moment
 from .cells import NO_CHOICE, Cell, edges_of
+from .verdict import Decision, decision
 
 
 def status_line(run: Run) -> str:
@@ -48,26 +49,28 @@ def since(run: Run, key: str) -> str:
     return 'from the start' if epoch is None else f'since epoch {epoch}'
 
 
-def cell(run: Run, cell: Cell) -> List[Tuple[str, str, str, str, str]]:
-    """A derived cell, a row for each of its edges: node, source, candidate, probability, since when."""
+def cell(run: Run, cell: Cell) -> List[Tuple[str, str, str, str, str, str]]:
+    """A derived cell, a row for each of its edges: node, source, candidate, probability, lead, since when."""
     rows = []
     for edge in edges_of(run, cell):
         source = f'{"input" if edge.source < cell.n_inputs else "node"} {edge.source}'
         if edge.candidate is None:
-            rows.append((f'node {edge.target}', source, NO_CHOICE, '', ''))
+            rows.append((f'node {edge.target}', source, NO_CHOICE, '', '', ''))
         elif edge.is_kept:
-            rows.append((f'node {edge.target}', source, str(edge.candidate), f'{edge.weight:.2f}', since(run, edge.key)))
+            rows.append((f'node {edge.target}', source, str(edge.candidate), *_decided(decision(run, edge.key)),
+                         since(run, edge.key)))
     return rows
 
 
-def layers(run: Run, keys: List[str]) -> List[Tuple[str, str, str, str]]:
-    """Choices outside cells, a row for each: key, candidate, probability, since when."""
-    rows = []
-    for key in keys:
-        kept = run.epochs[-1].architecture[key]
-        probability = f'{run.epochs[-1].weights[key][kept[0]]:.2f}' if kept else ''
-        rows.append((key, run.decision(key), probability, since(run, key)))
-    return rows
+def layers(run: Run, keys: List[str]) -> List[Tuple[str, str, str, str, str]]:
+    """Choices outside cells, a row for each: key, candidate, probability, lead, since when."""
+    return [(key, run.decision(key), *(_decided(decision(run, key)) if run.epochs[-1].architecture[key] else ('', '')),
+             since(run, key)) for key in keys]
+
+
+def _decided(decision: Decision) -> Tuple[str, str]:
+    """The probability, and by how much it leads, which decides."""
+    return f'{decision.probability:.2f}', f'by {decision.lead:.3f}, {decision.word}'
 
 
 def metrics(run: Run) -> List[Tuple[str, str, str]]:

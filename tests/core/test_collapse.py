@@ -37,8 +37,28 @@ def test_a_watch_reads_share_entropy_and_movement():
     with torch.no_grad():
         mutator.choices['b'][1] -= 0.25
         mutator.choices['c'][0] += 0.125
-    assert watch.read().movement == 0.25 and watch.read().movement == 0.0
+    before, now = (torch.softmax(torch.tensor([logit, 0.0, 0.0]), 0) for logit in (0.0, 0.125))  # c's moved most
+    assert watch.read().movement == pytest.approx(float((now - before).abs().max()), rel=1e-5) and watch.read().movement == 0.0
     assert CollapseWatch(mutator, ['POOL']).read().skip_share == 0.0
+
+
+def test_logits_that_fall_together_do_not_move():
+    mutator = Mutator(a=[0.1, 3.0, 0.0], b=[2.0, 0.0, 0.0], c=[0.0, 0.0, 0.0])
+    watch = CollapseWatch(mutator)
+    watch.read()
+    with torch.no_grad():
+        for key in SPACE.edges:
+            mutator.choices[key] -= 0.5
+    assert watch.read().movement < 1e-6
+
+
+def test_a_cell_of_skip_connections_alone_is_not_hidden_by_another_without_any():
+    edges = [Edge(f'{kind}_{node}_{i}', ('skip', 'conv'), '') for kind in ('normal', 'reduce') for node in (2, 3) for i in range(node)]
+    space = SearchSpace([*edges, Edge('stem', ('conv', 'pool')), *(InputNode(f'{kind}_{node}', tuple(
+        f'{kind}_{node}_{i}' for i in range(node)), 2) for kind in ('normal', 'reduce') for node in (2, 3))])
+    decided = {edge.key: [edge.key.startswith('normal'), edge.key.startswith('reduce')] for edge in edges}
+    assert skip_share(space, {**decided, 'stem': [True, False]}) == 1.0
+    assert skip_share(space, {**decided, 'stem': [True, False], 'normal_2_0': [False, True]}) == 0.8
 
 
 def test_entropy_is_1_for_the_undecided_and_near_0_for_the_decided():

@@ -9,7 +9,7 @@ from derived import NAMES, search_of
 from papers import FAMILIES, Space, trainer
 
 from nni_darts_ext import hosts
-from nni_darts_ext.core.collapse import skips_of_cells
+from nni_darts_ext.core.collapse import skips_by_cell
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.methods import Method, SkipLimit
 from nni_darts_ext.run import Run
@@ -26,7 +26,7 @@ def test_the_weakest_are_ruled_out_until_few_are_left_and_other_edges_are_kept_f
     assert search_of(CELL, NODES, SkipLimit()).architecture() == {**plain, 'c': 'conv'}
     for n in range(4):
         decisions = search_of(CELL, NODES, SkipLimit(n)).sample_final()
-        assert sum(map(len, skips_of_cells(search_of(CELL, NODES).space, decisions).values())) == n
+        assert sum(map(len, skips_by_cell(search_of(CELL, NODES).space, decisions).values())) == n
 
 
 def test_the_edge_that_replaces_a_skip_connection_may_be_another_one():
