@@ -61,9 +61,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--arc-learning-rate', type=float, default=3e-4)
     made.add_argument('--order', type=int, choices=[1, 2], default=1, help='order of the architecture gradient')
     made.add_argument('--method', dest='methods', action='append', default=[], metavar='NAME[:ARGUMENT=VALUE,...]',
-                      help='an addition to plain DARTS: a class of nni_darts_ext.methods, such as EarlyStopping or '
-                      '"Shrinking:schedule={10: 5, 20: 3}", or one of your own, such as my_module.MyMethod:weight=0.5; may be '
-                      'given several times')
+                      help='an addition to plain DARTS: recommended (against a collapse), a class of nni_darts_ext.methods, such '
+                      'as EarlyStopping or "Shrinking:schedule={10: 5, 20: 3}", or one of your own, such as '
+                      'my_module.MyMethod:weight=0.5; may be given several times')
     made.add_argument('--skip-connection', action='append', metavar='NAME',
                       help='a candidate that counts as a skip connection in the collapse indicators; may be given several times '
                       '(default: skip_connect and the like)')
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 VARIED = {'epochs': 'search_epochs', **{name: name for name in (
     'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'methods', 'momentum', 'order', 'weight_decay')}}
 """The hyperparameters that an experiment's search space may vary, and the options that they set. A value of ``methods`` is one
-string as for ``--method``, ``''`` for no method, or a list of such strings."""
+string as for ``--method``, such as ``recommended``, ``''`` for no method, or a list of such strings."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:

@@ -40,6 +40,7 @@ NEEDS = {  # one of these families each
     'methods/test_skip_limit.py': hosts.FAMILIES,
     'methods/test_stop_at_skips.py': hosts.FAMILIES,
     'methods/test_warmup.py': hosts.FAMILIES,
+    'methods/test_recommendation.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,

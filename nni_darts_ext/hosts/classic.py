@@ -59,7 +59,7 @@ class DartsMutator(MutatorInterface, Mutator):
     """
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Union[str, Iterable[Method]] = ()) -> None:
         space, _ = read_space(model, choose_from)  # before NNI's own checks, whose messages say less
         super().__init__(model)
         self._open(space, zero_op_wins, methods)

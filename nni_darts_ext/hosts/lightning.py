@@ -192,9 +192,10 @@ class DARTS(StrategyInterface, NniDARTS):
     model: Optional[DartsModule]
 
     @known_keywords
-    def __init__(self, *, arc_learning_rate: float = 3e-4, unrolled: Union[bool, str] = False, methods: Iterable[Method] = (),
-                 zero_op_wins: bool = False, choose_from: Optional[Mapping[str, Sequence[str]]] = None,
-                 arc_betas: Tuple[float, float] = (0.5, 0.999), arc_weight_decay: float = 1e-3, channels_last: bool = False,
+    def __init__(self, *, arc_learning_rate: float = 3e-4, unrolled: Union[bool, str] = False,
+                 methods: Union[str, Iterable[Method]] = (), zero_op_wins: bool = False,
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, arc_betas: Tuple[float, float] = (0.5, 0.999),
+                 arc_weight_decay: float = 1e-3, channels_last: bool = False,
                  recompute: bool = False, compile: Compile = False, run_dir: Optional[files.Path] = None,
                  progress: Optional[bool] = None, mutation_hooks: Optional[List[Any]] = None,
                  gradient_clip_val: Optional[float] = None) -> None:

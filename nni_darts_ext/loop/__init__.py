@@ -9,6 +9,7 @@
 :mod:`.batches`           what a batch is, and what goes into the model and the loss
 :mod:`.meters`            running averages of metrics
 :mod:`.progress`          the bar in the terminal
+:mod:`.plain`             a hint that a search without methods may collapse
 :mod:`.guard`             what ends a search when a loss is not finite
 :mod:`.resuming`          what a search resumes from
 :mod:`.checkpoint`        the file that holds it

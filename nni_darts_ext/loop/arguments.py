@@ -17,7 +17,8 @@ SHARED = """unrolled
         gradient through one virtual step, ``'finite_difference'`` for the paper's approximation of it. Default False, first order
         (source: NNI).
     methods
-        Additions to plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`. Default: none.
+        Additions to plain DARTS, a list of objects of :mod:`nni_darts_ext.methods`, or ``'recommended'`` for those of
+        :func:`nni_darts_ext.methods.recommendation.recommended`, against a collapse. Default: none.
     zero_op_wins
         See :func:`nni_darts_ext.core.derivation.derive`. Default False (source: classic NNI).
     choose_from

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class MutatorInterface(Search):
     _resets = 0
     """The number of calls of :meth:`reset` since the last call of :meth:`regularizer`."""
 
-    def _open(self, space: SearchSpace, zero_op_wins: bool, methods: Iterable[Method]) -> None:
+    def _open(self, space: SearchSpace, zero_op_wins: bool, methods: Union[str, Iterable[Method]]) -> None:
         self.space = space
         space.warn_of_narrowing()
         self.zero_op_wins = zero_op_wins
@@ -202,7 +202,7 @@ class InPlaceMutator(MutatorInterface, nn.Module):
     form = 'sample'
 
     def __init__(self, model: nn.Module, zero_op_wins: bool = False,
-                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Iterable[Method] = ()) -> None:
+                 choose_from: Optional[Mapping[str, Sequence[str]]] = None, methods: Union[str, Iterable[Method]] = ()) -> None:
         super().__init__()
         space, choices = self.read_space(model, choose_from)
         # Not registered as submodules, because the model's weights are not parameters of the mutator.

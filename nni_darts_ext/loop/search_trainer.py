@@ -47,7 +47,7 @@ class SearchTrainer(Resumable, Host):
                  dataset_valid: Optional[Dataset] = None, mutator: Optional[Any] = None, batch_size: int = 64,
                  workers: int = 4, device: Union[torch.device, str, None] = None, log_frequency: Optional[int] = None,
                  callbacks: Optional[Sequence[Any]] = None, arc_learning_rate: float = 3e-4,
-                 unrolled: Union[bool, str] = False, *, methods: Iterable[Method] = (), zero_op_wins: bool = False,
+                 unrolled: Union[bool, str] = False, *, methods: Union[str, Iterable[Method]] = (), zero_op_wins: bool = False,
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, arc_betas: Tuple[float, float] = (0.5, 0.999),
                  arc_weight_decay: float = 1e-3, channels_last: bool = False, recompute: bool = False, compile: Compile = False,
                  run_dir: Optional[files.Path] = None, progress: Optional[bool] = None, dataset: Optional[Data] = None,

@@ -20,6 +20,7 @@ from ..methods.unmoved_logits import UnmovedLogits
 from ..run.recording import Recording
 from . import processes
 from .guard import Guard
+from .plain import PlainDarts
 
 _logger = logging.getLogger(__name__)
 
@@ -249,5 +250,7 @@ def of_search(given: Iterable[Method], has_edges: bool, run_dir: Optional[files.
     given = list(given)
     has_it = any(isinstance(method, UnmovedLogits) for method in given)
     always: List[Method] = [UnmovedLogits()] if has_edges and not has_it else []
+    if has_edges and not given and processes.is_first():
+        always.append(PlainDarts())
     last: List[Method] = [Recording(run_dir, settings)] if run_dir is not None and processes.is_first() else []
     return Methods([*always, *given, *last], selects=True)

@@ -1,4 +1,4 @@
-"""Additions to plain DARTS, one file per method. A search takes them as ``methods=[...]``.
+"""Additions to plain DARTS, one file per method. A search takes them as ``methods=[...]``, or ``methods='recommended'``.
 
 A method of your own derives from :class:`~nni_darts_ext.methods.base.Method` and overrides the hooks that it needs.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Type
 from .base import ARCHITECTURE, READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method
 from .composition import Methods
 from .naming import all_named, named
+from .recommendation import RECOMMENDED, recommended
 
 if TYPE_CHECKING:
     from .auxiliary_skip import AuxiliarySkip as AuxiliarySkip
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from .unmoved_logits import UnmovedLogits as UnmovedLogits
     from .warmup import Warmup as Warmup
 
-__all__ = ['ARCHITECTURE', 'READING', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods', 'all_named',
-           'known', 'named']
+__all__ = ['ARCHITECTURE', 'READING', 'RECOMMENDED', 'VALIDATION', 'WEIGHTS', 'At', 'EndOfEpoch', 'Method', 'Methods',
+           'all_named', 'known', 'named', 'recommended']
 
 
 def known() -> Dict[str, Type[Method]]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Iterable, List
+from typing import Any, Iterable, List, Union
 
 from ..errors import MethodError
 from .base import Method, overrides
+from .recommendation import RECOMMENDED, recommended
 
 
-def checked(methods: Iterable[Method]) -> List[Method]:
+def checked(methods: Union[str, Iterable[Method]]) -> List[Method]:
     """The methods as a list. Raises :class:`MethodError` where they cannot be combined."""
+    if isinstance(methods, str) and methods == RECOMMENDED:
+        return recommended()
     if isinstance(methods, (str, Method)) or not isinstance(methods, Iterable):
         raise MethodError(f'methods={methods!r} is not a list. Expected a list of objects of nni_darts_ext.methods, such as '
-                          'methods=[EarlyStopping()].')
-    found = list(methods)
+                          f'methods=[EarlyStopping()], or methods={RECOMMENDED!r}.')
+    found: List[Any] = list(methods)
     for method in found:
         if isinstance(method, type) and issubclass(method, Method):
             raise MethodError(f'{method.__name__} in methods is a class. Expected an object: {method.__name__}(...).')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,8 @@ class Methods:
     Parameters
     ----------
     methods
-        Objects of :class:`~nni_darts_ext.methods.base.Method`.
+        Objects of :class:`~nni_darts_ext.methods.base.Method`, or ``'recommended'`` for those of
+        :func:`~nni_darts_ext.methods.recommendation.recommended`.
     host
         The class or function that takes them, for messages.
     has_epochs
@@ -41,7 +42,7 @@ class Methods:
         An object is not a method, two cannot be combined, or one needs something that the host does not have.
     """
 
-    def __init__(self, methods: Iterable[Method] = (), host: str = 'the search', has_epochs: bool = True,
+    def __init__(self, methods: Union[str, Iterable[Method]] = (), host: str = 'the search', has_epochs: bool = True,
                  selects: bool = False) -> None:
         self.all = checked(methods)
         for method in self.all:

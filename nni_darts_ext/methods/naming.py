@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, List, Sequence, Type, Union
 
 from ..errors import DartsExtError, MethodError
 from .base import Method
+from .recommendation import RECOMMENDED, recommended
 
 EXPECTED = 'Expected NAME[:argument=value,...], such as EarlyStopping or Shrinking:schedule={10: 5, 20: 3}'
 
@@ -52,10 +53,15 @@ def named(text: str) -> Method:
 
 
 def all_named(texts: Union[str, Sequence[str]]) -> List[Method]:
-    """Build methods from one string, ``''`` for no method, or from a list of strings. See :func:`named`."""
+    """Build methods from one string, ``''`` for no method, or from a list of strings. See :func:`named`.
+
+    ``'recommended'`` stands for the methods of :func:`nni_darts_ext.methods.recommendation.recommended`.
+    """
     if not isinstance(texts, (str, list, tuple)):
-        raise MethodError(f"methods={texts!r} is neither a string nor a list of strings. {EXPECTED}, or '' for no method.")
-    return [named(text) for text in ([texts] if isinstance(texts, str) else texts) if text != '']
+        raise MethodError(f'methods={texts!r} is neither a string nor a list of strings. {EXPECTED}, {RECOMMENDED!r}, '
+                          "or '' for no method.")
+    return [method for text in ([texts] if isinstance(texts, str) else texts) if text != ''
+            for method in (recommended() if text == RECOMMENDED else [named(text)])]
 
 
 def _class(name: str, text: str) -> Type[Method]:
@@ -67,8 +73,8 @@ def _class(name: str, text: str) -> Type[Method]:
         from . import known
         found = known()
         if name not in found:
-            raise MethodError(f'{text!r}: nni_darts_ext.methods has no method {name!r}.{_instead(name, found)} Name a method of '
-                              'your own by its import path, such as my_module.MyMethod.')
+            raise MethodError(f'{text!r}: nni_darts_ext.methods has no method {name!r}.{_instead(name, [*found, RECOMMENDED])} '
+                              'Name a method of your own by its import path, such as my_module.MyMethod.')
         return found[name]
     try:
         module = importlib.import_module(path)
