@@ -104,7 +104,8 @@ def test_nnictl_does_not_import_pytorch_as_nni_waits_ten_seconds_for_a_dispatche
     seen, new = set(), {module for module in SOURCES if room(module) == 'nnictl'}
     while new:
         seen |= new
-        new = {other for module in new for other, _ in imported(module) if other in SOURCES and room(other) in ('core', 'nnictl')} - seen
+        new = {other for module in new for other, _ in imported(module)
+               if other in SOURCES and room(other) in ('core', 'nnictl')} - seen
     assert {'core', 'nnictl'} <= {room(module) for module in seen}
     assert [module for module in seen for other, _ in imported(module) if other.split('.')[0] == 'torch'] == []
 

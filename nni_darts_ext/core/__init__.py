@@ -20,6 +20,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.nested`            lists, tuples and mappings of tensors
 :mod:`.files`             parsing of untrusted JSON; atomic writing of files
 :mod:`.collapse`          indicators of collapse
+:mod:`.criteria`          the rule by which a search counts as collapsed
 :mod:`.grouping`          the cells of a search space
 ========================  ==========================================================================
 """

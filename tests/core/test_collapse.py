@@ -53,9 +53,9 @@ def test_logits_that_fall_together_do_not_move():
 
 
 def test_a_cell_of_skip_connections_alone_is_not_hidden_by_another_without_any():
-    edges = [Edge(f'{kind}_{node}_{i}', ('skip', 'conv'), '') for kind in ('normal', 'reduce') for node in (2, 3) for i in range(node)]
-    space = SearchSpace([*edges, Edge('stem', ('conv', 'pool')), *(InputNode(f'{kind}_{node}', tuple(
-        f'{kind}_{node}_{i}' for i in range(node)), 2) for kind in ('normal', 'reduce') for node in (2, 3))])
+    nodes = {f'{kind}_{n}': tuple(f'{kind}_{n}_{i}' for i in range(n)) for kind in ('normal', 'reduce') for n in (2, 3)}
+    edges = [Edge(key, ('skip', 'conv')) for keys in nodes.values() for key in keys]
+    space = SearchSpace([*edges, Edge('stem', ('conv', 'pool')), *(InputNode(key, keys, 2) for key, keys in nodes.items())])
     decided = {edge.key: [edge.key.startswith('normal'), edge.key.startswith('reduce')] for edge in edges}
     assert skip_share(space, {**decided, 'stem': [True, False]}) == 1.0
     assert skip_share(space, {**decided, 'stem': [True, False], 'normal_2_0': [False, True]}) == 0.8

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 import torch
 from spaces import TWO_NODES, Cells, batches, write_weights
 
