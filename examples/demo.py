@@ -1,4 +1,4 @@
-"""Search, derive, retrain and compare on scikit-learn's digits, with NNI 3.0's NasExperiment.
+"""Search, derive, retrain and compare with random cells, on scikit-learn's digits made harder, with NNI 3.0's NasExperiment.
 
 Writes architecture.json, a sample for NNI's model_context and freeze, and the run of the search with its pictures and an HTML
 page.
@@ -6,7 +6,9 @@ page.
 
 import json
 import logging
+import multiprocessing
 import random
+import statistics
 import tempfile
 import time
 from functools import partial
@@ -19,28 +21,36 @@ from nni.mutable import Categorical
 from nni.nas.evaluator.pytorch import Classification, DataLoader
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import model_context
-from space import CellSpace
-from torch.utils.data import random_split
+from small_cell import SmallSpace
+from torch.utils.data import TensorDataset
 
 from nni_darts_ext import DARTS, Run, cli, plot
 
-SHOWN = ('cell-normal', 'weights-normal')
+METHODS = []
+"""What the search does beyond plain DARTS."""
+AGAIN, RANDOM = 3, 8
+"""How often the cell that is found is trained, each time with another seed, and how many random cells are, once each."""
+SHOWN = ('accuracies', 'cell-normal', 'weights-normal')
 """The pictures in the README."""
+
+
+def data():
+    """The digits of 16 x 16 pixels: two copies of each image to train with, four to test with."""
+    train_set, test_set = digits.load()
+    return digits.distorted(train_set, copies=2, seed=0), digits.distorted(test_set, copies=4, seed=1)
 
 
 def search(dataset, epochs, batch_size, seed, run_dir, work_dir):
     """Run one search; returns the architecture as a sample of NNI."""
     torch.manual_seed(seed)
-    half = len(dataset) // 2
-    for_weights, for_logits = random_split(dataset, [half, len(dataset) - half])
+    halves = zip(*(tensor.chunk(2) for tensor in dataset.tensors))
+    for_weights, for_logits = [DataLoader(TensorDataset(*half), batch_size, shuffle=True, drop_last=True) for half in halves]
     evaluator = Classification(
         num_classes=10, optimizer=partial(torch.optim.SGD, momentum=0.9), learning_rate=0.05, weight_decay=3e-4,
-        max_epochs=epochs,
-        train_dataloaders=DataLoader(for_weights, batch_size, shuffle=True, drop_last=True),
-        val_dataloaders=DataLoader(for_logits, batch_size, shuffle=True, drop_last=True),
+        max_epochs=epochs, train_dataloaders=for_weights, val_dataloaders=for_logits,
         logger=False, enable_checkpointing=False, enable_model_summary=False, num_sanity_val_steps=0)
-    strategy = DARTS(arc_learning_rate=1e-2, gradient_clip_val=5.0, warmup_epochs=2, run_dir=run_dir)
-    experiment = NasExperiment(CellSpace(), evaluator, strategy)
+    strategy = DARTS(arc_learning_rate=1e-2, gradient_clip_val=5.0, warmup_epochs=2, run_dir=run_dir, methods=METHODS)
+    experiment = NasExperiment(SmallSpace(), evaluator, strategy)
     experiment.config.experiment_working_directory = work_dir
     try:
         experiment.run()
@@ -54,7 +64,7 @@ def random_architecture(seed):
     draw = random.Random(seed)
     return {label: draw.choice(choice.values) if isinstance(choice, Categorical)
             else sorted(draw.sample(choice.values, choice.n_chosen))
-            for label, choice in CellSpace().simplify().items()}
+            for label, choice in SmallSpace().simplify().items()}
 
 
 def show(architecture):
@@ -64,12 +74,26 @@ def show(architecture):
         print('  {:10} {}'.format(node, ' + '.join(edges)))
 
 
-def retrain(architecture, train_set, test_set, epochs, batch_size, seed):
+def retrain(architecture, seed, epochs, batch_size):
+    """The test accuracy of a cell that is trained from scratch, on one core."""
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
+    train_set, test_set = data()
     with model_context(architecture):
-        model = CellSpace()
+        model = SmallSpace()
     digits.train(model, train_set, epochs, batch_size)
     return digits.accuracy(model, test_set)
+
+
+def drawn(found, others):
+    """A picture with a point for each training."""
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(6, 1.5), layout='constrained')
+    axes = figure.add_subplot(xlabel='test accuracy', ylim=(-0.5, 1.5))
+    axes.set_yticks([0, 1], ['random cells', 'found cell'])
+    for row, accuracies in enumerate([others, found]):
+        axes.plot(accuracies, [row] * len(accuracies), 'o', alpha=0.6)
+    return plot.Picture('accuracies', 'Test accuracies of the found cell and of random cells', figure)
 
 
 def options():
@@ -82,30 +106,39 @@ def options():
 
 def main():
     args = options().parse_args()
-    run_dir = args.run_dir or Path(args.output).parent / time.strftime('demo-%Y%m%d-%H%M%S') / 'digits'
+    run_dir = Path(args.run_dir or Path(args.output).parent / time.strftime('demo-%Y%m%d-%H%M%S') / 'digits')
     nni.silence_stdout()  # NNI and Lightning print much about their defaults
     logging.getLogger('nni').addHandler(logging.NullHandler())
     logging.getLogger('pytorch_lightning').setLevel(logging.ERROR)
 
-    train_set, test_set = digits.load()
+    train_set, _ = data()
     with tempfile.TemporaryDirectory() as work_dir:
         architecture = search(train_set, args.search_epochs, args.batch_size, args.seed, run_dir, work_dir)
     with open(args.output, 'w') as file:
         json.dump(architecture, file, indent=2, sort_keys=True)
-    print('\nThe architecture found (nodes 0 and 1 are the cell\'s inputs), in {}:'.format(args.output))
+    print('\nThe architecture found (node 0 is the cell\'s input), in {}:'.format(args.output))
     show(architecture)
 
-    print('\nThe run of the search is in {}. Its pictures and page:'.format(run_dir), flush=True)
-    cli.main(['plot', str(run_dir)])  # without matplotlib or networkx it prints an error and the demo continues
-    cli.main(['report', str(run_dir)])
-    if args.pictures:
-        drawn = plot.pictures(Run.read(run_dir))
-        plot.save([picture for picture in drawn if picture.name in SHOWN], Path(args.pictures))
+    print('\nTest accuracy after {} epochs from scratch:'.format(args.retrain_epochs), flush=True)
+    cells = [architecture] * AGAIN + [random_architecture(RANDOM * args.seed + i) for i in range(RANDOM)]
+    with multiprocessing.get_context('spawn').Pool(2) as pool:
+        accuracies = pool.starmap(retrain, [(cell, args.seed + i, args.retrain_epochs, args.batch_size)
+                                            for i, cell in enumerate(cells)], chunksize=1)
+    found, others = accuracies[:AGAIN], accuracies[AGAIN:]
+    for name, some in (('found cell, trained {} times'.format(AGAIN), found), ('{} random cells'.format(RANDOM), others)):
+        print('  {:27} mean {:.1%}, standard deviation {:.1%}: {}'.format(
+            name, statistics.mean(some), statistics.stdev(some), ' '.join('{:.1%}'.format(one) for one in sorted(some))))
+    print('The mean of the found cell is above {} of the {} random cells.'.format(
+        sum(statistics.mean(found) > other for other in others), RANDOM))
 
-    budget = (train_set, test_set, args.retrain_epochs, args.batch_size, args.seed)
-    print('\nTest accuracy after {} epochs from scratch:'.format(args.retrain_epochs))
-    print('  found   {:.2%}'.format(retrain(architecture, *budget)), flush=True)
-    print('  random  {:.2%}'.format(retrain(random_architecture(args.seed), *budget)))
+    print('\nThe run of the search is in {}. Its pictures and page:'.format(run_dir), flush=True)
+    if cli.main(['plot', str(run_dir)]) == 0:  # without matplotlib or networkx it prints an error and the demo continues
+        picture = drawn(found, others)
+        print(*plot.save([picture], run_dir / 'pictures'))
+        if args.pictures:
+            pictures = [picture, *plot.pictures(Run.read(run_dir))]
+            plot.save([picture for picture in pictures if picture.name in SHOWN], Path(args.pictures))
+    cli.main(['report', str(run_dir)])
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Common parts of the examples: scikit-learn's digits (1797 images of 8 x 8), a plain training loop, and the options."""
 
 import argparse
+import math
 
 import torch
 from sklearn.datasets import load_digits
@@ -27,6 +28,21 @@ def load(seed=0):
     parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
     train_images, test_images, train_labels, test_labels = [torch.as_tensor(part) for part in parts]
     return TensorDataset(train_images, train_labels), TensorDataset(test_images, test_labels)
+
+
+def distorted(dataset, copies, seed=0, noise=0.3):
+    """Copies of each image on 16 x 16 pixels, next to each other: smaller, turned by up to 30 degrees, shifted, and noisy."""
+    images, labels = [tensor.repeat_interleave(copies, dim=0) for tensor in dataset.tensors]
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(len(images), generator=generator)
+    angle, zoom, right, down = uniform(-math.pi / 6, math.pi / 6), uniform(1.2, 1.5), uniform(-0.25, 0.25), uniform(-0.25, 0.25)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    to_source = torch.stack([cos, -sin, zoom * right, sin, cos, zoom * down], dim=1).reshape(-1, 2, 3)
+    grid = nn.functional.affine_grid(to_source, [len(images), 1, 16, 16], align_corners=False)
+    images = nn.functional.grid_sample(images, grid, align_corners=False)
+    return TensorDataset(images + noise * torch.randn(images.shape, generator=generator), labels)
 
 
 def train(model, dataset, epochs, batch_size=64, lr=0.1):
