@@ -5,7 +5,6 @@ weights of the zero op, last, are left out of the sum. Its regulariser is a func
 """
 
 import pytest
-import recorded_search
 import torch
 from conftest import OFFERED
 from recorded_search import searched

@@ -19,7 +19,7 @@ def main():
         'Default: ' + ', '.join(METHODS)))
     parser.add_argument('--images', type=Path, required=True, help='a .npz of images (N, 3, H, W), uint8, and labels (N,)')
     parser.add_argument('--table', type=Path, required=True, help='a .csv or .csv.gz: architecture, accuracy in percent')
-    parser.add_argument('--output', type=Path, required=True, help='the folder for results; what lies there is not searched anew')
+    parser.add_argument('--output', type=Path, required=True, help='the folder of the results; a search in it is not repeated')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='default 0 1 2')
     parser.add_argument('--epochs', type=int, default=25, help='default 25')
     parser.add_argument('--channels', type=int, default=8, help='of the first stage; default 8')

@@ -28,7 +28,7 @@ class Batches:
 
 def augmented(images, draw, pixels=2):
     """Each image flipped or not, and moved by up to so many pixels in both directions, with zeros where it was not."""
-    n, channels, height, width = images.shape
+    n, _, height, width = images.shape
     flips = torch.rand(n, 1, 1, 1, generator=draw) < 0.5
     padded = torch.nn.functional.pad(torch.where(flips, images.flip(3), images), [pixels] * 4).permute(0, 2, 3, 1)
     rows, columns = (torch.randint(2 * pixels + 1, (n, 1), generator=draw) + torch.arange(size) for size in (height, width))

@@ -26,23 +26,23 @@ def searches(folder):
 
 
 def own_choice(of_search):
-    """The epoch that the search itself would take: the one with the highest accuracy of the supernet on the validation images."""
+    """The epoch with the highest accuracy of the supernet on the validation images, which a search knows without a table."""
     return max(of_search[:-1], key=lambda epoch: epoch['metrics']['valid']['acc'])
 
 
 def table(found):
     """In Markdown: for each list of methods the accuracy of the cell at the end and of the supernet's best epoch."""
-    lines = ['| methods | seeds | at the end | of each seed | better cells | at the best epoch of the supernet | seconds an epoch |',
-             '|---|---|---|---|---|---|---|']
+    titles = ('methods', 'seeds', 'at the end', 'of each seed', 'better cells', "at the supernet's best epoch", 'seconds an epoch')
+    lines = ['| {} |'.format(' | '.join(titles)), '|' + '---|' * len(titles)]
     for name, of_seeds in found.items():
         runs = [of_seeds[seed] for seed in sorted(of_seeds)]
         last = [run[-1] for run in runs]
-        own = ['metrics' in run[0] and run[0]['metrics'].get('valid') and own_choice(run) for run in runs]
+        own = [own_choice(run) for run in runs if 'valid' in run[0]['metrics']]
         seconds = statistics.median(epoch['cpu_seconds'] for run in runs for epoch in run[:-1])
         lines.append('| {} | {} | {} | {} | {} | {} | {:.1f} |'.format(
             name, ', '.join(map(str, sorted(of_seeds))), mean_and_spread([end['accuracy'] for end in last]),
-            ', '.join('{:.2f}'.format(end['accuracy']) for end in last), ', '.join('{:.1f} %'.format(end['better']) for end in last),
-            mean_and_spread([epoch['accuracy'] for epoch in own]) if all(own) else '', seconds))
+            ', '.join('{accuracy:.2f}'.format(**end) for end in last), ', '.join('{better:.1f} %'.format(**end) for end in last),
+            mean_and_spread([epoch['accuracy'] for epoch in own]) if own else '', seconds))
     return '\n'.join(lines)
 
 
@@ -51,7 +51,7 @@ def mean_and_spread(values):
 
 
 def plot(found, path):
-    """The accuracy over the epochs: a line for each list of methods, the mean over the seeds, in a band from the least to the most."""
+    """The accuracy over the epochs: for each list of methods the mean over the seeds, in a band from the least to the most."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
