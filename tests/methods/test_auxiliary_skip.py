@@ -39,7 +39,7 @@ def test_the_trainer_has_the_gradient_of_the_paper(order, family, by_paper, monk
 @pytest.mark.family('lightning', 'nas')
 @pytest.mark.parametrize('order', ORDERS)
 def test_a_strategy_has_it(order, by_paper):
-    check_strategy(AuxiliarySkip, paper, order, epoch=2)
+    check_strategy(AuxiliarySkip, paper, order, epoch=1)
 
 
 def test_recomputation_keeps_it(by_paper):
@@ -50,13 +50,13 @@ def test_validations_have_it_also_where_the_skip_connection_is_cut_and_what_is_d
     search = papers.trainer([AuxiliarySkip()], 2)
     search.mutator.cut('b', 'skip')
     search.train()
-    model, weights = search.model.eval(), search.mutator.probabilities()
+    model, weights = search.model.eval(), {key: of_edge.detach() for key, of_edge in search.mutator.probabilities().items()}
     (x, _), = (training for training, _ in batches(1))
     mixed = sum(weight * candidate(x) for key, candidates in candidates_in(model, search.mutator.space).items()
                 for weight, candidate in zip(weights[key], candidates))
     beta = 1 - 1 / 2                                                   # that of the last epoch, beside two edges
     assert torch.allclose(model(x), model.classifier(mixed + 2 * beta * x), atol=1e-12)
-    assert weights['b'][1] == 0 and weights['b'].sum() == pytest.approx(1)
+    assert weights['b'][1] == 0 and float(weights['b'].sum()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize('before, after', [((2, 3, 8, 8), (4, 4)), ((2, 3, 7, 7), (4, 4)), ((2, 3, 9, 6), (3, 6)),

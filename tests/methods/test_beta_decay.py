@@ -28,7 +28,7 @@ def test_the_trainer_has_the_gradient_of_the_paper(order, family, monkeypatch):
 @pytest.mark.family('lightning', 'nas')
 @pytest.mark.parametrize('order', ORDERS)
 def test_a_strategy_has_it(order):
-    check_strategy(BetaDecay, softmax, order, regularizer, epoch=2)
+    check_strategy(BetaDecay, softmax, order, regularizer, epoch=1)
 
 
 def test_the_first_epoch_is_plain_and_a_factor_of_0_is_none():
