@@ -1,7 +1,7 @@
 """An auxiliary skip connection: candidates need not win as skip connections to let gradients through.
 
 X. Chu, X. Wang, B. Zhang, S. Lu, X. Wei, J. Yan, "DARTS-: Robustly Stepping out of Performance Collapse Without Indicators",
-ICLR 2021, arXiv 2009.01027, equation 2.
+ICLR 2021, arXiv 2009.01027, section 3.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _logger = logging.getLogger(__name__)
 class AuxiliarySkip(Method):
     """Adds beta(epoch) times its input to the output of each edge, with beta falling linearly from 1.
 
-    In epoch ``e`` of ``n``, counted from 0, beta is ``1 - e / n`` (source: the authors' code). All passes have the auxiliary skip
-    connection, as in the authors' code, those of a validation too. It is no candidate: it is not derived, and weights, logs and
-    cuts do not count it. Edges without a skip connection among their candidates also have it.
+    In epoch ``e`` of ``n``, counted from 0, beta is ``1 - e / n`` (source: the authors' script for searches, ``linear``). All
+    passes have the auxiliary skip connection, in a validation as well, as in the authors' code. It is no candidate: it is not
+    derived, and weights, logs and cuts do not count it. Each edge has it, with a skip connection among its candidates or not.
 
     Where the output is smaller than the input, as with a stride of 2, the input is averaged to its size. The authors have a
     factorised reduction there, whose weights are trained; this one has none. An edge to another number of channels, or of
@@ -34,7 +34,7 @@ class AuxiliarySkip(Method):
     Parameters
     ----------
     beta
-        beta in the first epoch. Default 1 (source: the paper, section 4.1).
+        beta in the first epoch. Default 1 (source: the authors' code, ``skip_beta``).
 
     Raises
     ------
