@@ -27,5 +27,6 @@ def search_of(weights, nodes, *methods, selected=None):
         search.choices[key] = nn.Parameter(logits_of(of_edge))
     search.methods = Methods(methods)  # the search knows them weakly
     search.methods.attach(search)
-    search.methods.install(search, Relaxation(search.choices, search.space))
+    search._relaxation = Relaxation(search.choices, search.space)
+    search.methods.install(search, search._relaxation)
     return search

@@ -45,7 +45,7 @@ def test_what_is_cut_takes_no_part(order):
     choices = search.mutator.choices
     term = BetaDecay().regularizer(choices.effective(choices.keys()), At(None, epoch=1, epochs=2))
     left = [choices['a'], choices['b'][[0, 1, 3]]]
-    assert float(term) == pytest.approx(25 * float(sum(of_edge.exp().sum().log() for of_edge in left)) / 2)
+    assert term.item() == pytest.approx(25 * sum(of_edge.exp().sum().log() for of_edge in left).item() / 2)
     gradient, = torch.autograd.grad(term, [choices['b']])
     assert gradient[2] == 0 and gradient.isfinite().all() and choices['b'].isfinite().all()
 
