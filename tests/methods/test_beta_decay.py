@@ -15,7 +15,7 @@ def softmax(alphas, at):
 
 def regularizer(alphas, at):
     """lambda / |A| sum over edges of log sum exp(alpha)."""
-    return 50 * at.epoch / at.epochs * sum(of_edge.exp().sum().log() for of_edge in alphas.values()) / len(alphas)
+    return 5 * at.epoch / at.epochs * sum(of_edge.exp().sum().log() for of_edge in alphas.values()) / len(alphas)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
