@@ -52,7 +52,7 @@ def test_what_is_cut_takes_no_part(order):
 
 def test_a_training_loop_of_ones_own_is_refused():
     model = Space()
-    with pytest.raises(MethodError, match=r'BetaDecay\(factor=50.0\) needs the epochs'):
+    with pytest.raises(MethodError, match=r'BetaDecay\(factor=5.0\) needs the epochs'):
         hosts.of_model(model).DartsMutator(model, methods=[BetaDecay()])
 
 

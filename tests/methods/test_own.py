@@ -8,25 +8,22 @@ from pathlib import Path
 from unittest import mock
 
 import numpy
+import papers
 import pytest
 import recorded_search
 import torch
-from conftest import OFFERED
+from papers import FAMILIES, ORDERS, RATE, Space, check_loop, check_strategy, check_trainer, start
 from recorded_search import searched
 from resumed import Interrupted
-from spaces import TWO_NODES, Cells, batches, smooth, write_weights
+from spaces import TWO_NODES, Cells, batches
 from torch import nn
 
 import nni_darts_ext
-import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsTrainer, cli, hosts, methods, plot
 from nni_darts_ext.core.collapse import CollapseWatch, entropies
 from nni_darts_ext.run import DONE, Run
 
 EXAMPLE = Path(__file__).parents[2] / 'examples' / 'fair_darts.py'
-FAMILIES = [family for family in ('classic', 'retiarii', 'nas') if OFFERED[family] is None]
-ORDERS = [False, 'exact']
-RATE, WEIGHT_DECAY = 0.05, 3e-4  # as in recorded_search
 
 
 def _example():
@@ -39,78 +36,23 @@ def _example():
 FairDARTS = _example().FairDARTS
 
 
-class Space(dnn.ModelSpace):
-    """Two edges, of which the paper's loss is written out below."""
-
-    def __init__(self):
-        super().__init__()
-        self.a = dnn.LayerChoice({'linear': nn.Linear(3, 3), 'tanh': nn.Tanh()}, key='a')
-        self.b = dnn.LayerChoice({'linear': nn.Linear(3, 3), 'skip': nn.Identity(), 'sine': Sine()}, key='b')
-        self.pick = dnn.InputChoice(choose_from=['a', 'b'], n_chosen=1, key='pick')
-        self.classifier = nn.Linear(3, 2)
-
-    def forward(self, x):
-        return self.classifier(self.pick([self.a(x), self.b(x)]))
+def sigmoid(alphas, at):
+    return {key: torch.sigmoid(of_edge) for key, of_edge in alphas.items()}
 
 
-class Sine(nn.Module):
-    def forward(self, x):
-        return torch.sin(x)
-
-
-def start(choices):
-    """The same logits everywhere, the zero op's too."""
-    for key, shift in (('a', 0.4), ('b', 1.9)):
-        choices[key].data = smooth(choices[key].shape, shift) * 2
-
-
-def loss_of_the_paper(weights, alphas, batch, regularized):
-    """L_val + w_01 L_01 with L_01 = -1/N sum (sigmoid(alpha) - 1/2)^2, on plain tensors; L_train without the second term."""
-    x, labels = batch
-    (a, a_bias), (b, b_bias), (c, c_bias) = weights
-    of_a, of_b = (torch.sigmoid(alphas[key]) for key in 'ab')
-    mixed = (of_a[0] * (x @ a.t() + a_bias) + of_a[1] * torch.tanh(x)
-             + of_b[0] * (x @ b.t() + b_bias) + of_b[1] * x + of_b[2] * torch.sin(x))
-    loss = nn.functional.cross_entropy(mixed @ c.t() + c_bias, labels)
-    if regularized:
-        loss = loss - 10 / 5 * sum((weight - 0.5) ** 2 for weight in (*of_a[:2], *of_b[:3]))
-    return loss
-
-
-def gradients_of_the_paper(order):
-    """By autograd, of the first step; the second order through one virtual step of SGD."""
-    model = write_weights(Space())
-    named = {id(parameter): name for name, parameter in model.named_parameters()}
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    assert len(linears) == 3 and len(named) == 6
-    weights = [(module.weight, module.bias) for module in linears]
-    alphas = nn.ParameterDict({'a': nn.Parameter(torch.empty(3)), 'b': nn.Parameter(torch.empty(4))})
-    start(alphas)
-    (training, validation), = batches(1)
-    if order:
-        flat = [one for pair in weights for one in pair]
-        steps = torch.autograd.grad(loss_of_the_paper(weights, alphas, training, False), flat, create_graph=True)
-        moved = iter([one - RATE * (step + WEIGHT_DECAY * one) for one, step in zip(flat, steps)])
-        weights = [(one, next(moved)) for one in moved]
-    loss = loss_of_the_paper(weights, alphas, validation, True)
-    return dict(zip('ab', (gradient.tolist() for gradient in torch.autograd.grad(loss, [alphas['a'], alphas['b']]))))
-
-
-def assert_same(choices, order):
-    for key, expected in gradients_of_the_paper(order).items():
-        assert choices[key].grad.tolist() == pytest.approx(expected, abs=1e-10)
-        assert any(abs(value) > 1e-2 for value in expected)
+def zero_one_loss(alphas, at):
+    """w_01 L_01 with L_01 = -1/N sum (sigmoid(alpha) - 1/2)^2 over the N = 5 candidates."""
+    return -10 / 5 * sum((weight - 0.5) ** 2 for of_edge in sigmoid(alphas, at).values() for weight in of_edge[:-1])
 
 
 def trainer(epochs, data=None, **options):
-    torch.manual_seed(0)
-    model = write_weights(Space())
-    search = DartsTrainer(model, nn.functional.cross_entropy, None, torch.optim.SGD(model.parameters(), RATE, momentum=0.9,
-                          weight_decay=WEIGHT_DECAY), epochs, tuple(zip(*(data or batches(4)))), device='cpu',
-                          **{**dict(methods=[FairDARTS()], arc_learning_rate=0.05), **options})
-    search.mutator.double()
-    start(search.mutator.choices)
-    return search
+    return papers.trainer([FairDARTS()], epochs, data or batches(4), **options)
+
+
+def search(**options):
+    """With the strategy that is here."""
+    with mock.patch.object(recorded_search, 'start_logits', start):
+        return searched('first order', space=Space, arguments={'methods': [FairDARTS()]}, **options)
 
 
 # The gradient --------------------------------------------------------------------------------------------------------------
@@ -119,36 +61,19 @@ def trainer(epochs, data=None, **options):
 @pytest.mark.parametrize('order', ORDERS)
 def test_the_trainer_has_the_gradient_of_the_paper(order, family, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, family)
-    search = trainer(1, batches(1), unrolled=order)
-    search.train()
-    assert_same(search.mutator.choices, order)
+    check_trainer(FairDARTS, sigmoid, order, zero_one_loss)
 
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_a_training_loop_of_ones_own_has_it(family, monkeypatch):
     monkeypatch.setenv(hosts.PREFERENCE, family)
-    model = write_weights(Space())
-    mutator = hosts.of_model(model).DartsMutator(model, methods=[FairDARTS()]).double()
-    start(mutator.choices)
-    (_, (x, y)), = batches(1)
-    mutator.reset()
-    (nn.functional.cross_entropy(model(x), y) + mutator.regularizer()).backward()
-    assert_same(mutator.choices, False)
+    check_loop(FairDARTS, sigmoid, zero_one_loss)
 
 
 @pytest.mark.family('lightning', 'nas')
 @pytest.mark.parametrize('order', ORDERS)
 def test_a_strategy_has_it(order):
-    seen = []
-    search(data=batches(1), epochs=1, order=order, changes={0: seen.append})
-    assert_same(seen[0].choices, order)
-
-
-def search(order=False, changes=None, **options):
-    """With the strategy that is here."""
-    with mock.patch.object(recorded_search, 'start_logits', start):
-        return searched('first order', space=Space, changes=changes,
-                        arguments={'methods': [FairDARTS()], 'unrolled': order}, **options)
+    check_strategy(FairDARTS, sigmoid, order, zero_one_loss)
 
 
 # What is derived, recorded and resumed ---------------------------------------------------------------------------------------
