@@ -45,8 +45,8 @@ def zero_one_loss(alphas, at):
     return -10 / 5 * sum((weight - 0.5) ** 2 for of_edge in sigmoid(alphas, at).values() for weight in of_edge[:-1])
 
 
-def trainer(epochs, data=None, **options):
-    return papers.trainer([FairDARTS()], epochs, data or batches(4), **options)
+def trainer(epochs, data=None, weight=10.0, **options):
+    return papers.trainer([FairDARTS(weight)], epochs, data or batches(4), **options)
 
 
 def search(**options):
@@ -139,7 +139,7 @@ def test_a_trainer_resumes_bit_for_bit(order, tmp_path):
 def test_it_does_not_resume_with_another_weight(tmp_path):
     trainer(1, checkpoint_dir=tmp_path).train()
     with pytest.raises(nni_darts_ext.CheckpointError, match='FairDARTS'):
-        trainer(2, checkpoint_dir=tmp_path, methods=[FairDARTS(1.0)]).train()
+        trainer(2, checkpoint_dir=tmp_path, weight=1.0).train()
 
 
 @pytest.mark.family('lightning', 'nas')
