@@ -28,8 +28,6 @@ from nni_darts_ext import DARTS, Run, cli, plot
 
 METHODS = []
 """What the search does beyond plain DARTS."""
-AGAIN, RANDOM = 3, 8
-"""How often the cell that is found is trained, each time with another seed, and how many random cells are, once each."""
 SHOWN = ('accuracies', 'cell-normal', 'weights-normal')
 """The pictures in the README."""
 
@@ -85,6 +83,11 @@ def retrain(architecture, seed, epochs, batch_size):
     return digits.accuracy(model, test_set)
 
 
+def summary(accuracies):
+    return 'median {:.1%}, standard deviation {:.1%} ({})'.format(
+        statistics.median(accuracies), statistics.stdev(accuracies), ' '.join('{:.1%}'.format(one) for one in accuracies))
+
+
 def drawn(found, others):
     """A picture with a point for each training."""
     from matplotlib.figure import Figure
@@ -100,6 +103,8 @@ def options():
     parser = digits.options(__doc__)
     parser.add_argument('--run-dir', metavar='DIR', help="where to write the search's run "
                         '(default: digits in a new folder, demo-<time>, next to OUTPUT)')
+    parser.add_argument('--trainings', type=int, default=3, help='how often to train the found cell (default: %(default)s)')
+    parser.add_argument('--random-cells', type=int, default=8, help='how many to train, once each (default: %(default)s)')
     parser.add_argument('--pictures', metavar='DIR', help='where to write another copy of the pictures in the README')
     return parser
 
@@ -120,16 +125,16 @@ def main():
     show(architecture)
 
     print('\nTest accuracy after {} epochs from scratch:'.format(args.retrain_epochs), flush=True)
-    cells = [architecture] * AGAIN + [random_architecture(RANDOM * args.seed + i) for i in range(RANDOM)]
+    n, n_random = args.trainings, args.random_cells
+    cells = [architecture] * n + [random_architecture(n_random * args.seed + i) for i in range(n_random)]
     with multiprocessing.get_context('spawn').Pool(2) as pool:
         accuracies = pool.starmap(retrain, [(cell, args.seed + i, args.retrain_epochs, args.batch_size)
                                             for i, cell in enumerate(cells)], chunksize=1)
-    found, others = accuracies[:AGAIN], accuracies[AGAIN:]
-    for name, some in (('found cell, trained {} times'.format(AGAIN), found), ('{} random cells'.format(RANDOM), others)):
-        print('  {:27} mean {:.1%}, standard deviation {:.1%}: {}'.format(
-            name, statistics.mean(some), statistics.stdev(some), ' '.join('{:.1%}'.format(one) for one in sorted(some))))
-    print('The mean of the found cell is above {} of the {} random cells.'.format(
-        sum(statistics.mean(found) > other for other in others), RANDOM))
+    found, others = sorted(accuracies[:n]), sorted(accuracies[n:])
+    print('  found cell, with {} seeds:'.format(n), summary(found))
+    print('  {} random cells:'.format(n_random), summary(others))
+    print('The median of the found cell is above {} of the {} random cells.'.format(
+        sum(statistics.median(found) > other for other in others), n_random))
 
     print('\nThe run of the search is in {}. Its pictures and page:'.format(run_dir), flush=True)
     if cli.main(['plot', str(run_dir)]) == 0:  # without matplotlib or networkx it prints an error and the demo continues

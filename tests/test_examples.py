@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import runpy
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,13 +25,18 @@ SCRIPTS = {'classic.py': ['classic'], 'portable.py': list(OFFERED)}
 @pytest.mark.parametrize('script', [script for script, families in SCRIPTS.items()
                                     if not all(OFFERED[family] for family in families)])
 def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
-    search(script, tmp_path)
+    found, _ = search(script, tmp_path)
+    assert {'normal_2_0', 'normal_2_inputs', 'reduce_4_3', 'reduce_4_inputs'} <= set(found)
+    assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
 
 
 @pytest.mark.family('nas')
 def test_the_demo_finds_one_too_and_draws_its_search_into_a_new_folder(tmp_path):
     draws = all(importlib.util.find_spec(package) for package in plot.PACKAGES)
-    said = search('demo.py', tmp_path, *(['--pictures', 'shown'] if draws else []))
+    found, said = search('demo.py', tmp_path, '--trainings', '2', '--random-cells', '2',
+                         *(['--pictures', 'shown'] if draws else []))
+    assert {'normal_1_0', 'normal_3_2'} < set(found) and len(found['normal_3_inputs']) == 2
+    assert '2 random cells: median ' in said and 'The median of the found cell is above ' in said
     run_dir, = tmp_path.glob('demo-*/digits')
     assert len(Run.read(run_dir).epochs) == 1
     if draws:
@@ -42,18 +48,29 @@ def test_the_demo_finds_one_too_and_draws_its_search_into_a_new_folder(tmp_path)
         assert 'python -m pip install ' + ' '.join(plot.PACKAGES) in said
 
 
+@pytest.mark.slow
+@pytest.mark.family('nas')
+def test_on_the_demo_s_data_three_searches_find_cells_that_are_better_than_most_random_ones(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    demo = importlib.import_module('demo')
+    train_set, _ = demo.data()
+    cells = [demo.search(train_set, 12, 64, seed, tmp_path / str(seed) / 'digits', str(tmp_path)) for seed in range(3)]
+    found = [demo.retrain(cell, seed, 8, 64) for seed, cell in enumerate(cells)]
+    others = [demo.retrain(demo.random_architecture(seed), seed, 8, 64) for seed in range(8)]
+    again = [found[0], *(demo.retrain(cells[0], seed, 8, 64) for seed in (3, 4))]
+    assert sum(one > other for one in found for other in others) / len(found) > 2 / 3 * len(others), (found, others)
+    assert statistics.stdev(others) > 3 * statistics.stdev(again), (others, again)
+
+
 def search(script, folder, *options):
-    """Run a script in a process of its own; returns what it said."""
+    """Run a script in a process of its own; returns the architecture, and what it said."""
     ran = subprocess.run(
         [sys.executable, str(EXAMPLES / script), '--search-epochs', '1', '--retrain-epochs', '2', *options],
         cwd=str(folder), env={**os.environ, 'NNI_CONFIG_DIR': str(folder)}, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
     assert ran.returncode == 0, ran.stdout
-    found = json.loads((folder / 'architecture.json').read_text())
-    assert {'normal_2_0', 'normal_2_inputs', 'reduce_4_3', 'reduce_4_inputs'} <= set(found)
-    assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
     assert 'Test accuracy after 2 epochs from scratch' in ran.stdout
-    return ran.stdout
+    return json.loads((folder / 'architecture.json').read_text()), ran.stdout
 
 
 @pytest.fixture
