@@ -47,7 +47,8 @@ class At(NamedTuple):
             The number of epochs is unknown.
         """
         if self.epoch is not None and self.epochs is None:
-            raise MethodError('The methods of this search need its number of epochs, which is unknown here. Set max_epochs.')
+            raise MethodError('The methods of this search need its number of epochs, which is unknown here. Set max_epochs, '
+                              'or call train().')
         return self.epoch / self.epochs if self.epoch and self.epochs else 0.0
 
     def generator(self, name: str) -> torch.Generator:

@@ -20,20 +20,21 @@ from .base import READING, VALIDATION, At, Method
 class Dirichlet(Method):
     """Samples the weights of an edge from Dirichlet(elu(logits) + 1), including the zero op's, with pathwise gradients.
 
-    The logits minimise the expected validation loss, with a penalty for the distance between the concentrations and 1 (the paper's
-    equation 3). In validations, and where the architecture is derived, logged and recorded, the weights are the mean of the
-    distribution. The authors sample in validations as well. They derive candidates, whose order is that of the mean, in the same
-    way, but compare edges by the softmax of the logits.
+    The logits minimise the expected validation loss, with a penalty for the distance between the concentrations and 1, those of
+    the uniform distribution. In validations, and where the architecture is derived, logged and recorded, the weights are the
+    mean of the distribution. The authors sample in validations as well. They derive candidates, whose order is that of the
+    mean, in the same way, but compare edges by the softmax of the logits.
 
-    The weights have no second derivatives by the logits.
+    The weights have no second derivatives with respect to the logits, which the methods that compute eigenvalues need. Both
+    second orders of the search need none.
 
     Parameters
     ----------
     kl_factor
-        The factor of the Kullback-Leibler divergence from Dirichlet(1), added up over the edges, in the loss of the architecture
-        step. Default 0 (source: the authors' code, whose penalty is the squared norm of the logits by default, ``reg_type='l2'``).
-        That penalty is the weight decay of the optimiser of the logits, 1e-3 there and in a search by default. With a factor, the
-        authors set the weight decay to 0; they name no default for it.
+        The factor of the Kullback-Leibler divergence from Dirichlet(1), added up over the edges, in the loss of the
+        architecture step. Default 0 (source: the authors' code, whose penalty is the squared norm of the logits by default,
+        ``reg_type='l2'``). That penalty is the weight decay of the optimiser of the logits, 1e-3 there and in a search by
+        default. With a factor, the authors set the weight decay to 0; they name no default for it.
 
     Raises
     ------

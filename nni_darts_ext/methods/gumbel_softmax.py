@@ -19,10 +19,10 @@ from .base import READING, VALIDATION, At, Method
 class GumbelSoftmax(Method):
     """Samples one candidate per edge and step, with the straight-through gradient of a tempered softmax.
 
-    With logits ``a``, Gumbel noise ``g`` and the temperature ``tau``, the weights of an edge are ``one_hot(argmax(a + g))``. Their
-    gradient is that of ``softmax((a + g) / tau)`` (the paper's equations 3 to 5). Only the sampled candidate runs, and the loss
-    depends on its weight only. The zero op is sampled like the others; the edge returns zeros then, and its logits have no
-    gradient in that step. The architecture step and the weight step of one step have different samples.
+    With logits ``a``, Gumbel noise ``g`` and the temperature ``tau``, the weights of an edge are ``one_hot(argmax(a + g))``.
+    Their gradient is that of ``softmax((a + g) / tau)``. Only the sampled candidate runs, and the loss depends on its weight
+    only. The zero op is sampled like the others, as "none" is by the authors; the edge returns zeros then, and its logits have
+    no gradient in that step. Passes on validation and on training data have different samples.
 
     A validation runs the candidate with the largest logit of each edge, without the zero op: nothing is sampled. The authors
     report the accuracy of the sampled networks in the architecture steps instead. The architecture is derived from, and the log
@@ -31,8 +31,8 @@ class GumbelSoftmax(Method):
     Parameters
     ----------
     initial_temperature, final_temperature
-        ``tau`` in the first and in the last epoch; linear in between. Default 10 and 0.1 (source: the paper, section 4.1, and the
-        authors' scripts).
+        ``tau`` in the first and in the last epoch; linear in between. Default 10 and 0.1 (source: the paper's experiments and
+        the authors' scripts, ``tau_max`` and ``tau_min``).
 
     Raises
     ------

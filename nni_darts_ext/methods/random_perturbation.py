@@ -17,14 +17,14 @@ from .base import WEIGHTS, At, Method
 
 
 class RandomPerturbation(Method):
-    """Adds uniform noise to the weights of the candidates in the weight step: it minimises ``E[L_train(w, A + delta)]``, with
-    ``delta`` uniform in ``[-epsilon, epsilon]`` (the paper's equation 4).
+    """Adds uniform noise to the weights of the candidates in the weight step.
 
-    ``A`` are the weights of an edge, the zero op's included. As in the authors' code, the noisy weights are clamped to [0, 1] and
-    scaled to the sum that they had; if all of them are 0, the largest one becomes 1 before. Weights that are exactly 0 have no
-    noise: what is cut, or not sampled, does not run. The passes of the architecture step on validation data have no noise. Those
-    of the second order on training data have that of the following weight step, because they predict it; in the authors' code they
-    have none.
+    The step minimises ``E[L_train(w, A + delta)]`` with ``delta`` uniform in ``[-epsilon, epsilon]``. ``A`` are the weights of
+    the edges that :meth:`~nni_darts_ext.methods.base.Method.relax` gives, including those of the zero ops. As in the authors'
+    code, the noisy weights are clamped to [0, 1] and scaled to the sum that they had; if all of them are 0, the largest one
+    becomes 1 before. Weights that are exactly 0 have no noise: what is cut, or not sampled, does not run. The passes of the
+    architecture step on validation data have no noise. Those of the second order on training data have that of the following
+    weight step, because they predict it; in the authors' code they have none.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class RandomPerturbation(Method):
     def __init__(self, initial_radius: float = 0.03, final_radius: float = 0.3) -> None:
         for name, value in (('initial', initial_radius), ('final', final_radius)):
             if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
-                raise MethodError(f'RandomPerturbation({name}_radius={value!r}): expected a number of at least 0. The defaults are '
-                                  '0.03 in the first epoch and 0.3 after the last one.')
+                raise MethodError(f'RandomPerturbation({name}_radius={value!r}): expected a number of at least 0. The defaults '
+                                  'are 0.03 in the first epoch and 0.3 after the last one.')
         self.initial_radius, self.final_radius = initial_radius, final_radius
 
     def reweigh(self, weights: Mapping[str, Tensor], at: At) -> Mapping[str, Tensor]:

@@ -1,11 +1,13 @@
 """Samples of a Dirichlet distribution against the loss of DrNAS."""
 
+import math
+
 import pytest
 import torch
-from papers import FAMILIES, ORDERS, check_loop, check_strategy, check_trainer
+from papers import FAMILIES, ORDERS, check_loop, check_strategy, check_trainer, position, trainer
 
-from nni_darts_ext import hosts
-from nni_darts_ext.methods import Dirichlet
+from nni_darts_ext import MethodError, hosts
+from nni_darts_ext.methods import VALIDATION, WEIGHTS, Dirichlet, EarlyStopping, Eigenvalue
 
 
 def paper(alphas, at):
@@ -49,3 +51,35 @@ def test_a_training_loop_of_ones_own_has_it(family, monkeypatch):
 @pytest.mark.parametrize('order', ORDERS)
 def test_a_strategy_has_it(order):
     check_strategy(lambda: Dirichlet(kl_factor=0.3), paper, order, divergence)
+
+
+def test_weights_are_samples_in_steps_and_their_mean_elsewhere():
+    logits = {'a': torch.tensor([0.5, -math.inf, -1.0, 0.7], requires_grad=True)}
+    sampler, state = Dirichlet(), torch.get_rng_state()
+    drawn = torch.stack([sampler.relax(logits, position(step=step)._replace(phase=WEIGHTS))['a'] for step in range(3000)])
+    concentration = torch.tensor([1.5, 0.0, math.exp(-1), 1.7])
+    mean = concentration / concentration.sum()
+    for at in (position(), position()._replace(phase=VALIDATION)):
+        torch.testing.assert_close(sampler.relax(logits, at)['a'], mean)
+    assert (drawn.mean(0) - mean).abs().max() < 0.02 and drawn.std(0).max() > 0.1
+    torch.testing.assert_close(drawn.sum(1), torch.ones(3000))
+    gradient, = torch.autograd.grad(drawn[0, 0], logits['a'])
+    assert gradient[1] == 0 and (gradient[[0, 2, 3]] != 0).all()
+    assert torch.equal(torch.get_rng_state(), state)  # which other code draws from
+
+
+@pytest.mark.parametrize('values', [[-60.0, 0.1, -80.0], [-math.inf, 0.3, -math.inf]])
+def test_weights_and_gradients_are_finite_where_little_is_left(values):
+    logits = {'a': torch.tensor(values, requires_grad=True)}
+    weights = Dirichlet().relax(logits, position()._replace(phase=WEIGHTS))['a']
+    gradient, = torch.autograd.grad(weights[1], logits['a'])
+    assert weights[1] == pytest.approx(1) and torch.isfinite(gradient).all()
+
+
+def test_what_needs_second_derivatives_of_its_weights_is_refused_by_name():
+    for other in (Eigenvalue(), EarlyStopping()):
+        with pytest.raises(MethodError, match=f'(?=.*Dirichlet.*)(?=.*{type(other).__name__}.*).*cannot be combined'):
+            trainer([other, Dirichlet()])
+    for wrong in (-1, math.nan, '1'):
+        with pytest.raises(MethodError, match='Dirichlet.kl_factor=.*expected a number of at least 0'):
+            Dirichlet(wrong)
