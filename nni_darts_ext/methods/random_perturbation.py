@@ -59,6 +59,6 @@ def _perturbed(weights: Tensor, generator: torch.Generator, radius: float) -> Te
     noise = (2 * torch.rand(len(weights), dtype=torch.float64, generator=generator) - 1) * radius
     noisy = weights + noise.to(weights) * (weights != 0)
     clamped = noisy.clamp(0, 1)
-    strongest = torch.nn.functional.one_hot(noisy.argmax(), len(noisy)).to(noisy)
-    clamped = torch.where(clamped.sum() > 0, clamped, strongest)
+    strongest = noisy.masked_fill(weights == 0, -math.inf).argmax()
+    clamped = torch.where(clamped.sum() > 0, clamped, torch.nn.functional.one_hot(strongest, len(noisy)).to(noisy))
     return clamped * (weights.sum() / clamped.sum())

@@ -48,9 +48,8 @@ def test_a_training_loop_of_ones_own_has_it(family, monkeypatch):
 
 
 @pytest.mark.family('lightning', 'nas')
-@pytest.mark.parametrize('order', ORDERS)
-def test_a_strategy_has_it(order):
-    check_strategy(lambda: Dirichlet(kl_factor=0.3), paper, order, divergence)
+def test_a_strategy_has_it():
+    check_strategy(lambda: Dirichlet(kl_factor=0.3), paper, 'exact', divergence)
 
 
 def test_weights_are_samples_in_steps_and_their_mean_elsewhere():
@@ -73,7 +72,7 @@ def test_weights_and_gradients_are_finite_where_little_is_left(values):
     logits = {'a': torch.tensor(values, requires_grad=True)}
     weights = Dirichlet().relax(logits, position()._replace(phase=WEIGHTS))['a']
     gradient, = torch.autograd.grad(weights[1], logits['a'])
-    assert weights[1] == pytest.approx(1) and torch.isfinite(gradient).all()
+    assert weights[1].item() == pytest.approx(1) and torch.isfinite(gradient).all()
 
 
 def test_what_needs_second_derivatives_of_its_weights_is_refused_by_name():
