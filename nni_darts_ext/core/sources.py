@@ -72,8 +72,8 @@ class SourceFinder:
         def marked(value: Tensor) -> Tensor:
             if not (value.is_floating_point() or value.is_complex()):
                 return value  # has no gradient, so the graph does not have it
-            if not value.requires_grad:  # a pooling of the data, say: let it have a place in the graph
-                value = value * torch.ones((), dtype=value.dtype, device=value.device, requires_grad=True)
+            if not value.requires_grad:  # a pooling of the data, say: a place in the graph, for which nothing is saved
+                value = value - torch.zeros((), dtype=value.dtype, device=value.device, requires_grad=True)
             elif not is_edge:  # what an InputChoice passes on may be the output of an edge, whose mark stays
                 value = value.view_as(value)
             node: Any = value.grad_fn
