@@ -50,8 +50,8 @@ class Relaxation:
         default.
     samples : bool
         Whether weights differ from pass to pass, as those of a Gumbel softmax do. Default False. Which candidates run is read in
-        each pass then, whatever the device. What ``torch.utils.checkpoint`` of the model's own runs again gets a new sample; use
-        ``recompute``, which does not.
+        each pass then, whatever the device. What ``torch.utils.checkpoint`` of the model's own runs again is weighed again, which
+        must give the same weights; with ``recompute`` it is not.
     recompute : bool
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
     finish : callable or None
