@@ -39,11 +39,11 @@ def test_the_first_epoch_is_plain_and_a_factor_of_0_is_none():
 
 @pytest.mark.parametrize('order', [False, 'exact', 'finite_difference'])
 def test_what_is_cut_takes_no_part(order):
-    search = trainer([BetaDecay()], 2, unrolled=order)
+    search = trainer([BetaDecay(50)], 2, unrolled=order)
     search.mutator.cut('b', 'sine')
     search.train()
     choices = search.mutator.choices
-    term = BetaDecay().regularizer(choices.effective(choices.keys()), At(None, epoch=1, epochs=2))
+    term = BetaDecay(50).regularizer(choices.effective(choices.keys()), At(None, epoch=1, epochs=2))
     left = [choices['a'], choices['b'][[0, 1, 3]]]
     assert term.item() == pytest.approx(25 * sum(of_edge.exp().sum().log() for of_edge in left).item() / 2)
     gradient, = torch.autograd.grad(term, [choices['b']])
