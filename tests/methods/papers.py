@@ -57,14 +57,18 @@ def loss_of(weights_of_edges, parameters, batch):
     return nn.functional.cross_entropy(mixed @ c.t() + c_bias, labels)
 
 
-def gradients(paper, order, regularizer=None, at=None):
-    """By autograd, in the step of ``at``: its seed, epoch and step; the second order through one virtual step of SGD."""
+def gradients(paper, order, regularizer=None, at=None, others=None):
+    """By autograd, in the step of ``at``: its seed, epoch and step; the second order through one virtual step of SGD.
+
+    ``others`` are parameters by name besides the logits, of which the paper is a function as well.
+    """
     model = write_weights(Space())
     parameters = [one for module in model.modules() if isinstance(module, nn.Linear) for one in (module.weight, module.bias)]
     assert len(parameters) == 6
     alphas = {'a': nn.Parameter(torch.empty(3)), 'b': nn.Parameter(torch.empty(4))}
     for key, phase in START.items():
         alphas[key].data = smooth(alphas[key].shape, phase) * 2
+    alphas.update(others or {})
     at = at or position()
     (training, validation), = batches(1)
     if order:
