@@ -36,7 +36,8 @@ class Images(dnn.ModelSpace):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 1)
         self.a, self.b, self.c, self.d, self.e = (
-            dnn.PartialChannels(lambda channels: dnn.LayerChoice(candidates(channels, stride), key=key), 8, k)
+            dnn.PartialChannels(lambda channels, key=key, stride=stride: dnn.LayerChoice(candidates(channels, stride), key=key), 8,
+                                k)
             for key, stride in zip(KEYS, (1, 1, 2, 2, 1)))
         self.one = dnn.InputChoice(2, n_chosen=1, key='one')
         self.two = dnn.InputChoice(3, n_chosen=1, key='two')

@@ -26,8 +26,10 @@ def main():
     parser.add_argument('--cells', type=int, default=1, help='of each of three stages; default 1')
     parser.add_argument('--batch-size', type=int, default=64, help='default 64')
     parser.add_argument('--limit', type=int, help='use so many images only')
+    parser.add_argument('--partial-channels', type=int, default=1, metavar='K',
+                        help='run 1 of K channels through the edges, as PC-DARTS; default 1, all of them')
     parser.add_argument('--unrolled', action='store_true', help='search by the exact second order')
-    parser.add_argument('--strategy', action='store_true', help='search with the strategy DARTS on NNI 3.0, not with DartsTrainer')
+    parser.add_argument('--strategy', action='store_true', help='search with the strategy DARTS on NNI 3.0')
     parser.add_argument('--processes', type=int, default=os.cpu_count(), help='that search at a time; default: the cores')
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,8 @@ def main():
 
 
 def setting_of(arguments, name, seed):
-    kind = ('-strategy' if arguments.strategy else '') + ('-unrolled' if arguments.unrolled else '')
+    kind = ''.join(['-strategy' * arguments.strategy, '-unrolled' * arguments.unrolled,
+                    f'-partial{arguments.partial_channels}' if arguments.partial_channels > 1 else ''])
     shared = {field: str(value) if isinstance(value, Path) else value for field, value in vars(arguments).items()
               if field not in ('output', 'seeds', 'processes')}
     return {**shared, 'name': name, 'seed': seed, 'methods': [] if name == 'plain' else name.split(' + '),

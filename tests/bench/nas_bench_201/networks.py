@@ -33,9 +33,11 @@ def key(j, i):
 
 
 class Cell(nn.Module):
-    def __init__(self, channels, edge):
+    def __init__(self, channels, partial_channels):
         super().__init__()
-        self.edges = nn.ModuleList([edge(candidates(channels), key(j, i)) for j, i in EDGES])
+        self.edges = nn.ModuleList([
+            dnn.PartialChannels(lambda channels, j=j, i=i: dnn.LayerChoice(candidates(channels), key(j, i)), channels,
+                                partial_channels) for j, i in EDGES])
 
     def forward(self, x):
         states = [x]
@@ -59,10 +61,10 @@ class Reduction(nn.Module):
 class Network(dnn.ModelSpace):
     """Three stages of cells, which share their architecture, with reductions between them.
 
-    ``edge`` makes an edge of its candidates and its key; default ``nni_darts_ext.nn.LayerChoice``.
+    One part of ``partial_channels`` of the channels runs through each edge; default 1, all of them.
     """
 
-    def __init__(self, channels=16, cells=5, classes=10, edge=dnn.LayerChoice):
+    def __init__(self, channels=16, cells=5, classes=10, partial_channels=1):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
         layers = []
@@ -70,7 +72,7 @@ class Network(dnn.ModelSpace):
             if stage:
                 layers.append(Reduction(channels))
                 channels *= 2
-            layers += [Cell(channels, edge) for _ in range(cells)]
+            layers += [Cell(channels, partial_channels) for _ in range(cells)]
         self.layers = nn.Sequential(*layers)
         self.norm = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())
         self.classifier = nn.Linear(channels, classes)

@@ -70,17 +70,18 @@ def search(setting, record):
     following = Following(setting['seed'], record)
     methods = all_named(setting['methods'])
     host = in_strategy if setting['strategy'] else in_trainer
-    found, stopped = host(setting, Network(setting['channels'], setting['cells']), halves, held_out, following,
-                          [*methods, following])
+    network = Network(setting['channels'], setting['cells'], partial_channels=setting['partial_channels'])
+    found, stopped = host(setting, network, halves, held_out, following, [*methods, following])
     return {'cell': cell_of(found), 'stopped': stopped, 'peak': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
 def in_trainer(setting, network, halves, held_out, following, methods):
     from nni_darts_ext import DartsTrainer
     following.optimizer = optimizer_of(network)
-    trainer = DartsTrainer(network, nn.CrossEntropyLoss(), accuracy, following.optimizer, setting['epochs'], dataset_train=halves,
-                           dataset_valid=held_out, workers=0, progress=False, channels_last=True, unrolled=setting['unrolled'],
-                           grad_clip=CLIP, methods=methods)
+    trainer = DartsTrainer(
+        network, nn.CrossEntropyLoss(), accuracy, following.optimizer, setting['epochs'], dataset_train=halves,
+        dataset_valid=held_out, workers=0, progress=False, channels_last=True, unrolled=setting['unrolled'], grad_clip=CLIP,
+        methods=methods)
     trainer.train()
     return trainer.mutator, trainer.stopped
 

@@ -32,7 +32,7 @@ def own_choice(of_search):
 
 def table(found):
     """In Markdown: for each list of methods the accuracy of the cell at the end and of the supernet's best epoch."""
-    titles = ('methods', 'seeds', 'at the end', 'of each seed', 'better cells', "at the supernet's best epoch", 'seconds an epoch')
+    titles = ('methods', 'seeds', 'at the end', 'of each seed', 'better cells', "at supernet's best epoch", 'seconds an epoch')
     lines = ['| {} |'.format(' | '.join(titles)), '|' + '---|' * len(titles)]
     for name, of_seeds in found.items():
         runs = [of_seeds[seed] for seed in sorted(of_seeds)]
@@ -61,7 +61,8 @@ def plot(found, path):
         epochs = range(1, max(map(len, runs)) + 1)
         held = [run + [of_seed[-1]['accuracy']] * (len(epochs) - len(run)) for run, of_seed in zip(runs, of_seeds.values())]
         line, = axes.plot(epochs, [statistics.mean(values) for values in zip(*held)], label=name)
-        axes.fill_between(epochs, *zip(*((min(values), max(values)) for values in zip(*held))), alpha=0.12, color=line.get_color())
+        least, most = zip(*((min(values), max(values)) for values in zip(*held)))
+        axes.fill_between(epochs, least, most, alpha=0.12, color=line.get_color())
     axes.set(xlabel='epoch', ylabel='test accuracy of the found cell (%)', ylim=(85, 94.6))
     axes.legend(loc='lower left', fontsize='small')
     figure.savefig(str(path))
