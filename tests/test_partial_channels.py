@@ -29,16 +29,17 @@ def candidates(channels, stride):
             'linear': nn.Conv2d(channels, channels, 1, stride)}
 
 
+def edge(key, stride, k):
+    return dnn.PartialChannels(lambda channels: dnn.LayerChoice(candidates(channels, stride), key=key), 8, k)
+
+
 class Images(dnn.ModelSpace):
     """Two nodes, of which the second one halves the image, and reads an edge by way of another one."""
 
     def __init__(self, k=4):
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 1)
-        self.a, self.b, self.c, self.d, self.e = (
-            dnn.PartialChannels(lambda channels, key=key, stride=stride: dnn.LayerChoice(candidates(channels, stride), key=key), 8,
-                                k)
-            for key, stride in zip(KEYS, (1, 1, 2, 2, 1)))
+        self.a, self.b, self.c, self.d, self.e = (edge(key, stride, k) for key, stride in zip(KEYS, (1, 1, 2, 2, 1)))
         self.one = dnn.InputChoice(2, n_chosen=1, key='one')
         self.two = dnn.InputChoice(3, n_chosen=1, key='two')
         self.classifier = nn.Linear(8, 2)
@@ -66,7 +67,7 @@ def test_an_edge_has_the_numbers_and_the_gradients_of_the_paper(k, stride, famil
     class Net(dnn.ModelSpace):
         def __init__(self):
             super().__init__()
-            self.edge = dnn.PartialChannels(lambda channels: dnn.LayerChoice(candidates(channels, stride), key='edge'), 8, k)
+            self.edge = edge('edge', stride, k)
 
         def forward(self, x):
             return self.edge(x)
@@ -87,8 +88,8 @@ def test_an_edge_has_the_numbers_and_the_gradients_of_the_paper(k, stride, famil
 
 
 def test_images_of_odd_sizes_are_halved_as_strides_do_it():
-    edge = dnn.PartialChannels(lambda channels: nn.MaxPool2d(3, 2, 1), 8, 2)
-    assert edge(torch.randn(2, 8, 7, 5)).shape == (2, 8, 4, 3)
+    pooling = dnn.PartialChannels(lambda channels: nn.MaxPool2d(3, 2, 1), 8, 2)
+    assert pooling(torch.randn(2, 8, 7, 5)).shape == (2, 8, 4, 3)
 
 
 def test_with_k_1_the_space_has_plain_edges(family):
@@ -198,12 +199,12 @@ def test_what_makes_no_sense_is_refused(arguments, message):
         dnn.PartialChannels(*arguments)
 
 
-@pytest.mark.parametrize('edge, x, expected', [
+@pytest.mark.parametrize('layer, x, expected', [
     (nn.Conv2d(2, 2, 3, padding=1), (1, 16, 6, 6), r'input of shape \(1, 16, 6, 6\).*Expected 8 channels in the input'),
     (nn.Conv2d(2, 4, 3, padding=1), (1, 8, 6, 6), r'the shape \(1, 4, 6, 6\) of its first 2 channels.*2 from the edge'),
     (nn.Conv2d(2, 2, 3), (1, 8, 6, 6), r'the shape \(1, 2, 4, 4\).*same height and width as before, or half'),
     (nn.AvgPool2d(3), (1, 8, 6, 6), r'the shape \(1, 2, 2, 2\)'),
 ])
-def test_shapes_that_do_not_fit_are_named(edge, x, expected):
+def test_shapes_that_do_not_fit_are_named(layer, x, expected):
     with pytest.raises(SearchSpaceError, match=expected):
-        dnn.PartialChannels(lambda channels: edge, 8)(torch.randn(x))
+        dnn.PartialChannels(lambda channels: layer, 8)(torch.randn(x))
