@@ -162,8 +162,9 @@ class Methods:
 
     def weigh_inputs(self, key: str) -> Optional[Tensor]:
         """The weights of the candidates of an InputChoice; None for 1 each."""
-        weights = None if self._weighing is None else self._weighing.weigh_inputs(key)
-        n = len(self.at.search.space.sources[key])
+        if self._weighing is None:
+            return None
+        weights, n = self._weighing.weigh_inputs(key), len(self.at.search.space.sources[key])
         if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (n,)):
             raise MethodError(f'weigh_inputs({key!r}) of {self._weighing!r} returned {weights!r:.60}. Expected a tensor of shape '
                               f'({n},), the weights of the candidates, or None.')
