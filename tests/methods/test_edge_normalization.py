@@ -97,6 +97,7 @@ def test_inputs_are_kept_by_the_product_of_both_weights():
     model, mutator = searched()
     for key, first in dict(a=0.1, b=1.0, c=2.0, d=0.5).items():
         mutator.choices[key].data = torch.tensor([first, 0.0, 0.0])
+    mutator.reset()
     model(torch.ones(1, 3))
     assert [mutator.export('classic')[key] for key in ('one', 'two')] == ['b', 0]
     assert mutator.input_weights()['one'].tolist() == [0.5, 0.5]
@@ -112,6 +113,7 @@ def test_inputs_are_weighed_whether_their_sources_are_named_or_found():
         torch.manual_seed(0)
         model, mutator = searched(lambda named=named: Cell(named))
         mutator.methods.parameters()[1].data[0] = 1.0
+        mutator.reset()
         with torch.no_grad():
             found.append(model(torch.ones(2, 3)))  # a pass that finds no sources
         found.append(model(torch.ones(2, 3)))
