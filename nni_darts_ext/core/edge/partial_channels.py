@@ -28,16 +28,17 @@ class PartialChannels(nn.Module):
         super().__init__()
         self.edge, self.channels, self.k = edge, channels, k
 
-    def forward(self, x: Tensor) -> Optional[Tensor]:
+    def forward(self, x: Optional[Tensor]) -> Optional[Tensor]:
         """``x``, of shape ``(N, channels, H, W)``, becomes a tensor of this shape, or of half the height and width."""
-        return joined(self.edge(x[:, :self.channels // self.k]), x, self.channels, self.k)
+        part = None if x is None else x[:, :self.channels // self.k]  # NNI's own functions make dropped edges return None
+        return joined(self.edge(part), x, self.channels, self.k)
 
     def extra_repr(self) -> str:
         return f'channels={self.channels}, k={self.k}'
 
 
 @fx.wrap
-def joined(part: Optional[Tensor], x: Tensor, channels: int, k: int) -> Optional[Tensor]:
+def joined(part: Optional[Tensor], x: Optional[Tensor], channels: int, k: int) -> Optional[Tensor]:
     """What an edge has made of the first of k parts of the channels of ``x``, and the other parts, shuffled.
 
     A function that symbolic tracing does not enter, because what it does depends on shapes.
@@ -47,7 +48,7 @@ def joined(part: Optional[Tensor], x: Tensor, channels: int, k: int) -> Optional
     SearchSpaceError
         The number of channels is not as expected, or an image is neither as large as before nor half as large.
     """
-    if part is None:  # of an edge that NNI's own functions have dropped
+    if part is None or x is None:
         return None
     others = x[:, channels // k:]
     if part.shape[2:] != x.shape[2:] and x.dim() == 4:
