@@ -100,7 +100,8 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
     elif not found.dominated:
         derived = [decision for key, decision in found.decisions.items() if run.epochs[-1].architecture[key]]
         undecided = sum(decision.word == UNDECIDED for decision in derived)
-        advice = '' if run.state.status == RUNNING else ': search for more epochs, or with a larger arc_learning_rate'
+        advice = (': search for more epochs, or with a larger arc_learning_rate'
+                  if 2 * undecided > len(derived) and run.state.status != RUNNING else '')
         if undecided:
             told.append(f'{undecided} of {len(derived)} derived edges {"is" if undecided == 1 else "are"} undecided{advice}.')
     return told

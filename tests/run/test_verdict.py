@@ -99,10 +99,10 @@ def test_an_edge_is_decided_where_its_lead_lasts(before, now, word):
 
 def test_one_epoch_decides_nothing_and_undecided_edges_are_counted():
     assert decision(moving((0.8, 0.1, 0)), '1<-0').word == 'undecided'
-    undecided = moving((0.31, 0.3, 0.29), (0.32, 0.29, 0.29))
-    undecided = undecided._replace(epochs=[epoch._replace(architecture={key: [CONV] for key in CELL.edges})
-                                           for epoch in undecided.epochs])
-    assert verdict(undecided).sentences[1] == ('1 of 6 derived edges is undecided: search for more epochs, or with a larger '
-                                               'arc_learning_rate.')
-    still = undecided._replace(state=undecided.state._replace(status='running'))
-    assert verdict(still).sentences[1] == '1 of 6 derived edges is undecided.'
+    first = run_of([0])
+    assert verdict(first).sentences[1] == ('6 of 6 derived edges are undecided: search for more epochs, or with a larger '
+                                           'arc_learning_rate.')
+    assert verdict(run_of([0], status='running')).sentences[1] == '6 of 6 derived edges are undecided.'
+    one = moving((0.31, 0.3, 0.29), (0.32, 0.29, 0.29))
+    of_one = one._replace(epochs=[epoch._replace(architecture=first.epochs[0].architecture) for epoch in one.epochs])
+    assert verdict(of_one).sentences[1] == '1 of 6 derived edges is undecided.'
