@@ -70,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('show', help='the state of a run',
                                   description='Print the state of a run, also while it is running: status, epochs, time left,\n'
-                                  'losses and metrics, indicators of collapse, and the architecture so far.',
+                                  'whether it has collapsed and what to try, losses and metrics, indicators of\n'
+                                  'collapse, and the architecture so far with how decided each edge is.',
                                   epilog=_RUN + '  nni-darts-ext show runs/first', formatter_class=RawDescriptionHelpFormatter)
     show.add_arguments(command)
     command.set_defaults(run=show.run)
@@ -86,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=plot.run)
 
     command = commands.add_parser('report', help='a run as one HTML page, including its pictures',
-                                  description='Write a run as one HTML page that contains its pictures and needs no network.',
+                                  description='Write a run as one HTML page: the verdict that show prints, its architecture\n'
+                                  'and its pictures. It needs no network.',
                                   epilog=_RUN + '  nni-darts-ext report runs/first --output first.html',
                                   formatter_class=RawDescriptionHelpFormatter)
     page.add_arguments(command)

@@ -25,7 +25,8 @@ def operations(cell):
 def run_of(epochs):
     """The lines of a search as a recorded run."""
     def epoch(line):
-        architecture = {edge: [] if name == 'none' else [OPERATIONS.index(name)] for edge, name in operations(line['cell']).items()}
+        architecture = {edge: [OPERATIONS.index(name)] if name in OPERATIONS else []
+                        for edge, name in operations(line['cell']).items()}
         return Epoch(line['epoch'] - 1, line['seconds'], now(), {}, {}, line['weights'], line.get('indicators', {}), architecture)
     return Run(Path(), State(DONE, now(), [], 0, '', None, None), None, {}, {}, SPACE, [epoch(line) for line in epochs])
 
