@@ -22,7 +22,8 @@ class Collapse(NamedTuple):
     entropy: float
     """The mean entropy of the edges' probabilities as a share of its maximum, from 0 (decided) to 1."""
     movement: Optional[float]
-    """The largest absolute change of a probability since the previous reading; None at the first one.
+    """The largest absolute change of a probability since the previous reading; None at the first one, and if no optimiser has
+    stepped the logits since, as in a warm-up.
 
     Logits can move without any effect: a regulariser such as beta decay makes all those of an edge smaller.
     """
@@ -43,14 +44,19 @@ class CollapseWatch:
         self._mutator = mutator
         self._skip_connections = set(skip_connections)
         self._before: Optional[Dict[str, Tensor]] = None
+        self._steps: List[int] = []
+        """Counts of the changes in place of each edge's logits, also of those that leave them as they are."""
 
     def read(self) -> Collapse:
         """The current indicators."""
-        mutator, before = self._mutator, self._before
+        mutator, before, steps = self._mutator, self._before, self._steps
+        self._steps = [logits._version for logits in mutator.choices.values()]
         of_edges = entropies(mutator.choices).values()
         self._before = {key: weights.detach().clone() for key, weights in mutator.choices.all_probabilities().items()}
         movement = None if before is None else max((float((weights - before[key]).abs().max())
                                                     for key, weights in self._before.items()), default=0.0)
+        if movement == 0 and steps == self._steps:
+            movement = None
         return Collapse(skip_share(mutator.space, mutator.sample_final(), self._skip_connections),
                         sum(of_edges) / len(of_edges) if of_edges else 0.0, movement)
 

@@ -96,7 +96,7 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
         told.append('No sign of collapse: no candidate has the name of a skip connection.')
     if found.unmoved >= rule.patience:
         told.append(f'The probabilities have not moved for {found.unmoved} epochs: check that the architecture learning rate is '
-                    'not 0 and that the output of the model depends on the edges. In a warm-up they do not move.')
+                    'not 0 and that the output of the model depends on the edges.')
     elif not found.dominated:
         derived = [decision for key, decision in found.decisions.items() if run.epochs[-1].architecture[key]]
         undecided = sum(decision.word == UNDECIDED for decision in derived)

@@ -38,7 +38,11 @@ def test_a_watch_reads_share_entropy_and_movement():
         mutator.choices['b'][1] -= 0.25
         mutator.choices['c'][0] += 0.125
     before, now = (torch.softmax(torch.tensor([logit, 0.0, 0.0]), 0) for logit in (0.0, 0.125))  # c's moved most
-    assert watch.read().movement == pytest.approx(float((now - before).abs().max()), rel=1e-5) and watch.read().movement == 0.0
+    assert watch.read().movement == pytest.approx(float((now - before).abs().max()), rel=1e-5)
+    with torch.no_grad():
+        mutator.choices['c'] += 0.0  # as by a learning rate of 0
+    assert watch.read().movement == 0.0
+    assert watch.read().movement is None  # nothing steps them in a warm-up
     assert CollapseWatch(mutator, ['POOL']).read().skip_share == 0.0
 
 

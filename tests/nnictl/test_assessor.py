@@ -2,6 +2,7 @@ import random
 
 import nni
 import pytest
+import torch
 from nni.assessor import AssessResult
 from spaces import TWO_NODES, Cells
 
@@ -70,16 +71,26 @@ def test_a_trial_is_stopped_exactly_where_the_verdict_on_its_run_says_so(seed, t
     stopped = []
     with Recorder(tmp_path / 'run', mutator, skip_connections=['op1']) as recorder:
         for epoch in range(12):
-            rests = drawn.random() < 0.4
-            for logits in mutator.parameters() if not rests else ():
-                logits.data.uniform_(0, 1)
-                logits.data[1] += drawn.choice([0, 1])
+            rests = drawn.random() < 0.6
+            for logits in mutator.parameters():
+                with torch.no_grad():
+                    logits.add_(0.0 if rests else torch.rand(len(logits)))
+                    logits[1] += 0 if rests else drawn.choice([0, 1])
             trial.epoch(0.5, mutator)
             recorder.epoch(epoch, {})
             found = verdict(Run.read(tmp_path / 'run'))
             stopped.append(found.has_collapsed or found.unmoved >= Criteria().patience)
             assert is_good(told) != stopped[-1]
     assert True in stopped and False in stopped
+
+
+def test_a_warm_up_is_not_stopped(monkeypatch):
+    told = []
+    monkeypatch.setattr(nni, 'report_intermediate_result', told.append)
+    trial, mutator = Trial(Task('search', 0)), DartsMutator(Cells(TWO_NODES, named=True))
+    for _ in range(5):
+        trial.epoch(0.5, mutator)
+    assert is_good(told)
 
 
 @pytest.mark.parametrize('arguments, message', [
