@@ -41,6 +41,7 @@ NEEDS = {  # one of these families each
     'methods/test_gumbel_softmax.py': hosts.FAMILIES,
     'methods/test_hooks.py': hosts.FAMILIES,
     'methods/test_own.py': hosts.FAMILIES,
+    'methods/test_perturbation_selection.py': hosts.FAMILIES,
     'methods/test_random_perturbation.py': hosts.FAMILIES,
     'methods/test_recommendation.py': hosts.FAMILIES,
     'methods/test_skip_limit.py': hosts.FAMILIES,

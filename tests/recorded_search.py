@@ -246,7 +246,7 @@ def preferring_strategies():
 
 @preferring_strategies()
 def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None, keep=(), space=two_nodes, arguments=None,
-             momentum=0.9):
+             momentum=0.9, logs=False, devices=1):
     """An experiment with the strategy that is here.
 
     Parameters
@@ -263,6 +263,10 @@ def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None
         More of them for the strategy.
     momentum
         Of the optimiser of the weights.
+    logs
+        Whether the training step logs the accuracy.
+    devices
+        The number of processes, each of which calls this with its own data.
     """
     from pytorch_lightning import Callback
 
@@ -288,6 +292,8 @@ def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None
         def training_step(self, batch, batch_idx):
             loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
             self.losses.append(loss.item())
+            if logs:
+                self.log('train_acc', accuracy(self(batch[0]), batch[1])['acc'])
             return loss
 
         def validation_step(self, batch, batch_idx):
@@ -307,10 +313,13 @@ def searched(options, data=None, epochs=2, cut=(), changes=None, checkpoint=None
     for candidate in cut:
         strategy.cut(*candidate)
     of_trainer, of_fit = {}, {}
+    if devices > 1:
+        from strategy_ranks import OWN_BATCHES
+        of_trainer.update(strategy='ddp', devices=devices, **OWN_BATCHES)
     if checkpoint is not None and is_nas:
         of_fit = {'fit_kwargs': {'ckpt_path': str(checkpoint)}}
     elif checkpoint is not None:
-        of_trainer = {'resume_from_checkpoint': str(checkpoint)}
+        of_trainer['resume_from_checkpoint'] = str(checkpoint)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of all that has changed around NNI since
         loaders = [evaluators.DataLoader(list(part), batch_size=None) for part in zip(*(data or batches(4)))]

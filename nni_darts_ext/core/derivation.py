@@ -44,7 +44,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         Whether an InputNode always keeps ``n_chosen`` inputs: if the zero op leaves fewer, the strongest of the edges that it
         has won are added. Default False.
     selected
-        Decisions of edges and InputNodes that do not depend on the probabilities. Default: none.
+        Decisions of InputNodes that do not depend on the probabilities. Default: none.
     input_weights
         For InputNodes the weights of their candidates, by which the strengths of the edges are multiplied there. Default: 1 each.
 
@@ -59,10 +59,10 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     readers = all_readers(space, space.readers)
     for key in space.edges:
         *of_edge, zero_op = probabilities[key]
-        best[key] = list(selected[key]).index(True) if key in selected else _strongest(of_edge)[0]
+        best[key] = _strongest(of_edge)[0]
         strengths[key] = of_edge[best[key]]
         is_optional = bool(readers[key]) and all(_can_do_without(space, key, reader) for reader in readers[key])
-        if key not in selected and zero_op_wins and zero_op > strengths[key] and is_optional:
+        if zero_op_wins and zero_op > strengths[key] and is_optional:
             lost.add(key)
         elif strengths[key] == 0:
             _logger.warning('All candidates of %r are cut or weigh 0: the first one is chosen.', key)

@@ -30,7 +30,8 @@ class Search:
     zero_op_wins : bool
         See :func:`nni_darts_ext.core.derivation.derive`.
     selected : mapping or None
-        The decisions by key that a method has selected in place of the largest weights.
+        By the key of an InputChoice whether each of its inputs is kept, where a method has decided that in place of the
+        weights. A method sets a new mapping.
     revise : callable or None
         Changes the weights from which the architecture is derived. Default None: they are the probabilities.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -267,6 +268,16 @@ def set_random_states(states: Mapping[str, Any], loaders: Sequence[Any] = ()) ->
             torch.cuda.set_rng_state(state, device)
     torch.set_rng_state(states['torch'])
     random.setstate(states['python'])
+
+
+@contextmanager
+def with_random_states_restored(loaders: Sequence[Any] = ()) -> Iterator[None]:
+    """Restore the random states at the end."""
+    states = random_states(loaders)
+    try:
+        yield
+    finally:
+        set_random_states(states, loaders)
 
 
 def _generators(loaders: Sequence[Any]) -> List[torch.Generator]:

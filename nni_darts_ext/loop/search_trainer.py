@@ -32,7 +32,7 @@ from .guard import Guard
 from .meters import Metrics, RunningAverages
 from .mutator import MutatorInterface, check_execution, check_mutator
 from .progress import bar
-from .resuming import Resumable
+from .resuming import Resumable, with_random_states_restored
 from .steps import Host, Steps, of_search
 
 _logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class SearchTrainer(Resumable, Host):
             raise TrainingError('The model is a DistributedDataParallel, which expects one backward pass per step, but a search '
                                 'has two or more. Pass the model itself: the trainer averages the gradients of all ranks.')
         self.unrolled = unrolled
-        given = Methods(methods, 'DartsTrainer', selects=True)
+        given = Methods(methods, 'DartsTrainer')
         check_execution(recompute, compile, unrolled, given)
         if not 0 < split < 1:
             raise TrainingError(f'split={split} is out of range. Expected a number greater than 0 and less than 1.')
@@ -164,10 +164,6 @@ class SearchTrainer(Resumable, Host):
                 callback.on_epoch_end(epoch)
             self.steps.record(self.history[-1])
             self._save(epoch + 1)
-        if isinstance(self.mutator, Search) and self.mutator.selected is None:
-            self.mutator.selected = self.steps.methods.select(self.validate)
-            if self.mutator.selected is not None:
-                self._save(self._epochs)
 
     @property
     def stopped(self) -> Optional[str]:
@@ -251,6 +247,10 @@ class SearchTrainer(Resumable, Host):
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
         return [self.optimizer]
 
+    def evaluate(self) -> Metrics:
+        with with_random_states_restored(self._loaders()):
+            return self.validate()
+
     def set_training(self) -> None:
         self.model.train()
         self.mutator.train()
@@ -283,7 +283,7 @@ class SearchTrainer(Resumable, Host):
             if not self.history or self.history[-1]['epoch'] != epoch:  # the user has called train_one_epoch directly
                 self.history.append({'epoch': epoch})
             self.history[-1][part] = means.values()
-        if processes.is_first():
+        if epoch >= 0 and processes.is_first():
             _logger.info('Epoch %d/%d %s: %s', epoch + 1, self.num_epochs, part, means)
         return means.values()
 

@@ -75,6 +75,10 @@ class Host:
         """Put the supernet into training mode."""
         raise NotImplementedError
 
+    def evaluate(self) -> Mapping[str, float]:
+        """See :attr:`nni_darts_ext.methods.EndOfEpoch.evaluate`. Leaves the supernet in evaluation mode."""
+        raise NotImplementedError
+
 
 class Steps:
     """The steps and epochs of a search.
@@ -135,12 +139,20 @@ class Steps:
         self.guard.read()
         at = self.methods.move(step=None, phase=READING)
         self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average,
-                               self._architecture_steps)
+                               self._architecture_steps, evaluate=self._evaluate)
         self.stopped = self.methods.after_epoch(self._end)
         self.methods.move(phase=READING)
         if self.stopped is not None and processes.is_first():
             _logger.warning('The search ends after epoch %d: %s.', at.epoch, self.stopped)
         return self._end.indicators
+
+    def _evaluate(self) -> Mapping[str, float]:
+        try:
+            with with_modes_restored(self._host.network()):
+                self.begin_validation()
+                return self._host.evaluate()
+        finally:
+            self.methods.move(phase=READING)
 
     def record(self, metrics: Mapping[str, Any]) -> None:
         """Called after the callbacks of the user."""
@@ -253,4 +265,4 @@ def of_search(given: Iterable[Method], has_edges: bool, run_dir: Optional[files.
     if has_edges and not given and processes.is_first():
         always.append(PlainDarts())
     last: List[Method] = [Recording(run_dir, settings)] if run_dir is not None and processes.is_first() else []
-    return Methods([*always, *given, *last], selects=True)
+    return Methods([*always, *given, *last])

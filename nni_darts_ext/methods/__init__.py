@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .edge_normalization import EdgeNormalization as EdgeNormalization
     from .eigenvalue import Eigenvalue as Eigenvalue
     from .gumbel_softmax import GumbelSoftmax as GumbelSoftmax
+    from .perturbation_selection import PerturbationSelection as PerturbationSelection
     from .random_perturbation import RandomPerturbation as RandomPerturbation
     from .shrinking import Shrinking as Shrinking
     from .skip_limit import SkipLimit as SkipLimit

@@ -80,6 +80,10 @@ class EndOfEpoch:
     """The number of architecture steps in the epoch; 0 during a warm-up."""
     indicators: Dict[str, float] = field(default_factory=dict)
     """Indicators of a collapse. A method may add its own, which are recorded; later methods can read them."""
+    evaluate: Callable[[], Mapping[str, float]] = dict
+    """Runs the current supernet, in evaluation mode, on all validation data and returns the means of the loss, ``'loss'``, and
+    the metrics over all processes. Nothing is updated or recorded, and each call has the same random numbers. The metrics are
+    those of ``DartsTrainer``, and in a strategy the numbers that the evaluator's ``training_step`` logs."""
 
 
 class Method:
@@ -103,7 +107,7 @@ class Method:
         False. Candidates whose weight is exactly 0 do not run.
     conflicts : sequence of str
         The class names of methods with which it cannot be combined. Default: none. Two methods of one class, and two that
-        override :meth:`relax`, :meth:`weigh_inputs` or :meth:`select`, can never be combined.
+        override :meth:`relax` or :meth:`weigh_inputs`, can never be combined.
     """
 
     needs_edges: bool = True
@@ -215,22 +219,6 @@ class Method:
             The position of the search. ``at.search.derive(weights)`` is the architecture of any weights.
         """
         return weights
-
-    def select(self, at: At, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
-        """Select the architecture in place of the largest weights. Called by ``DartsTrainer`` after the last epoch.
-
-        Parameters
-        ----------
-        evaluate
-            Runs the current supernet on the validation data and returns the means of loss and metrics.
-
-        Returns
-        -------
-        mapping or None
-            By key, a bool for each candidate of an edge, exactly one of them True, or for each input of an InputChoice. Choices
-            that are left out are decided by the weights.
-        """
-        return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
         """The search has ended, with ``error`` if an error ended it."""

@@ -30,8 +30,7 @@ def checked(methods: Union[str, Iterable[Method]]) -> List[Method]:
                 raise MethodError(f'{both}: a search has one method of a name. Leave one of them out.')
             if name_of(other) in method.conflicts or name_of(method) in other.conflicts:
                 raise MethodError(f'{both}. Leave one of them out.')
-            for hook, what in (('relax', 'the weights of the candidates'), ('weigh_inputs', 'the weights of inputs'),
-                               ('select', 'the architecture')):
+            for hook, what in (('relax', 'the weights of the candidates'), ('weigh_inputs', 'the weights of inputs')):
                 if overrides(method, hook) and overrides(other, hook):
                     raise MethodError(f'{both}: both decide {what}. Leave one of them out.')
     return found

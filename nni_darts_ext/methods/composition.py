@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from .base import READING, VALIDATION, WEIGHTS, At, EndOfEpoch, Method, override
 from .combination import checked, name_of
 
 OF_EPOCHS = ('takes_architecture_step', 'begin', 'before_epoch', 'after_epoch', 'record', 'end')
-"""The hooks that need a loop of epochs. :meth:`~nni_darts_ext.methods.base.Method.select` also needs evaluations."""
+"""The hooks that need a loop of epochs."""
 
 
 class Methods:
@@ -33,8 +33,6 @@ class Methods:
         The class or function that takes them, for messages.
     has_epochs
         Whether a loop of epochs calls their hooks. Default True.
-    selects
-        Whether the host lets them select the architecture. Default False.
 
     Raises
     ------
@@ -42,16 +40,12 @@ class Methods:
         An object is not a method, two cannot be combined, or one needs something that the host does not have.
     """
 
-    def __init__(self, methods: Union[str, Iterable[Method]] = (), host: str = 'the search', has_epochs: bool = True,
-                 selects: bool = False) -> None:
+    def __init__(self, methods: Union[str, Iterable[Method]] = (), host: str = 'the search', has_epochs: bool = True) -> None:
         self.all = checked(methods)
         for method in self.all:
             if not has_epochs and (method.needs_epochs or overrides(method, *OF_EPOCHS)):
                 raise MethodError(f'{method!r} needs the epochs and steps of a search, which are unknown to {host}. Pass it to '
                                   'DartsTrainer or to the strategy DARTS.')
-            if not selects and overrides(method, 'select'):
-                raise MethodError(f'{method!r} selects the architecture by evaluating the supernet, which {host} does not '
-                                  'support. Pass it to DartsTrainer.')
         self._relaxing = next((method for method in self.all if overrides(method, 'relax')), None)
         self._weighing = next((method for method in self.all if overrides(method, 'weigh_inputs')), None)
         self._reweighing = [method for method in self.all if overrides(method, 'reweigh')]
@@ -212,30 +206,6 @@ class Methods:
                 raise MethodError(f'after_epoch() of {method!r} returned {reason!r}. Expected why the search ends, a string, or '
                                   'None to continue.')
         return next((reason for reason in reasons if reason is not None), None)
-
-    def select(self, evaluate: Callable[[], Mapping[str, float]]) -> Optional[Mapping[str, Sequence[bool]]]:
-        """The decisions of the method that selects; None if there is no such method.
-
-        Raises
-        ------
-        MethodError
-            A key is not in the search space, or a decision has a wrong shape or value.
-        """
-        for method in self.all:
-            found = method.select(self.at._replace(phase=READING), evaluate) if overrides(method, 'select') else None
-            if found is not None:
-                space = self.at.search.space
-                if not isinstance(found, Mapping) or not set(found) <= {*space.edges, *space.inputs}:
-                    raise MethodError(f'{method!r} selects {found!r:.80}. Expected a mapping from keys of the search space, '
-                                      f'which are {[*space.edges, *space.inputs]}.')
-                decisions = {key: [bool(kept) for kept in of_choice] for key, of_choice in found.items()}
-                for key, of_choice in decisions.items():
-                    n = len(space.edges[key].names if key in space.edges else space.sources[key])
-                    if len(of_choice) != n or (key in space.edges and sum(of_choice) != 1):
-                        raise MethodError(f'{method!r} selects {of_choice} for {key!r}. Expected a bool for each of {n} '
-                                          'candidates, and for a LayerChoice exactly one True.')
-                return decisions
-        return None
 
     def end(self, error: Optional[BaseException] = None) -> None:
         """Notify all methods that the search has ended, also where one of them raises."""

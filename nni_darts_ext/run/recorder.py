@@ -12,8 +12,7 @@ from .. import __version__
 from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
 from ..core.search import Search
 from ..core.weights import numbers_of
-from . import ARCHITECTURE, Epoch, InputRecord, PathLike, SpaceRecord, now
-from .storage import write_json
+from . import Epoch, InputRecord, PathLike, SpaceRecord, now
 from .writer import Writer
 
 PACKAGES = ('nni', 'torch', 'pytorch_lightning', 'lightning')
@@ -94,8 +93,6 @@ class Recorder:
 
     def end(self, error: Optional[BaseException] = None) -> None:
         """Record that the search has finished, or the error that ended it."""
-        if self._search.selected is not None:  # after the last epoch was recorded
-            write_json(self.folder / ARCHITECTURE, self._search.architecture())
         self._writer.end(error)
 
     def __enter__(self) -> Recorder:

@@ -264,30 +264,49 @@ def test_a_method_whose_state_does_not_fit_is_named(tmp_path):
         train(2)
 
 
-class LastCandidate(Method):
-    """Selects the last candidate of each edge, and looks at the supernet without each."""
+class Evaluating(Method):
+    """Evaluates the supernet twice, and without a candidate; keeps what is different afterwards."""
 
-    def select(self, at, evaluate):
-        self._seen = []
-        for key, edge in at.search.space.edges.items():
-            at.search.cut(key, edge.names[0])
-            self._seen.append(evaluate()['loss'])
-            at.search.restore(key, edge.names[0])
-        return {key: [i == len(edge.names) - 1 for i in range(len(edge.names))] for key, edge in at.search.space.edges.items()}
+    def __init__(self):
+        self._found, self._changed = [], []
+
+    def after_epoch(self, at, end):
+        before = self._state(at, end)
+        self._found += [end.evaluate(), end.evaluate()]
+        self._changed += [name for name, value in self._state(at, end).items() if value != before[name]]
+        at.search.cut('node0_edge0', 'op0')
+        self._found.append(end.evaluate())
+        at.search.restore('node0_edge0', 'op0')
+
+    def _state(self, at, end):
+        modules = [module for module in end.network.modules() if isinstance(module, (nn.BatchNorm1d, nn.Linear))]
+        return {'random': torch.get_rng_state().tolist(), 'modes': [module.training for module in modules],
+                'weights': [value.tolist() for module in modules for value in module.state_dict().values()],
+                'logits': [parameter.tolist() for parameter in end.logits]}
 
 
-def test_what_a_method_selects_is_the_architecture_everywhere(tmp_path):
-    method = LastCandidate()
-    search = recorded_search.trainer('first order', space=space, data=batches(2), epochs=1, methods=[method], run_dir=tmp_path)
+def test_a_method_evaluates_the_supernet_without_a_trace(searched):
+    method, log = Evaluating(), Log()
+    found, plain = searched([method, log], data=batches(3)), searched([], data=batches(3))
+    assert method._found[0] == method._found[1] != method._found[2] and method._changed == []
+    assert ('after', READING, 0, 1, None) in log.said
+    for name in ('weights', 'architecture', 'history'):
+        assert found.get(name) == plain.get(name)
+
+
+def test_what_a_method_selects_of_the_inputs_is_derived_recorded_and_resumed(tmp_path):
+    class Second(Method):
+        def after_epoch(self, at, end):
+            at.search.selected = {'node0': [False, True]}
+    options = dict(space=space, data=batches(2), epochs=1, run_dir=tmp_path)
+    search = recorded_search.trainer('first order', methods=[Second()], **options)
+    search.mutator.choices['node0_edge0'].data[0] = 9
     search.train()
-    assert len(set(method._seen)) == 2 and all(map(math.isfinite, method._seen))
-    kept = {key: value for key, value in search.mutator.export().items() if key.startswith('node0_edge') and value != []}
-    assert kept and all(value == {'node0_edge0': 'op2', 'node0_edge1': 'op1'}[key] for key, value in kept.items())
+    assert [kept.tolist() for key, kept in search.mutator.sample_final().items() if key == 'node0'] == [[False, True]]
     assert nni_darts_ext.core.files.parse((tmp_path / 'architecture.json').read_bytes()) == search.mutator.export()
-    again = recorded_search.trainer('first order', space=space, data=batches(2), epochs=1, methods=[LastCandidate()],
-                                    checkpoint_dir=tmp_path / 'checkpoints')
+    again = recorded_search.trainer('first order', methods=[Second()], **options)
     again.train()
-    assert again.mutator.export() == search.mutator.export() and not hasattr(again.steps.methods.all[1], '_seen')
+    assert again.mutator.export() == search.mutator.export()
 
 
 def test_an_error_of_a_relaxation_is_recorded_and_every_method_hears_of_it(tmp_path):
@@ -301,18 +320,6 @@ def test_an_error_of_a_relaxation_is_recorded_and_every_method_hears_of_it(tmp_p
         by_trainer([Failing()], run_dir=tmp_path)
     state = Run.read(tmp_path).state
     assert state.status == 'failed' and 'on purpose' in state.error
-
-
-@pytest.mark.parametrize('selected, message', [
-    ([True], 'Expected a mapping from keys'),
-    ({'node0_edge0': [True]}, r"\[True\] for 'node0_edge0'. Expected a bool for each of 3"),
-    ({'node0_edge0': [True, True, False]}, 'for a LayerChoice exactly one True'), ({'other': [True]}, "'other'")])
-def test_a_selection_that_is_none_is_refused(selected, message):
-    class Wrong(Method):
-        def select(self, at, evaluate):
-            return selected
-    with pytest.raises(MethodError, match=message):
-        by_trainer([Wrong()])
 
 
 # In a loop of one's own ---------------------------------------------------------------------------------------------------
@@ -393,7 +400,7 @@ def test_methods_that_cannot_be_are_refused_by_name_at_construction(methods, mes
 
 
 @pytest.mark.family('nas', 'lightning')
-@pytest.mark.parametrize('methods, message', [*REFUSED, ([LastCandidate()], 'the strategy DARTS does not support')], ids=str)
+@pytest.mark.parametrize('methods, message', REFUSED, ids=str)
 def test_and_by_the_strategy(methods, message):
     with pytest.raises(MethodError, match=message):
         nni_darts_ext.DARTS(methods=methods)

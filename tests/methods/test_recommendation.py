@@ -50,8 +50,8 @@ def test_the_recommended_methods_are_new_objects_each_time_and_fit_together_and_
     assert first and all(isinstance(method, Method) for method in first)
     assert [repr(method) for method in first] == [repr(method) for method in second]
     assert not {id(method) for method in first} & {id(method) for method in second}
-    Methods(first, selects=True)
-    Methods([*second, EarlyStopping()], selects=True)
+    Methods(first)
+    Methods([*second, EarlyStopping()])
 
 
 def test_a_search_takes_them_by_one_word(tmp_path):

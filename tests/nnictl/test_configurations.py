@@ -42,5 +42,5 @@ def test_the_methods_of_the_comparison_are_those_of_a_search_of_this_length():
     assert set(space) <= set(trial.VARIED) and '' in values and any(isinstance(value, list) for value in values)
     epochs = int(re.search(r'--search-epochs (\d+)', NEW['trialCommand']).group(1))
     for value in values:
-        for method in Methods(all_named(value), selects=True):
+        for method in Methods(all_named(value)):
             assert not isinstance(method, Shrinking) or method.schedule[-1][0] < epochs

@@ -20,6 +20,7 @@ from ...loop.meters import RunningAverages
 from ...loop.resuming import check_lengths, described, differences, fitted, random_states, restore_random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
+from .evaluation import evaluated
 from .oneshot_search import OneShotSearch
 from .options import Options
 from .unlogged import Unlogged
@@ -229,6 +230,10 @@ class BilevelSteps(Host):
 
     def set_training(self) -> None:
         self.train()  # type: ignore[attr-defined]
+
+    def evaluate(self) -> Mapping[str, float]:
+        self.eval()  # type: ignore[attr-defined]
+        return evaluated(self, self._index + 1)
 
     _weights: Sequence[nn.Parameter] = ()
     """The weights of the weight step during its backward pass, else empty."""

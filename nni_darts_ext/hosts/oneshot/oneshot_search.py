@@ -80,12 +80,13 @@ class OneShotSearch(Search, nn.Module):
         self.methods.belong_to(self)
 
     def get_extra_state(self) -> Dict[str, Any]:
-        """What the first forward pass has found, in plain strings, for a process that runs no forward pass."""
-        return {'sources': self.sources_found(), 'readers': self.readers_found()}
+        """What the search has found besides the logits, for a checkpoint and for a process that runs no forward pass."""
+        return {'sources': self.sources_found(), 'readers': self.readers_found(), 'selected': self.selected}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         self.name_sources(state['sources'])
         self.name_readers(state.get('readers'))
+        self.selected = state.get('selected')
 
     def named_probabilities(self) -> Dict[str, Dict[Any, Tensor]]:
         """For each edge the probabilities of its candidates and of the zero op, by name: differentiable scalars."""

@@ -33,15 +33,19 @@ class Unlogged:
                         for name, child in parent._modules.items() if isinstance(child, kinds)]
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
-        attributes = vars(self._module)
+    def __call__(self) -> Iterator[Dict[str, Any]]:
+        """Gives a dict of what would have been logged, by name."""
+        attributes, kept_back = vars(self._module), {}
         log = attributes.get('log')
-        attributes['log'] = lambda *args, **kwargs: None
+
+        def keep_back(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+            kept_back[name] = value
+        attributes['log'] = keep_back
         kept = [(parent._modules, name, parent._modules[name]) for parent, name in self._places]
         try:
             for modules, name, metric in kept:
                 modules[name] = self._copy(metric)
-            yield
+            yield kept_back
         finally:
             for modules, name, metric in kept:
                 modules[name] = metric

@@ -1,0 +1,246 @@
+"""The selection by perturbation, against plain tensors, in the trainer and in the strategy that is here."""
+
+import papers
+import pytest
+import recorded_search
+import torch
+import two_processes
+from recorded_search import searched
+from resumed import Interrupted
+from spaces import Cells, batches, write_weights
+from torch import nn
+
+import nni_darts_ext.nn as dnn
+from nni_darts_ext import CheckpointError, DartsMutator, MethodError
+from nni_darts_ext.methods import EarlyStopping, Method, PerturbationSelection
+
+pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
+strategies = pytest.mark.family('nas', 'lightning')
+SIZES = {'a': 2, 'b': 3}
+DATA = batches(3, batch=8)
+
+
+class Snapshots(Method):
+    """Keeps the weights and the logits after each epoch."""
+
+    def __init__(self):
+        self._kept = []
+
+    def after_epoch(self, at, end):
+        linears = [module for module in end.network.modules() if isinstance(module, nn.Linear)]
+        weights = [one.detach().clone() for linear in linears for one in (linear.weight, linear.bias)]
+        self._kept.append((weights, {key: of_edge.detach().clone() for key, of_edge in at.search.choices.items()}))
+        self._search = at.search
+
+
+def selected(kept, epochs, selection):
+    """By brute force on plain tensors: the candidates of the edges, the input, and the candidates of the largest weights."""
+    draw = papers.At(None, epochs=epochs, seed=torch.initial_seed()).generator('PerturbationSelection')
+    order = ['ab'[i] for i in torch.randperm(2, generator=draw).tolist()]
+    weights, strongest = {}, {}
+
+    def loss(parameters, **without):
+        tried = {key: of_edge.clone() for key, of_edge in weights.items()}
+        for key, i in without.items():
+            tried[key][i] = 0
+        return sum(papers.loss_of(tried, parameters, validation) for _, validation in DATA).item()
+    for i, key in enumerate([*order, 'pick']):
+        parameters, logits = kept[epochs - selection - 1 + i * (selection + 1) // 3]
+        weights = {edge: weights[edge] if edge in order[:i] else torch.softmax(logits[edge], 0) for edge in SIZES}
+        if key == 'pick':
+            edges = list(SIZES)
+            return weights, max(range(2), key=lambda i: loss(parameters, **{edges[i]: slice(None)})), strongest
+        strongest[key] = int(logits[key][:-1].argmax())
+        needed = max(range(SIZES[key]), key=lambda i: loss(parameters, **{key: i}))
+        weights[key] = torch.eye(SIZES[key] + 1, dtype=torch.float64)[needed]
+
+
+def check_selection(snapshots, epochs, selection):
+    """Returns whether the largest weights would have given something else."""
+    search = snapshots._search
+    weights, kept, strongest = selected(snapshots._kept, epochs, selection)
+    for key, of_edge in weights.items():
+        left = [i for i in range(len(of_edge)) if i not in search.choices.cuts(key)]
+        assert left == of_edge.nonzero().flatten().tolist()
+    assert search.selected == {'pick': [i == kept for i in range(2)]}
+    last = search.sample_final()
+    assert {key: last[key].tolist() for key in SIZES} == {
+        key: [key == 'ab'[kept] and bool(weight) for weight in weights[key][:-1]] for key in SIZES}
+    logits = [of_all for _, of_all in snapshots._kept[epochs - selection - 1:]]
+    assert all(torch.equal(of_all[key][~cut], logits[0][key][~cut]) for of_all in logits for key in SIZES
+               for cut in [torch.isin(torch.arange(len(of_all[key])), torch.tensor(search.choices.cuts(key)))])
+    return any(strongest[key] != int(weights[key].argmax()) for key in SIZES)
+
+
+@pytest.mark.parametrize('selection', [1, 2, 4])
+def test_a_trainer_keeps_what_plain_tensors_need_most(selection):
+    snapshots = Snapshots()
+    papers.trainer([snapshots, PerturbationSelection(selection)], 5, DATA).train()
+    assert check_selection(snapshots, 5, selection)
+
+
+@strategies
+@pytest.mark.parametrize('selection', [1, 2])
+def test_a_strategy_keeps_what_plain_tensors_need_most(selection):
+    torch.manual_seed(0)
+    snapshots = Snapshots()
+    searched('first order', data=DATA, epochs=5, space=lambda: write_weights(papers.Space()),
+             changes={0: lambda strategy: papers.start(strategy.choices)},
+             arguments={'methods': [snapshots, PerturbationSelection(selection)]})
+    check_selection(snapshots, 5, selection)
+
+
+# A candidate that is needed although its logit is the smallest ------------------------------------------------------------------
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return 0 * x
+
+
+class Planted(dnn.ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.edges = nn.ModuleList([dnn.LayerChoice(
+            {'nothing': Nothing(), 'needed': nn.Identity(), 'little': nn.Hardtanh(-0.1, 0.1)}, key=key) for key in ('x', 'y')])
+        self.both = dnn.InputChoice(choose_from=['x', 'y'], n_chosen=1, key='both')
+        self.classifier = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.classifier(self.both([self.edges[0](x), self.edges[1](x.sin())]))
+
+
+def against_it(search):
+    choices = getattr(search, 'mutator', search).choices
+    for key in ('x', 'y'):
+        choices[key].data = torch.tensor([2.0, -1.0, 1.0, 0.0], dtype=torch.float64)
+
+
+PLANTED = dict(space=Planted, epochs=3, changes={0: against_it})
+
+
+def test_a_needed_candidate_is_kept_although_the_logits_say_otherwise_by_loss_and_by_accuracy():
+    plain = recorded_search.trained('first order', **PLANTED)
+    assert plain['architecture']['sample']['x'] == plain['architecture']['sample']['y'] == 'nothing'
+    for metric in ('loss', 'acc'):
+        search = recorded_search.trainer('first order', methods=[PerturbationSelection(metric=metric)], **PLANTED)
+        search.train()
+        assert [search.mutator.choices.cuts(key) for key in ('x', 'y')] == [(0, 2, 3)] * 2
+
+
+@strategies
+def test_a_strategy_compares_what_the_training_step_logs():
+    def search(**options):
+        return searched('first order', arguments={'methods': [PerturbationSelection(metric='train_acc')]}, **PLANTED, **options)
+    assert search(logs=True)['cuts'] == {'x': [0, 2, 3], 'y': [0, 2, 3]}
+    with pytest.raises(MethodError, match=r"compares 'train_acc', but a validation of this search gives \['loss'\]"):
+        search()
+
+
+# Resuming and processes ------------------------------------------------------------------------------------------------------
+
+NODES = [((3, 2), 1, 'sum'), ((2, 2, 2), 2, 'mean')]
+"""Five edges and two InputChoices: two are decided after each of the epochs 1 to 3, the last one after epoch 4."""
+
+
+def by_trainer(changes=None, epochs=5, **options):
+    return recorded_search.trainer('first order', space=lambda: Cells(NODES, named=True), data=batches(2), epochs=epochs,
+                                   methods=[PerturbationSelection(3)], changes=changes, **options)
+
+
+@pytest.mark.parametrize('interrupted', [2, 3, 4])
+def test_a_trainer_resumes_amid_the_selection(interrupted, tmp_path):
+    def fail(search):
+        raise Interrupted
+    through = recorded_search.ended(by_trainer())
+    with pytest.raises(Interrupted):
+        by_trainer({interrupted: fail}, checkpoint_dir=tmp_path).train()
+    search = by_trainer(checkpoint_dir=tmp_path)
+    assert recorded_search.ended(search) == through
+    assert sorted(search.mutator.selected) == ['node0', 'node1']
+    with pytest.raises(CheckpointError, match='the selection began in a search of 5 epochs, which has 9 now'):
+        by_trainer(checkpoint_dir=tmp_path, epochs=9).train()
+
+
+@strategies
+def test_a_strategy_resumes_amid_the_selection(tmp_path):
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    def search(**options):
+        found = searched('first order', space=lambda: Cells(NODES, named=True), data=batches(2), epochs=5,
+                         arguments={'methods': [PerturbationSelection(3)]}, **options)
+        return {name: value for name, value in found.items() if name != 'losses'}
+    through = search(keep=[ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1)])
+    for epoch in (1, 3):
+        assert search(checkpoint=tmp_path / f'epoch={epoch}.ckpt') == through
+
+
+def of_rank(by_strategy):
+    """The part of this process in the search of all."""
+    torch.manual_seed(0)
+    data = [tuple(two_processes.share_of(batch) for batch in step) for step in batches(4)]
+    options = dict(space=lambda: Cells(two_processes.NODES, named=True), data=data, epochs=3)
+    if by_strategy:
+        return searched('first order', arguments={'methods': [PerturbationSelection(1)]},
+                        devices=torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1, **options)
+    return recorded_search.trained('first order', methods=[PerturbationSelection(1)], **options)
+
+
+@pytest.mark.parametrize('by_strategy', [False, pytest.param(True, marks=strategies)])
+def test_two_processes_decide_alike_and_as_one_with_all_data(by_strategy):
+    first, second = two_processes.results(of_rank, by_strategy)
+    alone, = two_processes.results(of_rank, by_strategy, ranks=1)
+    for name in ('cuts', 'logits', 'weights', 'architecture'):
+        assert first[name] == second[name]
+    assert (first['cuts'], first['architecture']) == (alone['cuts'], alone['architecture'])
+    assert all(len(cuts) == 3 for cuts in first['cuts'].values())
+
+
+# What goes with it, and what is refused -------------------------------------------------------------------------------
+
+RAN = set()
+
+
+class Counted(nn.Linear):
+    def forward(self, x):
+        if self.training:
+            RAN.add(self)
+        return super().forward(x)
+
+
+class Pair(dnn.ModelSpace):
+    def __init__(self):
+        super().__init__()
+        self.x, self.y = (dnn.LayerChoice({'one': Counted(3, 3), 'other': Counted(3, 3)}, key=key) for key in 'xy')
+        self.pick = dnn.InputChoice(choose_from=['x', 'y'], n_chosen=1, key='pick')
+        self.classifier = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.classifier(self.pick([self.x(x), self.y(x)]))
+
+
+def test_only_what_is_kept_is_trained_in_the_end():
+    def forget(search):
+        RAN.clear()
+    search = recorded_search.trainer(
+        'first order', space=Pair, data=batches(2), epochs=6, changes=dict.fromkeys(range(6), forget),
+        methods=[PerturbationSelection(4)])  # the input is decided after epoch 4
+    search.train()
+    kept = search.mutator.selected['pick'].index(True)
+    edge, names = [(search.model.x, 'x'), (search.model.y, 'y')][kept], ('one', 'other')
+    name, = (name for i, name in enumerate(names) if i not in search.mutator.choices.cuts(edge[1]))
+    assert list(RAN) == [edge[0][name]]
+
+
+def test_what_cannot_select_is_refused():
+    with pytest.raises(MethodError, match='epochs=0.: expected a number of at least 1'):
+        PerturbationSelection(0)
+    with pytest.raises(MethodError, match='needs 3 of the last epochs and at least one before, but the search has 3'):
+        papers.trainer([PerturbationSelection(3)], 3).train()
+    with pytest.raises(MethodError, match='needs 1 of the last epochs'):
+        papers.trainer([PerturbationSelection()], 1).train()
+    with pytest.raises(MethodError, match='cannot be combined'):
+        papers.trainer([PerturbationSelection(), EarlyStopping()])
+    with pytest.raises(MethodError, match="compares 'accuracy', but a validation of this search gives"):
+        papers.trainer([PerturbationSelection(metric='accuracy')], 2).train()
+    with pytest.raises(MethodError, match='unknown to DartsMutator'):
+        DartsMutator(papers.Space(), methods=[PerturbationSelection()])
