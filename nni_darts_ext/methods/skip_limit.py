@@ -23,7 +23,7 @@ class SkipLimit(Method):
 
     While a cell has more, the weakest of them is ruled out and the architecture is derived again: its edge takes its next best
     candidate, and an InputChoice may keep another edge in its place. The search itself, and the weights that are recorded, stay
-    as they are. Edges that a method selects, and those without another candidate, keep their skip connections.
+    as they are. Edges without another candidate keep their skip connections.
 
     Skip connections are the candidates named as in :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`. The cells are found by
     the keys of the InputChoices, see :mod:`nni_darts_ext.core.grouping`; edges that no InputChoice chooses from are one cell.
@@ -55,7 +55,7 @@ class SkipLimit(Method):
             derivation = at.search.derive(left)
             skips = skips_by_cell(at.search.space, derivation.decisions)
             surplus = [key for name, keys in skips.items() if self.cells in name and len(keys) > self.n for key in keys
-                       if key not in (at.search.selected or ()) and _has_another(left[key], derivation.best[key])]
+                       if _has_another(left[key], derivation.best[key])]
             if not surplus:
                 return left
             weakest = min(surplus, key=derivation.strengths.__getitem__)
