@@ -77,7 +77,7 @@ def test_one_candidate_of_an_edge_runs_in_a_pass():
 def test_it_is_refused_without_epochs_and_with_a_temperature_of_0(monkeypatch):
     with pytest.raises(MethodError, match=r'GumbelSoftmax.* needs the epochs and steps of a search.*DartsTrainer'):
         hosts.of_model(Space()).DartsMutator(Space(), methods=[GumbelSoftmax()])
-    with pytest.raises(MethodError, match=r'GumbelSoftmax.* needs the number of epochs.*Set max_epochs'):
+    with pytest.raises(MethodError, match='need its number of epochs.*Set max_epochs'):
         GumbelSoftmax().temperature(position(epochs=None))
     for wrong in (dict(initial_temperature=0), dict(final_temperature=math.inf), dict(final_temperature='1')):
         with pytest.raises(MethodError, match=f'GumbelSoftmax.{next(iter(wrong))}=.*expected a positive number'):
