@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import torch
 from torch import Tensor
 
+from ..core.bilevel.side_effects import on_batch_statistics
 from ..core.derivation import unread
 from ..errors import CheckpointError, MethodError
 from .base import At, EndOfEpoch, Method
@@ -35,8 +36,12 @@ class PerturbationSelection(Method):
     determines. The learning rate is that of the schedule; the authors start again with a tenth of the initial one. They also
     keep training the logits of edges that are not decided yet, and leave out the inputs of a node one after another.
 
+    BatchNorm normalises by the statistics of the batch when a candidate is left out, as in the authors' code, because the running
+    ones are those of the whole supernet. Everything else is in evaluation mode.
+
     Each candidate and each input costs one validation: a forward pass over the whole validation data, as in the authors' code.
-    For the six edges of NAS-Bench-201 with four candidates that is about as much as six epochs.
+    For the six edges of NAS-Bench-201 with four candidates that is as much as about four epochs of first order. With ``compile``,
+    each edge is also compiled without each of its candidates.
 
     Parameters
     ----------
@@ -150,7 +155,8 @@ class PerturbationSelection(Method):
         self._tried = left_out
         try:
             _weigh_anew(at, left_out)
-            found = end.evaluate()
+            with on_batch_statistics(end.network):
+                found = end.evaluate()
         finally:
             self._tried = {}
             _weigh_anew(at, left_out)

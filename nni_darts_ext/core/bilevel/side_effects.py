@@ -7,6 +7,7 @@ from typing import Dict, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -29,6 +30,19 @@ def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
                     if buffer not in copies:
                         copies[buffer] = buffer.detach().clone()
                     buffers[name] = copies[buffer]
+        yield
+    finally:
+        for buffers, originals in kept:
+            buffers.update(originals)
+
+
+@contextmanager
+def on_batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm use the statistics of each batch in evaluation mode, in place of running ones, which stay as they are."""
+    kept = [(norm._buffers, dict(norm._buffers)) for norm in model.modules() if isinstance(norm, _BatchNorm)]
+    try:
+        for buffers, _ in kept:
+            buffers.update(running_mean=None, running_var=None)
         yield
     finally:
         for buffers, originals in kept:

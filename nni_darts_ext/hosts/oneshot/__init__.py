@@ -6,6 +6,7 @@
 :mod:`.oneshot_search`   what a strategy adds to a model: logits, relaxed edges
 :mod:`.bilevel_module`   what it adds to NNI's one-shot Lightning module: steps, epochs, checkpoints
 :mod:`.callbacks`        the callbacks of Lightning that this needs
+:mod:`.evaluation`       the supernet on the validation data, outside of Lightning's loop
 :mod:`.unlogged`         passes in which a LightningModule does not log
 =======================  ==========================================================================
 """
