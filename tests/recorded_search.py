@@ -400,12 +400,16 @@ def of_strategy():
     return f'strategy-nni{nni.__version__}.ckpt'
 
 
-def write_lightnings(file):
+def checkpoints_in(folder):
+    """Lightning's callback that writes one after each epoch."""
     from pytorch_lightning.callbacks import ModelCheckpoint
-    folder = file.with_suffix('.tmp')
     with mock.patch.object(numpy, 'Inf', numpy.inf, create=True):  # which NumPy 2 has no more and the oldest Lightning reads
-        keep = ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1)
-    strategy_resumed(keep=[keep])
+        return ModelCheckpoint(str(folder), '{epoch}', save_top_k=-1)
+
+
+def write_lightnings(file):
+    folder = file.with_suffix('.tmp')
+    strategy_resumed(keep=[checkpoints_in(folder)])
     content = torch.load(str(folder / 'epoch=1.ckpt'))
     torch.save({**content, 'callbacks': {}}, str(file))  # which name the folder
     shutil.rmtree(folder)

@@ -154,7 +154,7 @@ def by_trainer(changes=None, epochs=5, **options):
                                    methods=[PerturbationSelection(3)], changes=changes, **options)
 
 
-@pytest.mark.parametrize('interrupted', [2, 3, 4])
+@pytest.mark.parametrize('interrupted', [3, 4])
 def test_a_trainer_resumes_amid_the_selection(interrupted, tmp_path):
     def fail(search):
         raise Interrupted
@@ -170,15 +170,12 @@ def test_a_trainer_resumes_amid_the_selection(interrupted, tmp_path):
 
 @strategies
 def test_a_strategy_resumes_amid_the_selection(tmp_path):
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
     def search(**options):
         found = searched('first order', space=lambda: Cells(NODES, named=True), data=batches(2), epochs=5,
                          arguments={'methods': [PerturbationSelection(3)]}, **options)
         return {name: value for name, value in found.items() if name != 'losses'}
-    through = search(keep=[ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1)])
-    for epoch in (1, 3):
-        assert search(checkpoint=tmp_path / f'epoch={epoch}.ckpt') == through
+    through = search(keep=[recorded_search.checkpoints_in(tmp_path)])
+    assert search(checkpoint=tmp_path / 'epoch=3.ckpt') == through
 
 
 def of_rank(by_strategy):
