@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset
 
 from nni_darts_ext import DARTS, Run, cli, plot
 
-METHODS = []
+METHODS = 'recommended'
 """What the search does beyond plain DARTS."""
 SHOWN = ('accuracies', 'cell-normal', 'weights-normal')
 """The pictures in the README."""

@@ -29,7 +29,7 @@ ARGUMENTS = {  # of each method
     'PerturbationSelection': {},
     'RandomPerturbation': {},
     'Shrinking': dict(schedule={1: 1}),
-    'SkipLimit': dict(n=1),
+    'SkipLimit': dict(n=0),
     'Softmax': {},
     'StopAtSkips': {},
     'UnmovedLogits': {},
