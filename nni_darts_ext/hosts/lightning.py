@@ -110,6 +110,14 @@ class DartsModule(BilevelSteps, DartsLightningModule):
             self.call_weight_optimizers('zero_grad')
             self.manual_backward(loss)
             self.call_weight_optimizers('step')
+        if self.trainer.global_step == self._counted:  # no architecture step: it is counted as if there were one
+            optimizer = self.architecture_optimizers()
+            optimizer._on_before_step()
+            optimizer._on_after_step()
+        self._counted = self.trainer.global_step
+
+    _counted = 0
+    """The number of steps that Lightning has counted."""
 
     def arch_parameters(self) -> List[nn.Parameter]:
         nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]

@@ -7,13 +7,13 @@ CVPR 2022, arXiv 2203.01665.
 from __future__ import annotations
 
 import math
-from typing import Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 from torch import Tensor
 
 from ..errors import MethodError
-from .base import At, Method
+from .base import At, EndOfEpoch, Method
 
 
 class BetaDecay(Method):
@@ -25,24 +25,34 @@ class BetaDecay(Method):
 
     Parameters
     ----------
-    factor
-        lambda after the last epoch. In epoch ``e`` of ``n``, counted from 0, lambda is ``factor * e / n``, so that the first
-        epoch is one of plain DARTS. Default 5 (source: measured, ``tests/bench/nas_bench_201``, with 25 epochs of 200 steps). The
-        authors' code has 50 for 100 epochs of 391 steps, so that lambda grows about as fast from step to step; in a search that
-        is as short as ours, 50 decides the edges within the first two epochs, when the weights are hardly trained.
+    rate
+        lambda in an epoch is ``rate`` times the number of architecture steps before it, so that the first epoch is one of plain
+        DARTS. Default 1e-3 (source: measured, ``tests/bench/nas_bench_201``: lambda comes to 5 there). The authors' code has
+        ``50 * epoch / 100`` with epochs of 391 steps, which is 1.3e-3 a step. A lambda of 50 at the end of a short search
+        decides the edges within its first epochs, when the weights are hardly trained.
 
     Raises
     ------
     MethodError
-        The factor is not a number of at least 0.
+        The rate is not a number of at least 0.
     """
 
-    needs_epochs = True
-
-    def __init__(self, factor: float = 5.0) -> None:
-        if not (isinstance(factor, (int, float)) and 0 <= factor < math.inf):
-            raise MethodError(f'BetaDecay(factor={factor!r}): expected a number of at least 0, such as the default, 5.')
-        self.factor = factor
+    def __init__(self, rate: float = 1e-3) -> None:
+        if not (isinstance(rate, (int, float)) and 0 <= rate < math.inf):
+            raise MethodError(f'BetaDecay(rate={rate!r}): expected a number of at least 0, such as the default, 1e-3.')
+        self.rate = rate
+        self._steps = 0
+        """The architecture steps in all epochs so far."""
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
-        return self.factor * at.progress * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
+        return self.rate * self._steps * torch.stack([of_edge.logsumexp(0) for of_edge in logits.values()]).mean()
+
+    def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
+        self._steps += end.architecture_steps
+        return None
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {'steps': self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._steps = int(state['steps'])

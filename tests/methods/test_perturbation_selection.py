@@ -175,9 +175,7 @@ def test_a_strategy_resumes_amid_the_selection(tmp_path):
                          arguments={'methods': [PerturbationSelection(3)]}, **options)
         return {name: value for name, value in found.items() if name != 'losses'}
     through = search(keep=[recorded_search.checkpoints_in(tmp_path)])
-    files = [tmp_path / f'epoch={epoch}.ckpt' for epoch in (1, 3)]
-    for file in files if files[1].exists() else files[:1]:  # Lightning 1 writes none after epochs without architecture steps
-        assert search(checkpoint=file) == through
+    assert search(checkpoint=tmp_path / 'epoch=3.ckpt') == through  # after an epoch without architecture steps
 
 
 def of_rank(by_strategy):

@@ -48,12 +48,11 @@ def test_an_edge_that_several_nodes_of_a_cell_read_counts_once():
     assert search.architecture()['a'] == search.architecture()['b'] == 'skip_connect'
 
 
-def test_what_has_no_other_candidate_or_was_selected_stays():
-    search = search_of({'a': (.2, .1, .5), 'b': (.2, .1, .6)}, {}, SkipLimit(0), selected={'a': [False, False, True]})
-    assert search.architecture() == {'a': 'skip_connect', 'b': 'conv'}
+def test_what_has_no_other_candidate_stays():
+    search = search_of({'a': (.2, .1, .5), 'b': (.2, .1, .6)}, {}, SkipLimit(0))
     for candidate in NAMES[:2]:
         search.cut('b', candidate)
-    assert search.architecture() == {'a': 'skip_connect', 'b': 'skip_connect'}
+    assert search.architecture() == {'a': 'conv', 'b': 'skip_connect'}
 
 
 def test_weights_and_probabilities_stay_as_they_are():
