@@ -27,7 +27,7 @@ def start(skip_connections: Optional[Iterable[str]] = None) -> Trial:
     ----------
     skip_connections
         The names of the candidates that count as skip connections in the collapse indicators. Default: those of
-        :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`.
+        :data:`nni_darts_ext.core.criteria.SKIP_CONNECTIONS`.
     """
     import nni
     return Trial(Task.of(nni.get_next_parameter()), skip_connections)

@@ -54,7 +54,7 @@ def records(output, name):
 
 def test_it_records_each_epoch_and_sums_them_up(searched, tmp_path):
     printed = searched(tmp_path, 'plain', 'BetaDecay', '--seeds', '0', '1')
-    assert (tmp_path / 'accuracy.svg').is_file() and (tmp_path / 'table.md').read_text() in printed
+    assert (tmp_path / 'accuracy.png').is_file() and (tmp_path / 'table.md').read_text() in printed
     rows = {row.split('|')[1].strip(): row for row in printed.splitlines()[2:]}
     assert set(rows) == {'plain', 'BetaDecay'}
     for name in rows:

@@ -37,7 +37,8 @@ class CollapseWatch:
     mutator
         The ``DartsMutator`` of any family: it has ``space``, ``choices`` and ``sample_final()``.
     skip_connections
-        The names of the candidates that count as skip connections, ignoring case. Default :data:`SKIP_CONNECTIONS`.
+        The names of the candidates that count as skip connections, ignoring case. Default
+        :data:`~nni_darts_ext.core.criteria.SKIP_CONNECTIONS`.
     """
 
     def __init__(self, mutator: Any, skip_connections: Iterable[str] = SKIP_CONNECTIONS) -> None:

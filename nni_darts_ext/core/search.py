@@ -157,7 +157,7 @@ class Search:
                                f'{list(edge.names)} or an index from 0 to {len(edge.names) - 1}.')
 
     def derive(self, weights: Optional[Weights] = None) -> Derivation:
-        """The architecture of these weights, by default of the probabilities, whatever :attr:`revise` does."""
+        """The architecture of these weights, by default of the probabilities, whatever ``revise`` does."""
         with torch.no_grad():
             of_inputs = {key: of_input.tolist() for key, of_input in self.input_weights().items()}
         return derive(self.space, self._numbers() if weights is None else weights, self.zero_op_wins, self._keeps_n_chosen,

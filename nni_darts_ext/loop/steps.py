@@ -76,7 +76,7 @@ class Host:
         raise NotImplementedError
 
     def evaluate(self) -> Mapping[str, float]:
-        """See :attr:`nni_darts_ext.methods.EndOfEpoch.evaluate`. Leaves the supernet in evaluation mode."""
+        """See :attr:`nni_darts_ext.methods.base.EndOfEpoch.evaluate`. Leaves the supernet in evaluation mode."""
         raise NotImplementedError
 
 

@@ -25,7 +25,7 @@ class SkipLimit(Method):
     candidate, and an InputChoice may keep another edge in its place. The search itself, and the weights that are recorded, stay
     as they are. Edges without another candidate keep their skip connections.
 
-    Skip connections are the candidates named as in :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`. The cells are found by
+    Skip connections are the candidates named as in :data:`nni_darts_ext.core.criteria.SKIP_CONNECTIONS`. The cells are found by
     the keys of the InputChoices, see :mod:`nni_darts_ext.core.grouping`; edges that no InputChoice chooses from are one cell.
 
     Parameters

@@ -36,7 +36,7 @@ class Recorder:
         Whether to resume the run in the folder, if there is one. Default False: a folder with a run is refused.
     skip_connections
         The names of the candidates that count as skip connections. Others than the default are recorded in the settings. Default:
-        :data:`nni_darts_ext.core.collapse.SKIP_CONNECTIONS`.
+        :data:`nni_darts_ext.core.criteria.SKIP_CONNECTIONS`.
 
     Raises
     ------

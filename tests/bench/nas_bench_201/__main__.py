@@ -9,13 +9,13 @@ from pathlib import Path
 import summary
 from searches import run
 
-METHODS = ['plain', 'BetaDecay']
+METHODS = ['plain', 'EarlyStopping', 'BetaDecay']
 
 
 def main():
     parser = argparse.ArgumentParser(prog='python tests/bench/nas_bench_201', description=__doc__)
     parser.add_argument('methods', nargs='*', default=METHODS, metavar='METHODS', help=(
-        "'plain', 'recommended', or methods with ' + ' between them, as for --method of a trial: 'BetaDecay:rate=0.002 + Warmup'. "
+        "'plain', 'recommended', or methods with ' + ' between them, as in a trial's --method: 'BetaDecay:rate=0.002 + Warmup'. "
         'Default: ' + ', '.join(METHODS)))
     parser.add_argument('--images', type=Path, required=True, help='a .npz of images (N, 3, H, W), uint8, and labels (N,)')
     parser.add_argument('--table', type=Path, required=True, help='a .csv or .csv.gz: architecture, accuracy in percent')

@@ -74,4 +74,4 @@ def write(folder):
     text = table(found)
     print(text)
     (Path(folder) / 'table.md').write_text(text + '\n')
-    plot(found, Path(folder) / 'accuracy.svg')
+    plot(found, Path(folder) / 'accuracy.png')
