@@ -21,6 +21,7 @@ ENDS = ('2.0', '2.8', '2.10.1', '3.0')
 NEEDS = {  # one of these families each
     'test_arguments.py': hosts.FAMILIES,
     'test_bench.py': ['classic', 'nas'],  # what it measures against
+    'test_nas_bench_201.py': ['classic', 'nas'],
     'test_examples.py': hosts.FAMILIES,
     'test_exported.py': hosts.FAMILIES,
     'test_families.py': hosts.FAMILIES,

@@ -247,7 +247,8 @@ class Methods:
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore the states of the methods; one without a saved state starts from the beginning. Raises
         :class:`CheckpointError` if a state does not fit."""
-        self.move(seed=states.get('seed', self._at.seed))
+        if 'seed' in states:  # which checkpoints of early versions lack
+            self.move(seed=states['seed'])
         for method in self.all:
             if name_of(method) in states:
                 try:
