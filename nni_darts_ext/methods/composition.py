@@ -120,7 +120,8 @@ class Methods:
     def weigh(self, logits: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights for a forward pass."""
         if not self.is_led:
-            self._passes += len(logits) == len(self.at.search.choices)  # an edge alone runs what a pass did once more
+            search = self._search()  # None in a copy of the model alone
+            self._passes += search is None or len(logits) == len(search.choices)  # an edge alone runs what a pass did once more
         at = self._in_pass()
         weights = softmax(logits) if self._relaxing is None else self._relaxing.relax(logits, at)
         for method in self._reweighing:
@@ -158,8 +159,11 @@ class Methods:
         """The weights of the candidates of an InputChoice; None for 1 each."""
         if self._weighing is None:
             return None
-        weights, n = self._weighing.weigh_inputs(key), len(self.at.search.space.sources[key])
-        if weights is not None and not (isinstance(weights, Tensor) and weights.shape == (n,)):
+        weights, search = self._weighing.weigh_inputs(key), self._search()
+        if weights is None or search is None:  # in a copy of the model alone
+            return weights
+        n = len(search.space.sources[key])
+        if not (isinstance(weights, Tensor) and weights.shape == (n,)):
             raise MethodError(f'weigh_inputs({key!r}) of {self._weighing!r} returned {weights!r:.60}. Expected a tensor of shape '
                               f'({n},), the weights of the candidates, or None.')
         return weights
