@@ -61,6 +61,7 @@ class Dirichlet(Method):
             with torch.random.fork_rng(devices=[]):  # the distributions of PyTorch take no generator
                 torch.set_rng_state(at.generator(f'Dirichlet {key}').get_state())
                 weights = Distribution(concentration.to('cpu', torch.float64)).rsample().to(logits)
+            weights = weights.clamp(min=torch.finfo(weights.dtype).tiny)  # a weight of 0 would leave the candidate out
         return torch.zeros_like(logits).masked_scatter(running, weights)
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:

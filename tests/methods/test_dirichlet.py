@@ -75,6 +75,12 @@ def test_weights_and_gradients_are_finite_where_little_is_left(values):
     assert weights[1].item() == pytest.approx(1) and torch.isfinite(gradient).all()
 
 
+def test_no_candidate_is_left_out_whose_sample_is_small():
+    logits = {'a': torch.full((9,), -8.0)}
+    for step in range(20):
+        assert (Dirichlet().relax(logits, position(step=step)._replace(phase=WEIGHTS))['a'] > 0).all()
+
+
 def test_what_needs_second_derivatives_of_its_weights_is_refused_by_name():
     for other in (Eigenvalue(), EarlyStopping()):
         with pytest.raises(MethodError, match=f'(?=.*Dirichlet.*)(?=.*{type(other).__name__}.*).*cannot be combined'):
