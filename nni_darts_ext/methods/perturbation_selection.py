@@ -63,7 +63,9 @@ class PerturbationSelection(Method):
     """
 
     needs_epochs = True
-    conflicts = ('EarlyStopping',)  # which ends the search before the selection, or takes it back
+    # The first two end the search before the selection, or take it back. The last one runs one candidate of an edge in
+    # evaluations, without which the others would all be equal.
+    conflicts = ('EarlyStopping', 'StopAtSkips', 'GumbelSoftmax')
 
     def __init__(self, epochs: Optional[int] = None, metric: str = 'loss') -> None:
         if epochs is not None and not (isinstance(epochs, int) and epochs > 0):

@@ -12,7 +12,7 @@ from torch import nn
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsMutator, MethodError
-from nni_darts_ext.methods import EarlyStopping, Method, PerturbationSelection
+from nni_darts_ext.methods import EarlyStopping, GumbelSoftmax, Method, PerturbationSelection, StopAtSkips
 
 pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
 strategies = pytest.mark.family('nas', 'lightning')
@@ -242,8 +242,9 @@ def test_what_cannot_select_is_refused():
         papers.trainer([PerturbationSelection(3)], 3).train()
     with pytest.raises(MethodError, match='needs 1 of the last epochs'):
         papers.trainer([PerturbationSelection()], 1).train()
-    with pytest.raises(MethodError, match='cannot be combined'):
-        papers.trainer([PerturbationSelection(), EarlyStopping()])
+    for other in (EarlyStopping(), StopAtSkips(), GumbelSoftmax()):
+        with pytest.raises(MethodError, match='cannot be combined'):
+            papers.trainer([PerturbationSelection(), other])
     with pytest.raises(MethodError, match="compares 'accuracy', but a validation of this search gives"):
         papers.trainer([PerturbationSelection(metric='accuracy')], 2).train()
     with pytest.raises(MethodError, match='unknown to DartsMutator'):
