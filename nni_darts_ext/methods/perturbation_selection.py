@@ -39,7 +39,7 @@ class PerturbationSelection(Method):
     BatchNorm normalises by the statistics of the batch when a candidate is left out, as in the authors' code, because the running
     ones are those of the whole supernet. Everything else is in evaluation mode.
 
-    Each candidate and each input costs one validation: a forward pass over the whole validation data, as in the authors' code.
+    Each candidate and each input costs one validation, and a rehearsal after the first epoch another one: a forward pass over the whole validation data, as in the authors' code.
     For the six edges of NAS-Bench-201 with four candidates that is as much as about four epochs of first order. With ``compile``,
     each edge is also compiled without each of its candidates.
 
@@ -57,7 +57,7 @@ class PerturbationSelection(Method):
     ------
     MethodError
         ``epochs`` is not a positive number; the search has no epochs before the selection, no known number of epochs or no
-        LayerChoice; there is no such metric, or it is not finite.
+        LayerChoice. After the first epoch: there is no such metric. In the selection: it is not finite.
     CheckpointError
         A search whose selection had begun resumes with another number of epochs.
     """
@@ -102,6 +102,8 @@ class PerturbationSelection(Method):
                 for key, of_edge in weights.items()} if left_out else weights
 
     def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
+        if at.epoch == 0:
+            self._need(at, end, {})  # raises now what would otherwise end the search when the selection begins
         for key in self._due(at):
             self._has_begun = True
             if key in at.search.space.edges:
@@ -165,7 +167,7 @@ class PerturbationSelection(Method):
         if self.metric not in found:
             raise MethodError(f'{self!r} compares {self.metric!r}, but a validation of this search gives {sorted(found)}. Pass '
                               'one of these.')
-        if not math.isfinite(found[self.metric]):
+        if left_out and not math.isfinite(found[self.metric]):
             raise MethodError(f'{self!r}: the {self.metric} of the supernet without the entries {dict(left_out)} is '
                               f'{found[self.metric]}. Lower the learning rates.')
         return found[self.metric] if self.metric == 'loss' else -found[self.metric]

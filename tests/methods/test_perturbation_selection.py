@@ -246,6 +246,8 @@ def test_what_cannot_select_is_refused():
         with pytest.raises(MethodError, match='cannot be combined'):
             papers.trainer([PerturbationSelection(), other])
     with pytest.raises(MethodError, match="compares 'accuracy', but a validation of this search gives"):
-        papers.trainer([PerturbationSelection(metric='accuracy')], 2).train()
+        search = papers.trainer([PerturbationSelection(metric='accuracy')], 10)
+        search.train()
+    assert len(search.history) == 1
     with pytest.raises(MethodError, match='unknown to DartsMutator'):
         DartsMutator(papers.Space(), methods=[PerturbationSelection()])
