@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from ..core.collapse import skips_by_cell
+from ..core.collapse import SKIP_CONNECTIONS, skips_by_cell
 from ..core.grouping import cells_of
 from ..core.search import Search, Weights
 from ..errors import MethodError
@@ -39,7 +39,8 @@ class SkipLimit(Method):
     Raises
     ------
     MethodError
-        ``n`` is not an integer of at least 0. When the search is made: no cell has such a name.
+        ``n`` is not an integer of at least 0. When the search is made: no cell has such a name, or no candidate has the name of a
+        skip connection.
     """
 
     def __init__(self, n: int = 2, cells: str = '') -> None:
@@ -47,7 +48,7 @@ class SkipLimit(Method):
         self.n, self.cells = n, cells
 
     def attach(self, search: Search) -> None:
-        check_cells(self, self.cells, search)
+        check_names(self, self.cells, search)
 
     def derive(self, weights: Weights, at: At) -> Weights:
         left: Dict[str, List[float]] = {key: list(of_edge) for key, of_edge in weights.items()}
@@ -68,8 +69,11 @@ def check_number(method: Method, n: int, least: int) -> None:
         raise MethodError(f'{type(method).__name__}(n={n!r}): expected an integer of at least {least}, such as the default, 2.')
 
 
-def check_cells(method: Method, cells: str, search: Search) -> None:
-    """Raise :class:`MethodError` unless a cell has a name with this part."""
+def check_names(method: Method, cells: str, search: Search) -> None:
+    """Raise :class:`MethodError` unless a candidate has the name of a skip connection, and a cell a name with this part."""
+    if not any(str(name).lower() in SKIP_CONNECTIONS for edge in search.space.edges.values() for name in edge.names):
+        raise MethodError(f'{method!r}: no candidate has the name of a skip connection. Give the candidates names, in a dict, and '
+                          f'the skip connections one of {sorted(SKIP_CONNECTIONS)}.')
     names = [cell.name for cell in cells_of(search.space.sources)]
     if cells and not any(cells in name for name in names):
         raise MethodError(f'{method!r}: no cell has {cells!r} in its name. The cells are {names}.')

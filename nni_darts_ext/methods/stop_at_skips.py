@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.collapse import skips_by_cell
 from ..core.search import Search
 from .base import At, EndOfEpoch, Method
-from .skip_limit import check_cells, check_number
+from .skip_limit import check_names, check_number
 
 
 class StopAtSkips(Method):
@@ -35,7 +35,8 @@ class StopAtSkips(Method):
     Raises
     ------
     MethodError
-        ``n`` is not an integer of at least 1. When the search is made: no cell has such a name.
+        ``n`` is not an integer of at least 1. When the search is made: no cell has such a name, or no candidate has the name of a
+        skip connection.
     """
 
     def __init__(self, n: int = 2, cells: str = '') -> None:
@@ -45,7 +46,7 @@ class StopAtSkips(Method):
         self._epoch: Optional[int] = None
 
     def attach(self, search: Search) -> None:
-        check_cells(self, self.cells, search)
+        check_names(self, self.cells, search)
 
     def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
         if not end.architecture_steps:

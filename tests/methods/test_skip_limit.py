@@ -10,8 +10,9 @@ from papers import FAMILIES, Space, trainer
 
 from nni_darts_ext import hosts
 from nni_darts_ext.core.collapse import skips_by_cell
+from nni_darts_ext.core.space import Edge
 from nni_darts_ext.errors import MethodError
-from nni_darts_ext.methods import Method, SkipLimit
+from nni_darts_ext.methods import Method, Methods, SkipLimit, StopAtSkips
 from nni_darts_ext.run import Run
 
 CELL = {'a': (.3, .1, .5), 'b': (.2, .1, .6), 'c': (.3, .25, .4), 'd': (.1, .2, .35), 'e': (.36, .1, .3)}
@@ -95,6 +96,14 @@ def test_the_number_is_checked(wrong):
 def test_a_name_that_no_cell_has_is_refused():
     with pytest.raises(MethodError, match=r"no cell has 'norm_cell' in its name. The cells are \['normal'\]"):
         search_of(CELL, NODES, SkipLimit(cells='norm_cell'))
+
+
+@pytest.mark.parametrize('method', [SkipLimit, StopAtSkips])
+def test_a_space_without_the_name_of_a_skip_connection_is_refused(method):
+    search = search_of({'a': CELL['a']}, {})
+    search.space.edges['a'] = Edge('a', (0, 1, 2), 'a')
+    with pytest.raises(MethodError, match='no candidate has the name of a skip connection'):
+        Methods([method()]).attach(search)
 
 
 @pytest.mark.parametrize('returned', [None, {}, {'a': [1.0]}])
