@@ -39,9 +39,9 @@ class PerturbationSelection(Method):
     BatchNorm normalises by the statistics of the batch when a candidate is left out, as in the authors' code, because the running
     ones are those of the whole supernet. Everything else is in evaluation mode.
 
-    Each candidate and each input costs one validation, and a rehearsal after the first epoch another one: a forward pass over the whole validation data, as in the authors' code.
-    For the six edges of NAS-Bench-201 with four candidates that is as much as about four epochs of first order. With ``compile``,
-    each edge is also compiled without each of its candidates.
+    Each candidate and each input costs one validation, a forward pass over the whole validation data, as in the authors' code; a
+    rehearsal after the first epoch costs another one. For the six edges of NAS-Bench-201 with four candidates that is as much as
+    about four epochs of first order. With ``compile``, each edge is also compiled without each of its candidates.
 
     Parameters
     ----------

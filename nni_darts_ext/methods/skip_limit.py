@@ -72,8 +72,8 @@ def check_number(method: Method, n: int, least: int) -> None:
 def check_names(method: Method, cells: str, search: Search) -> None:
     """Raise :class:`MethodError` unless a candidate has the name of a skip connection, and a cell a name with this part."""
     if not any(str(name).lower() in SKIP_CONNECTIONS for edge in search.space.edges.values() for name in edge.names):
-        raise MethodError(f'{method!r}: no candidate has the name of a skip connection. Give the candidates names, in a dict, and '
-                          f'the skip connections one of {sorted(SKIP_CONNECTIONS)}.')
+        raise MethodError(f'{method!r}: no candidate has the name of a skip connection. Give the candidates names, in a dict, '
+                          f'and the skip connections one of {sorted(SKIP_CONNECTIONS)}.')
     names = [cell.name for cell in cells_of(search.space.sources)]
     if cells and not any(cells in name for name in names):
         raise MethodError(f'{method!r}: no cell has {cells!r} in its name. The cells are {names}.')
