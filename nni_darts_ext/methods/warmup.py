@@ -29,6 +29,8 @@ class Warmup(Method):
         The number is not an integer of at least 1. When the search begins: it has no more epochs than that.
     """
 
+    needs_edges = False
+
     def __init__(self, epochs: int = 15) -> None:
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise MethodError(f'Warmup(epochs={epochs!r}): expected an integer of at least 1, such as the default, 15.')

@@ -8,7 +8,7 @@ from torch import nn
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, MethodError
-from nni_darts_ext.methods import EarlyStopping, Method, Methods, Softmax, all_named, recommended
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Method, Methods, Softmax, Warmup, all_named, recommended
 from nni_darts_ext.run import Run
 
 HINT = "Pass methods='recommended'"
@@ -112,3 +112,11 @@ def test_logits_that_move_together_alone_are_reported(caplog):
             self.unused = dnn.LayerChoice({'linear': nn.Linear(3, 3), 'tanh': nn.Tanh()}, key='unused')
     by_trainer(Unused, methods=[Falling()])
     assert "the logits of 'unused' have not changed, or all alike" in caplog.text
+
+
+@pytest.mark.family('lightning', 'nas')
+def test_a_strategy_refuses_methods_where_nni_relaxes_all_edges():
+    from nni_darts_ext import DARTS
+    with pytest.raises(MethodError, match='BetaDecay.* would have no effect: the model has no LayerChoice outside'):
+        DARTS(methods='recommended').search.take(nn.Linear(1, 1), {}, [])
+    DARTS(methods=[Warmup(1), Eigenvalue()]).search.take(nn.Linear(1, 1), {}, [])

@@ -13,7 +13,7 @@ from ...core.logits import Logits
 from ...core.relaxation import Relaxation, relax
 from ...core.search import Search
 from ...core.space import NO_KEY, Choice, SearchSpace
-from ...errors import SearchSpaceError
+from ...errors import MethodError, SearchSpaceError
 from ...loop.steps import of_search
 from ...methods import Methods
 from .options import Options
@@ -45,6 +45,11 @@ class OneShotSearch(Search, nn.Module):
             The choices by module. Modules that are :class:`FedInputs` relax themselves.
         labels
             All labels of the model; ``choose_from`` may name these.
+
+        Raises
+        ------
+        MethodError
+            A method needs edges, and there are none.
         """
         self.is_taken = True
         self.space = SearchSpace(taken.values(), labels, choose_from=self._options.choose_from, may_lack_edges=True)
@@ -56,6 +61,10 @@ class OneShotSearch(Search, nn.Module):
             self.choices.add(edge.key, len(edge.names))
         for change, key, candidate in self._options.cuts:
             getattr(self, change)(key, candidate)
+        useless = [method for method in self.methods if method.needs_edges and not self.space.edges]
+        if useless:
+            raise MethodError(f'{useless[0]!r} would have no effect: the model has no LayerChoice outside of NNI\'s own modules, '
+                              'such as Cell, whose edges NNI relaxes. Leave it out.')
         relaxation = Relaxation(self.choices, self.space, self._options.recompute,
                                 CompiledMixture(self._options.compile) if self._options.compile else None)
         self.methods.attach(self)
