@@ -103,6 +103,10 @@ class DartsModule(BilevelSteps, DartsLightningModule):
     def inner(self) -> Any:
         return self.model
 
+    def on_train_start(self) -> Any:
+        self._counted = self.trainer.global_step  # a search that resumes has counted some
+        return super().on_train_start()
+
     def advance_weights(self, loss: Tensor, batch_idx: int) -> None:
         if hasattr(self, 'advance_optimization'):
             self.advance_optimization(loss, batch_idx, self.gradient_clip_val)

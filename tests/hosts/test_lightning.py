@@ -36,7 +36,7 @@ import nni_darts_ext
 from nni_darts_ext import CheckpointError, EvaluatorError, SearchSpaceError, TrainingError, hosts
 from nni_darts_ext.hosts import lightning
 from nni_darts_ext.hosts.retiarii import input_choice, layer_choice
-from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking, eigenvalue
+from nni_darts_ext.methods import EarlyStopping, Eigenvalue, Shrinking, Warmup, eigenvalue
 from nni_darts_ext.run import Run
 
 
@@ -443,6 +443,22 @@ def test_a_search_goes_on_from_lightnings_checkpoint_as_if_it_had_not_ended(last
     if last is not None:  # what ended stays ended
         ended = resumable(tmp_path / 'more', mocker, resume_from_checkpoint=str(tmp_path / 'through' / 'epoch=2.ckpt'))
         assert ended[:6] == expected[:6]
+
+
+def test_a_search_that_resumes_in_a_warm_up_counts_as_many_steps(tmp_path, mocker):
+    mocker.patch.object(numpy, 'Inf', numpy.inf, create=True)
+
+    def steps(**options):
+        darts = lightning.DARTS(methods=[Warmup(3)])
+        data = [[(x.float(), y) for x, y in pair] for pair in batches(2)]
+        keep = ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)
+        search(Net(), darts, data, epochs=4, callbacks=[keep], **options)
+        return darts.model.trainer.global_step
+    through = steps()
+    file = tmp_path / 'epoch=0.ckpt'
+    if not file.exists():
+        pytest.skip('the oldest Lightnings write no checkpoint in a warm-up')
+    assert steps(resume_from_checkpoint=str(file)) == through == 8
 
 
 def test_a_schedule_that_was_made_for_other_epochs_is_refused(tmp_path, mocker):
