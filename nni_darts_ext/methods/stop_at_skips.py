@@ -6,7 +6,7 @@ Stopping", arXiv 1909.06035, section 3.2, criterion 1.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ from .skip_limit import check_names, check_number
 class StopAtSkips(Method):
     """Ends the search after the epoch in which ``n`` edges of a derived cell are skip connections, and goes back to before it.
 
-    Logits and cuts are restored to those after the last epoch that derived fewer of them in each cell, so that the result has
-    fewer than ``n``; where there is no such epoch they stay. The paper does not go back. Epochs without architecture steps, as
-    in a warm-up, do not count. What counts is the architecture of the largest weights, without the limit of
-    :class:`~nni_darts_ext.methods.skip_limit.SkipLimit`, where skip connections and cells are explained.
+    Logits, cuts and the parameters of other methods are restored to those after the last epoch that derived fewer of them in each
+    cell, so that the result has fewer than ``n``; where there is no such epoch they stay. The paper does not go back. Epochs
+    without architecture steps, as in a warm-up, do not count. What counts is the architecture of the largest weights, without the
+    limit of :class:`~nni_darts_ext.methods.skip_limit.SkipLimit`, where skip connections and cells are explained.
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ class StopAtSkips(Method):
         check_number(self, n, 1)
         self.n, self.cells = n, cells
         self._logits: Optional[Dict[str, Tensor]] = None
+        self._stepped: List[Tensor] = []
+        """All that the architecture step updates, also the parameters of other methods."""
         self._epoch: Optional[int] = None
 
     def attach(self, search: Search) -> None:
@@ -56,6 +58,7 @@ class StopAtSkips(Method):
         skips = {name: keys for name, keys in found.items() if self.cells in name and len(keys) >= self.n}
         if not skips:
             self._logits, self._epoch = {name: values.clone() for name, values in choices.state_dict().items()}, at.epoch
+            self._stepped = [parameter.detach().clone() for parameter in end.logits]
             return None
         name, keys = next(iter(skips.items()))
         reason = f'{len(keys)} edges of {f"the cell {name!r}" if name else "the network"} are skip connections: {", ".join(keys)}'
@@ -63,10 +66,12 @@ class StopAtSkips(Method):
             return f'{reason}; there were as many from the start, so the logits are those of this epoch'
         with torch.no_grad():
             choices.load_state_dict(self._logits)
+            for parameter, value in zip(end.logits, self._stepped):
+                parameter.copy_(value)
         return f'{reason}; the logits are those after epoch {self._epoch}'
 
     def state_dict(self) -> Dict[str, Any]:
-        return {'logits': self._logits, 'epoch': self._epoch}
+        return {'logits': self._logits, 'stepped': self._stepped, 'epoch': self._epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._logits, self._epoch = state['logits'], state['epoch']
+        self._logits, self._stepped, self._epoch = state['logits'], state['stepped'], state['epoch']

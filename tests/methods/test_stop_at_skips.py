@@ -1,11 +1,12 @@
 """A search that ends when a derived cell has too many skip connections."""
 
 import pytest
+import torch
 from derived import logits_of, search_of
 from torch import nn
 
 from nni_darts_ext.errors import MethodError
-from nni_darts_ext.methods import At, EndOfEpoch, Methods, SkipLimit, StopAtSkips
+from nni_darts_ext.methods import At, EdgeNormalization, EndOfEpoch, Methods, SkipLimit, StopAtSkips
 
 CONV, SKIP = (.6, .1, .2), (.1, .2, .6)
 FEW, MANY = dict(a=CONV, b=SKIP, c=CONV), dict(a=SKIP, b=SKIP, c=CONV)
@@ -34,6 +35,19 @@ def test_it_ends_after_the_epoch_and_goes_back_to_the_last_with_fewer(resumed_at
     assert said[2] == "2 edges of the cell 'normal_2' are skip connections: a, b; the logits are those after epoch 1"
     assert search.architecture() == {'a': 'conv', 'b': 'skip_connect', 'c': 'skip_connect', 'normal_2': ['a', 'b'],
                                      'reduce_2': 'c'}
+
+
+def test_it_takes_the_weights_of_inputs_back_as_well():
+    method, weighing = StopAtSkips(), EdgeNormalization()
+    search = search_of(dict(a=CONV, b=CONV, c=SKIP, d=SKIP), {'node': ('abcd', 2)}, method, weighing)
+    beta, = weighing.parameters()
+    search.cut('a', 'pool')
+    for epoch, values in enumerate(([2., 2., 0., 0.], [0., 0., 2., 2.])):
+        beta.data = torch.tensor(values)
+        end = EndOfEpoch({}, None, [*search.choices.values(), beta], nn.Module(), None)
+        said = method.after_epoch(At(search, epoch=epoch, epochs=3), end)
+    assert said is not None
+    assert search.architecture()['node'] == ['a', 'b'] and search.choices.cuts('a') == (1,)
 
 
 def test_without_an_epoch_before_the_logits_stay():
