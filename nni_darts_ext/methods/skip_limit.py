@@ -44,7 +44,7 @@ class SkipLimit(Method):
     """
 
     def __init__(self, n: int = 2, cells: str = '') -> None:
-        check_number(self, n, 0)
+        check_arguments(self, n, 0, cells)
         self.n, self.cells = n, cells
 
     def attach(self, search: Search) -> None:
@@ -63,10 +63,13 @@ class SkipLimit(Method):
             left[weakest][derivation.best[weakest]] = NEVER
 
 
-def check_number(method: Method, n: int, least: int) -> None:
-    """Raise :class:`MethodError` unless ``n`` is an integer of at least ``least``."""
+def check_arguments(method: Method, n: int, least: int, cells: str) -> None:
+    """Raise :class:`MethodError` unless ``n`` is an integer of at least ``least`` and ``cells`` a string."""
     if not isinstance(n, int) or isinstance(n, bool) or n < least:
         raise MethodError(f'{type(method).__name__}(n={n!r}): expected an integer of at least {least}, such as the default, 2.')
+    if not isinstance(cells, str):
+        raise MethodError(f"{type(method).__name__}(cells={cells!r}): expected a part of the names of cells, such as "
+                          "'normal', or '' for all cells.")
 
 
 def check_names(method: Method, cells: str, search: Search) -> None:

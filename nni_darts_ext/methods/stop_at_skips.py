@@ -14,7 +14,7 @@ from torch import Tensor
 from ..core.collapse import skips_by_cell
 from ..core.search import Search
 from .base import At, EndOfEpoch, Method
-from .skip_limit import check_names, check_number
+from .skip_limit import check_arguments, check_names
 
 
 class StopAtSkips(Method):
@@ -40,7 +40,7 @@ class StopAtSkips(Method):
     """
 
     def __init__(self, n: int = 2, cells: str = '') -> None:
-        check_number(self, n, 1)
+        check_arguments(self, n, 1, cells)
         self.n, self.cells = n, cells
         self._logits: Optional[Dict[str, Tensor]] = None
         self._stepped: List[Tensor] = []

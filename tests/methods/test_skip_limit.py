@@ -91,6 +91,8 @@ def test_the_record_of_a_run_has_it_in_each_epoch_and_the_weights_of_the_search(
 def test_the_number_is_checked(wrong):
     with pytest.raises(MethodError, match=r'SkipLimit\(n=.*an integer of at least 0'):
         SkipLimit(wrong)
+    with pytest.raises(MethodError, match=r'SkipLimit\(cells=None\).*names of cells'):
+        SkipLimit(cells=None)
 
 
 def test_a_name_that_no_cell_has_is_refused():
