@@ -66,9 +66,10 @@ NEEDS = {  # one of these families each
     'test_ten_steps.py': hosts.FAMILIES,
     'test_trainer.py': hosts.FAMILIES,
 }
-AT_THE_ENDS = ('core', 'methods', 'run', 'loop/test_batches.py', 'loop/test_data.py', 'test_malformed.py',
-               'test_partial_channels.py')
-"""What hangs on Python, PyTorch and the family of the host, which are the same in the middle of the matrix as at its ends."""
+AT_THE_ENDS = ('core', 'run', 'loop/test_batches.py', 'loop/test_data.py', 'test_malformed.py')
+"""What hangs on Python and PyTorch, which are the same in the middle of the matrix as at its ends."""
+ONCE_A_FAMILY = ('methods', 'test_partial_channels.py')
+"""What hangs on the family of the host: at the ends with the newest PyTorch, and with the oldest one on NNI 2.8."""
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
 
 
@@ -95,6 +96,7 @@ def pytest_report_header(config):
 def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
     config.addinivalue_line('markers', 'ends: takes a while, hangs little on the NNI, so runs with those at the ends of a family')
+    config.addinivalue_line('markers', 'once: hangs on the family of the host, so runs at the ends with the newest PyTorch')
     config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
 
 
@@ -102,11 +104,16 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if str(item.fspath).startswith(tuple(str(Path(__file__).parent / path) for path in AT_THE_ENDS)):
             item.add_marker(pytest.mark.ends)
+        if str(item.fspath).startswith(tuple(str(Path(__file__).parent / path) for path in ONCE_A_FAMILY)):
+            item.add_marker(pytest.mark.once)
 
 
 def pytest_runtest_setup(item):
     if item.get_closest_marker('ends') and version is not None and version not in ENDS:
         pytest.skip(f'runs with NNI {", ".join(ENDS)}')
+    chosen = ENDS if sys.version_info >= (3, 11) else ('2.8',)
+    if item.get_closest_marker('once') and version is not None and version not in chosen:
+        pytest.skip(f'runs with Python 3.11 and NNI {", ".join(ENDS)}, and with NNI 2.8')
     for mark in item.iter_markers('family'):
         if all(OFFERED[name] for name in mark.args):
             pytest.skip(f'this NNI has no {" or ".join(mark.args)} family')  # test_environment knows whether it must
