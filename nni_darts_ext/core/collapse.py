@@ -92,16 +92,16 @@ def skip_share(space: SearchSpace, decisions: Mapping[str, Any], skip_connection
     skip_connections
         The names of the candidates that count as skip connections, ignoring case.
     """
-    return most_skips(*described(space, decisions), skip_connections).share
+    return most_skips(*_described(space, decisions), skip_connections).share
 
 
 def skips_by_cell(space: SearchSpace, decisions: Mapping[str, Any]) -> Dict[str, Tuple[str, ...]]:
     """For each cell, by name, the edges that a derived architecture keeps as skip connections, see
     :func:`nni_darts_ext.core.criteria.skips_of_cells`. The parameters are those of :func:`skip_share`."""
-    return {found.cell: found.keys for found in skips_of_cells(*described(space, decisions))}
+    return {found.cell: found.keys for found in skips_of_cells(*_described(space, decisions))}
 
 
-def described(space: SearchSpace, decisions: Mapping[str, Any]) -> Tuple[Dict[str, Sequence[Any]], Mapping[str, Any],
+def _described(space: SearchSpace, decisions: Mapping[str, Any]) -> Tuple[Dict[str, Sequence[Any]], Mapping[str, Any],
                                                                          Dict[str, List[int]]]:
     """The candidates of edges, the sources of inputs and the indices of the derived candidates, as the criteria take them."""
     return ({key: edge.names for key, edge in space.edges.items()}, space.sources,

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import takewhile
-from typing import Any, FrozenSet, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import AbstractSet, Any, FrozenSet, Iterable, List, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from .grouping import cells_of
 
 SKIP_CONNECTIONS: FrozenSet[str] = frozenset(['skip_connect', 'skip_connection', 'skip', 'identity'])
 """The names of skip connections, in lower case."""
+
+
+def is_skip(name: Union[str, int], skip_connections: AbstractSet[str] = SKIP_CONNECTIONS) -> bool:
+    """Whether a candidate has one of these names, which are in lower case."""
+    return str(name).lower() in skip_connections
 
 
 class Skips(NamedTuple):
@@ -50,7 +55,7 @@ def skips_of_cells(edges: Mapping[str, Sequence[Union[str, int]]], sources: Mapp
     groups = {cell.name: {source for node in cell.nodes for source in sources[node]}
               for cell in cells_of(sources) if len(cell.nodes) >= least_nodes}
     groups[''] = set(edges).difference(*groups.values())
-    are_skips = {key: [str(of_edge[i]).lower() in names for i in kept[key]] for key, of_edge in edges.items()}
+    are_skips = {key: [is_skip(of_edge[i], names) for i in kept[key]] for key, of_edge in edges.items()}
     return [Skips(cell, tuple(key for key in edges if key in group and any(are_skips[key])),
                   sum(len(are_skips[key]) for key in edges if key in group)) for cell, group in groups.items()]
 

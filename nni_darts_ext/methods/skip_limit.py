@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from ..core.collapse import SKIP_CONNECTIONS, skips_by_cell
+from ..core.collapse import skips_by_cell
+from ..core.criteria import SKIP_CONNECTIONS, is_skip
 from ..core.grouping import cells_of
 from ..core.search import Search, Weights
 from ..errors import MethodError
@@ -74,7 +75,7 @@ def check_arguments(method: Method, n: int, least: int, cells: str) -> None:
 
 def check_names(method: Method, cells: str, search: Search) -> None:
     """Raise :class:`MethodError` unless a candidate has the name of a skip connection, and a cell a name with this part."""
-    if not any(str(name).lower() in SKIP_CONNECTIONS for edge in search.space.edges.values() for name in edge.names):
+    if not any(is_skip(name) for edge in search.space.edges.values() for name in edge.names):
         raise MethodError(f'{method!r}: no candidate has the name of a skip connection. Give the candidates names, in a dict, '
                           f'and the skip connections one of {sorted(SKIP_CONNECTIONS)}.')
     names = [cell.name for cell in cells_of(search.space.sources)]

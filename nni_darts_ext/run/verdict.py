@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import AbstractSet, Dict, List, NamedTuple
 
-from ..core.criteria import SKIP_CONNECTIONS, Criteria, Skips, most_skips
+from ..core.criteria import SKIP_CONNECTIONS, Criteria, Skips, is_skip, most_skips
 from . import EPOCHS, RUNNING, Run
 
 DECIDED, LEANING, UNDECIDED, UNMOVED = 'decided', 'leaning', 'undecided', 'unmoved'
@@ -90,7 +90,7 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
     elif found.dominated:
         told.append(f'The search may be collapsing: since epoch {since}, {counted}. It counts as collapsed after '
                     f'{rule.patience} epochs.')
-    elif any(str(name).lower() in names for candidates in run.space.edges.values() for name in candidates):
+    elif any(is_skip(name, names) for candidates in run.space.edges.values() for name in candidates):
         told.append(f'No sign of collapse: {counted}.')
     else:
         told.append('No sign of collapse: no candidate has the name of a skip connection.')
