@@ -86,8 +86,17 @@ class Criteria(NamedTuple):
     criterion of skip connections, and 10 for its criterion of a stable ranking."""
 
     def dominated(self, epochs: Sequence[Mapping[str, Any]]) -> int:
-        """For how many epochs skip connections have dominated, without interruption until the last one."""
-        return sum(1 for _ in takewhile(lambda epoch: epoch['skip_share'] > self.max_skip_share, reversed(epochs)))
+        """For how many epochs skip connections have dominated, without interruption until the last one. Those of a warm-up do not
+        count: the first logits are random."""
+        trained = epochs[self.warm_up(epochs):]
+        return sum(1 for _ in takewhile(lambda epoch: epoch['skip_share'] > self.max_skip_share, reversed(trained)))
+
+    @staticmethod
+    def warm_up(epochs: Sequence[Mapping[str, Any]]) -> int:
+        """The number of epochs at the beginning in which no optimiser stepped the logits: those without ``movement``. One alone
+        may only have had nothing to be compared with, and is not counted."""
+        still = sum(1 for _ in takewhile(lambda epoch: epoch.get('movement') is None, epochs))
+        return still if still > 1 else 0
 
     def unmoved(self, epochs: Sequence[Mapping[str, Any]]) -> int:
         """For how many epochs the probabilities have not moved although edges are undecided, until the last one."""

@@ -56,6 +56,8 @@ class Relaxation:
         Whether what an edge computes on the way is computed again in the backward pass instead of kept for it.
     finish : callable or None
         Changes the output of an edge, given its key, the output and the positional arguments. Default None: it is the mixture.
+    is_training : bool
+        Whether the model was in training mode when the last pass began.
     compiled : CompiledMixture or None
         What computes the edges in place of :func:`nni_darts_ext.core.edge.mixture.mix`.
     """
@@ -68,6 +70,7 @@ class Relaxation:
         self.finish: Optional[Finish] = None
         self._weigh: Optional[Weigh] = None
         self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
+        self.is_training = True
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -132,6 +135,7 @@ class Relaxation:
     def _begin_pass(self, model: nn.Module, args: Any) -> None:
         if not self._is_searched(model):
             return self._leave(model)
+        self.is_training = model.training
         drawn, self._drawn, self._pass = self._drawn, None, None
         if not transforms_are_active():
             is_fresh = drawn is not None and drawn.stamp == self._choices.stamp()

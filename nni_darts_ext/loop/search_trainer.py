@@ -20,7 +20,6 @@ from ..core.bilevel.side_effects import on_copied_buffers
 from ..core.edge import memory_format
 from ..core.edge.compilation import Compile
 from ..core.logits import Logits
-from ..core.search import Search
 from ..core.space import candidates_in
 from ..errors import TrainingError
 from ..methods import Method, Methods
@@ -143,8 +142,8 @@ class SearchTrainer(Resumable, Host):
             self.mutator.use(self.steps.methods)  # another trainer may have used its own since
         self.steps.begin(self.num_epochs)
         done = self._resume()
-        if not done and isinstance(self.mutator, Search):
-            self.mutator.selected = None
+        if not done:
+            self.steps.start_anew()
         self.history = self.history[:done]  # without an epoch that ended with an error
         for epoch in range(done, self.num_epochs):
             if self.stopped is not None:
@@ -177,7 +176,7 @@ class SearchTrainer(Resumable, Host):
     def train_one_epoch(self, epoch: int) -> Metrics:
         """Search for one epoch, which ends with the shorter of the two parts of the data."""
         self.set_training()
-        self.steps.look(epoch)
+        self.steps.look(epoch, is_alone=self._is_between_epochs)
         means, step = RunningAverages(), -1
         loaders = self.train_loader, self.valid_loader
         for loader in loaders:

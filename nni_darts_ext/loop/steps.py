@@ -14,8 +14,9 @@ from ..core.bilevel.estimators import choose, first_order
 from ..core.bilevel.gradients import Gradients, all_but, frozen, gradients_of, norm_of, set_gradients, stepping
 from ..core.bilevel.side_effects import with_modes_restored
 from ..core.search import Search
-from ..errors import TrainingError
+from ..errors import MethodError, TrainingError
 from ..methods import ARCHITECTURE, READING, VALIDATION, WEIGHTS, EndOfEpoch, Method, Methods
+from ..methods.base import overrides
 from ..methods.unmoved_logits import UnmovedLogits
 from ..run.recording import Recording
 from . import processes
@@ -118,13 +119,30 @@ class Steps:
         self.methods.move(epochs=epochs, epoch=None, step=None, phase=READING, seed=seed)
         self.methods.call('begin')
 
+    def start_anew(self) -> None:
+        """Called after :meth:`begin` in a search that does not resume: forget what an earlier search has found."""
+        self.methods.start_anew()
+        if isinstance(self._search, Search):
+            self._search.selected = None
+
     def before_epoch(self, epoch: int) -> None:
         """An epoch, counted from 0, starts."""
         self.methods.move(epoch=epoch, step=None, phase=READING)
         self.methods.call('before_epoch')
 
-    def look(self, epoch: int) -> None:
-        """Find the parameters that the steps of an epoch update. Called before its first step."""
+    def look(self, epoch: int, is_alone: bool = False) -> None:
+        """Find the parameters that the steps of an epoch update. Called before its first step.
+
+        Raises
+        ------
+        MethodError
+            The epoch is alone, outside of a whole search, and a method needs hooks that are not called then.
+        """
+        for method in self.methods if is_alone else ():
+            if overrides(method, 'before_epoch', 'after_epoch', 'record') and not isinstance(method, (UnmovedLogits, PlainDarts)):
+                what = 'run_dir' if isinstance(method, Recording) else repr(method)
+                raise MethodError(f'{what} has no effect in an epoch that is called for by itself. Call train(), or leave it '
+                                  'out.')
         self.methods.move(epoch=epoch)
         self._architecture_steps = 0
         self.logits = self._host.logits()

@@ -29,7 +29,8 @@ class AuxiliarySkip(Method):
 
     Where the output is smaller than the input, as with a stride of 2, the input is averaged to its size. The authors have a
     factorised reduction there, whose weights are trained; this one has none. An edge to another number of channels, or of
-    something other than one tensor, has no auxiliary skip connection; a warning names it.
+    something other than one tensor, or that is called with keywords alone, has no auxiliary skip connection; a warning names it.
+    Edges that :class:`~nni_darts_ext.methods.perturbation_selection.PerturbationSelection` has dropped keep theirs.
 
     Parameters
     ----------
@@ -55,8 +56,9 @@ class AuxiliarySkip(Method):
         if skipped is None:
             if key not in self._without:
                 self._without.append(key)
-                _logger.warning('LayerChoice %r has no auxiliary skip connection: its input and output are not two tensors with '
-                                'the same number of channels, the output not larger than the input.', key)
+                _logger.warning('LayerChoice %r has no auxiliary skip connection: its first positional argument and its output '
+                                'are not two tensors with the same number of channels, the output not larger than the input.',
+                                key)
             return output
         return torch.add(output, skipped.to(output.dtype), alpha=self.beta * (1 - at.progress))
 

@@ -54,6 +54,8 @@ class Methods:
         self._settings = copy.deepcopy({name_of(method): method.settings() for method in self.all})
         self._search: Any = _no_search
         """A weak reference to the search, so that copies of logits and models do not copy the search."""
+        self._relaxation: Any = None
+        self._first_state: Optional[Dict[str, Any]] = None
         self._is_attached = False
         self._at = At(None, seed=torch.initial_seed())
         self._passes = 0
@@ -92,6 +94,7 @@ class Methods:
 
     def install(self, search: Search, relaxation: Relaxation) -> None:
         """Make these methods compute the weights of the edges, change their outputs, and derive the architecture."""
+        self._relaxation = relaxation
         search.choices.weigh, relaxation.weigh = self.read, self.weigh
         relaxation.weigh_inputs = self.weigh_inputs
         relaxation.samples = any(method.samples for method in self.all)
@@ -151,7 +154,9 @@ class Methods:
         """The position of the search in a forward pass."""
         at = self.at
         if not self.is_led or at.phase == READING:  # between steps, where users run the model themselves
-            is_training = getattr(getattr(at.search, 'model', at.search), 'training', True)
+            in_copy = at.search is None  # of the model alone, whose passes its copy of the relaxation has seen
+            is_training = (self._relaxation.is_training if in_copy else
+                           getattr(getattr(at.search, 'model', at.search), 'training', True))
             at = at._replace(phase=WEIGHTS if is_training else VALIDATION)
         return at if self.is_led else at._replace(step=self._passes)
 
@@ -248,10 +253,16 @@ class Methods:
     def state_dict(self) -> Dict[str, Any]:
         return {'seed': self._at.seed, **{name_of(method): method.state_dict() for method in self.all}}
 
+    def start_anew(self) -> None:
+        """Give the methods the state that they had when the first search with them began."""
+        if self._first_state is not None:
+            return self.load_state_dict(copy.deepcopy(self._first_state))
+        self._first_state = copy.deepcopy({**self.state_dict(), 'seed': None})
+
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore the states of the methods; one without a saved state starts from the beginning. Raises
         :class:`CheckpointError` if a state does not fit."""
-        if 'seed' in states:  # which checkpoints of early versions lack
+        if states.get('seed') is not None:  # which checkpoints of early versions lack
             self.move(seed=states['seed'])
         for method in self.all:
             if name_of(method) in states:

@@ -39,6 +39,9 @@ class PerturbationSelection(Method):
     BatchNorm normalises by the statistics of the batch when a candidate is left out, as in the authors' code, because the running
     ones are those of the whole supernet. Everything else is in evaluation mode.
 
+    With a :class:`~nni_darts_ext.methods.warmup.Warmup` of all epochs before the selection the logits never move, and the
+    selection alone decides, as in the "fix alpha" experiments of the paper.
+
     Each candidate and each input costs one validation, a forward pass over the whole validation data, as in the authors' code; a
     rehearsal after the first epoch costs another one. For the six edges of NAS-Bench-201 with four candidates that is as much as
     about four epochs of first order. With ``compile``, each edge is also compiled without each of its candidates.
@@ -57,7 +60,8 @@ class PerturbationSelection(Method):
     ------
     MethodError
         ``epochs`` is not a positive number; the search has no epochs before the selection, no known number of epochs or no
-        LayerChoice. After the first epoch: there is no such metric. In the selection: it is not finite.
+        LayerChoice. After the first epoch: there is no such metric, or a validation batch has one sample and the model a
+        BatchNorm. In the selection: it is not finite.
     CheckpointError
         A search whose selection had begun resumes with another number of epochs.
     """
@@ -161,6 +165,11 @@ class PerturbationSelection(Method):
             _weigh_anew(at, left_out)
             with on_batch_statistics(end.network):
                 found = end.evaluate()
+        except ValueError as error:
+            if 'more than 1 value per channel' not in str(error):
+                raise
+            raise MethodError(f'{self!r}: BatchNorm cannot normalise a validation batch of one sample by its own statistics. '
+                              'Pass validation data whose last batch is larger, such as a loader with drop_last=True.') from error
         finally:
             self._tried = {}
             _weigh_anew(at, left_out)

@@ -26,6 +26,9 @@ class RandomPerturbation(Method):
     architecture step on validation data have no noise. Those of the second order on training data have that of the following
     weight step, because they predict it; in the authors' code they have none.
 
+    With the exact second order, let ``recompute=True`` save memory rather than a ``torch.utils.checkpoint`` of the model's own:
+    that computes training passes again in the architecture step, without noise.
+
     Parameters
     ----------
     initial_radius, final_radius

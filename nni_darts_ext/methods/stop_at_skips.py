@@ -6,15 +6,13 @@ Stopping", arXiv 1909.06035, section 3.2, criterion 1.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional
-
-import torch
-from torch import Tensor
+from typing import Any, Dict, Mapping, Optional
 
 from ..core.collapse import skips_by_cell
 from ..core.search import Search
 from .base import At, EndOfEpoch, Method
 from .skip_limit import check_arguments, check_names
+from .snapshot import restore, snapshot
 
 
 class StopAtSkips(Method):
@@ -42,9 +40,7 @@ class StopAtSkips(Method):
     def __init__(self, n: int = 2, cells: str = '') -> None:
         check_arguments(self, n, 1, cells)
         self.n, self.cells = n, cells
-        self._logits: Optional[Dict[str, Tensor]] = None
-        self._stepped: List[Tensor] = []
-        """All that the architecture step updates, also the parameters of other methods."""
+        self._snapshot: Optional[Dict[str, Any]] = None
         self._epoch: Optional[int] = None
 
     def attach(self, search: Search) -> None:
@@ -53,25 +49,21 @@ class StopAtSkips(Method):
     def after_epoch(self, at: At, end: EndOfEpoch) -> Optional[str]:
         if not end.architecture_steps:
             return None
-        choices = at.search.choices
         found = skips_by_cell(at.search.space, at.search.derive().decisions)
         skips = {name: keys for name, keys in found.items() if self.cells in name and len(keys) >= self.n}
         if not skips:
-            self._logits, self._epoch = {name: values.clone() for name, values in choices.state_dict().items()}, at.epoch
-            self._stepped = [parameter.detach().clone() for parameter in end.logits]
+            self._snapshot, self._epoch = snapshot(at, end), at.epoch
             return None
         name, keys = next(iter(skips.items()))
-        reason = f'{len(keys)} edges of {f"the cell {name!r}" if name else "the network"} are skip connections: {", ".join(keys)}'
-        if self._logits is None:
+        reason = (f'{len(keys)} {"edge" if len(keys) == 1 else "edges"} of {f"the cell {name!r}" if name else "the network"} '
+                  f'{"is a skip connection" if len(keys) == 1 else "are skip connections"}: {", ".join(keys)}')
+        if self._snapshot is None:
             return f'{reason}; there were as many from the start, so the logits are those of this epoch'
-        with torch.no_grad():
-            choices.load_state_dict(self._logits)
-            for parameter, value in zip(end.logits, self._stepped):
-                parameter.copy_(value)
+        restore(self._snapshot, at, end)
         return f'{reason}; the logits are those after epoch {self._epoch}'
 
     def state_dict(self) -> Dict[str, Any]:
-        return {'logits': self._logits, 'stepped': self._stepped, 'epoch': self._epoch}
+        return {'snapshot': self._snapshot, 'epoch': self._epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._logits, self._stepped, self._epoch = state['logits'], state['stepped'], state['epoch']
+        self._snapshot, self._epoch = state['snapshot'], state['epoch']

@@ -38,8 +38,10 @@ class Warmup(Method):
 
     def begin(self, at: At) -> None:
         if at.epochs is not None and at.epochs <= self.epochs:
-            raise MethodError(f'{self!r} leaves no architecture step in {at.epochs} epochs. Search longer, or warm up for fewer '
-                              f'epochs: Warmup(epochs={max(1, at.epochs * 3 // 10)}) is the share of PC-DARTS, 15 of 50.')
+            raise MethodError(
+                f'{self!r} leaves no architecture step in {at.epochs} epoch{"s" * (at.epochs > 1)}. Search longer'
+                + ('.' if at.epochs == 1 else ', or warm up for fewer epochs: '
+                   f'Warmup(epochs={max(1, at.epochs * 3 // 10)}) is the share of PC-DARTS, 15 of 50.'))
 
     def takes_architecture_step(self, at: At) -> bool:
         assert at.epoch is not None

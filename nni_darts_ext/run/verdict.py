@@ -31,6 +31,8 @@ class Verdict(NamedTuple):
     """The cell with the largest share of skip connections."""
     dominated: int
     """For how many epochs skip connections have dominated, without interruption until the last one."""
+    warm_up: int
+    """The number of epochs of a warm-up, whose architecture is that of the first logits."""
     unmoved: int
     """For how many epochs the probabilities have not moved although edges are undecided."""
     has_collapsed: bool
@@ -57,7 +59,7 @@ def verdict(run: Run, rule: Criteria = Criteria()) -> Verdict:  # noqa: B008  it
     skips = [most_skips(run.space.edges, sources, epoch.architecture, names) for epoch in run.epochs]
     indicators = [{**epoch.indicators, 'skip_share': of_epoch.share} for epoch, of_epoch in zip(run.epochs, skips)]
     dominated, unmoved = rule.dominated(indicators), rule.unmoved(indicators)
-    found = Verdict(skips[-1], dominated, unmoved, dominated >= rule.patience,
+    found = Verdict(skips[-1], dominated, rule.warm_up(indicators), unmoved, dominated >= rule.patience,
                     {key: decision(run, key, rule) for key in run.space.edges}, [])
     found.sentences.extend(_sentences(run, rule, found, names))
     return found
@@ -84,6 +86,8 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
     counted = (f'{len(skips.keys)} of {skips.edges} edges {f"of cell {skips.cell} " if skips.cell else ""}'
                f'{"is a skip connection" if len(skips.keys) == 1 else "are skip connections"}')
     since = run.epochs[-found.dominated].epoch + 1 if found.dominated else None
+    if found.warm_up == len(run.epochs):
+        return [f'The search is warming up: {counted} by the first logits, which no step has changed yet.']
     if found.has_collapsed:
         told.append(f'The search has collapsed since epoch {since}: {counted}.')
         told.append(_remedy(run, found.dominated))

@@ -17,11 +17,16 @@ from nni_darts_ext.methods import (
     READING,
     VALIDATION,
     WEIGHTS,
+    BetaDecay,
+    Dirichlet,
     EdgeNormalization,
     Eigenvalue,
+    GumbelSoftmax,
     Method,
+    RandomPerturbation,
     Shrinking,
     Softmax,
+    Warmup,
 )
 from nni_darts_ext.run import Run, show
 
@@ -476,6 +481,59 @@ def test_a_copy_of_the_model_alone_runs(method):
         pytest.skip("classic NNI's choices and Retiarii's before 2.6 refuse copies")
     (x, _), = (training for training, _ in batches(1))
     assert torch.equal(copied(x.float()), model(x.float()))
+
+
+@pytest.mark.parametrize('method', [GumbelSoftmax, Dirichlet, RandomPerturbation])
+def test_a_copy_of_the_model_alone_samples_in_training_mode_only(method):
+    search = recorded_search.trainer('first order', space=space, data=batches(2), epochs=1, methods=[method()])
+    search.train()
+    try:
+        copied = copy.deepcopy(search.model)
+    except (NotImplementedError, TypeError):
+        pytest.skip("classic NNI's choices and Retiarii's before 2.6 refuse copies")
+    (x, _), = (training for training, _ in batches(1))
+    for part in (copied, search.model, search.mutator):
+        part.eval()
+    expected = search.model(x)
+    assert torch.equal(copied(x), expected)
+    copied.train()
+    assert not torch.equal(copied(x), expected)
+
+
+def test_an_epoch_that_is_called_for_by_itself_refuses_what_has_no_effect_in_it(tmp_path):
+    for options, named in (({'methods': [BetaDecay()]}, 'BetaDecay'), ({'methods': [Eigenvalue()]}, 'Eigenvalue'),
+                           ({'run_dir': tmp_path / 'run'}, 'run_dir')):
+        with pytest.raises(MethodError, match=f'{named}.* has no effect in an epoch that is called for by itself. Call train()'):
+            trainer_of(DartsMutator(space().double()), **options).train_one_epoch(0)
+    trainer = trainer_of(DartsMutator(space().double()), methods=[Warmup(1)])
+    before = trainer.mutator.choices.state_dict()
+    trainer.train_one_epoch(0)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.mutator.choices.state_dict().items())
+
+
+class Counting(Method):
+    def __init__(self):
+        self._epochs = []
+
+    def after_epoch(self, at, end):
+        self._epochs.append(at.epoch)
+
+    def state_dict(self):
+        return {'epochs': self._epochs}
+
+    def load_state_dict(self, state):
+        self._epochs = state['epochs']
+
+
+def test_a_trainer_that_starts_again_gives_its_methods_their_first_state():
+    method = Counting()
+    trainer = trainer_of(DartsMutator(space().double()), methods=[method])
+    for _ in range(3):
+        trainer.train()
+        assert method._epochs == [0]
+    trainer.num_epochs = 2  # goes on with what there is
+    trainer.train()
+    assert method._epochs == [0, 1]
 
 
 @pytest.mark.parametrize('answer, found', [

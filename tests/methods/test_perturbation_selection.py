@@ -235,6 +235,25 @@ def test_only_what_is_kept_is_trained_in_the_end():
     assert list(RAN) == [edge[0][name]]
 
 
+class Normalised(Pair):
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def test_a_validation_batch_of_one_sample_is_refused_after_the_first_epoch_where_batches_are_normalised():
+    one = [tuple(part[:1] for part in batches(1)[0][1])]
+    for space in (Pair, Normalised):
+        search = recorded_search.trainer('first order', space=space, data=batches(2), epochs=2, methods=[PerturbationSelection()])
+        search.test_loader = one
+        if space is Pair:
+            search.train()
+        else:
+            with pytest.raises(MethodError, match='cannot normalise a validation batch of one sample .* drop_last=True'):
+                search.train()
+    assert len(search.history) == 1
+
+
 def test_what_cannot_select_is_refused():
     with pytest.raises(MethodError, match='epochs=0.: expected a number of at least 1'):
         PerturbationSelection(0)

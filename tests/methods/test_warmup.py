@@ -41,6 +41,11 @@ def test_a_search_that_is_no_longer_is_refused_before_it_starts():
         search.train()
 
 
+def test_no_shorter_warm_up_is_advised_where_there_is_none():
+    with pytest.raises(MethodError, match='leaves no architecture step in 1 epoch. Search longer.$'):
+        trainer([Warmup(1)], 1).train()
+
+
 @pytest.mark.parametrize('wrong', [0, -1, 1.5, True, None])
 def test_the_number_is_checked(wrong):
     with pytest.raises(MethodError, match='an integer of at least 1'):

@@ -53,6 +53,15 @@ def test_probabilities_that_do_not_move_are_noticed():
     assert is_good([{**epoch, 'entropy': 0.01} for epoch in still], patience=2)  # decided
 
 
+def test_a_warm_up_whose_first_logits_are_skip_connections_is_not_stopped():
+    warm_up = epochs(*[0.6] * 5)
+    for epoch in warm_up:
+        del epoch['movement']
+    assert is_good(warm_up) and is_good(warm_up + epochs(0.6, 0.6))
+    assert not is_good(warm_up + epochs(0.6, 0.6, 0.6))
+    assert not is_good(warm_up[:1] + epochs(0.6, 0.6))  # the first epoch has nothing to compare with
+
+
 def test_the_first_epochs_can_be_left_alone():
     assert is_good(epochs(0.6, 0.6, 0.6), start_step=1)
     assert not is_good(epochs(0.6, 0.6, 0.6, 0.6), start_step=1)

@@ -70,6 +70,15 @@ def test_a_space_without_skip_connections_cannot_collapse_into_them():
     assert verdict(run_of([2] * 4, space)).sentences[0] == 'No sign of collapse: no candidate has the name of a skip connection.'
 
 
+def test_a_warm_up_has_not_collapsed():
+    run = run_of([5] * 7)
+    for epoch in run.epochs[:4]:
+        del epoch.indicators['movement']
+    assert verdict(run).sentences[0] == f'The search has collapsed since epoch 5: {FIVE}'
+    assert verdict(run._replace(epochs=run.epochs[:4])).sentences == [
+        'The search is warming up: 5 of 6 edges are skip connections by the first logits, which no step has changed yet.']
+
+
 def test_probabilities_that_do_not_move_are_told_unless_they_are_decided():
     says = [['have not moved for 3 epochs' in ' '.join(verdict(run_of([1] * 3, **indicators)).sentences)][0] for indicators in (
         {'movement': 1e-9}, {'movement': 1e-9, 'entropy': 0.01}, {'movement': 1e-4})]
