@@ -90,35 +90,46 @@ def test_a_trainer_resumes_bit_for_bit(name, tmp_path):
     assert repr(state(again)) == repr(state(through))  # equal bit for bit where the numbers are written alike, nan included
 
 
+def by_strategy(group, data=None, epochs=EPOCHS, **options):
+    with mock.patch.object(recorded_search, 'start_logits', papers.start):
+        return searched('first order', data=data or batches(2), epochs=epochs, space=papers.Space,
+                        arguments=dict(methods=built(*group)), **options)
+
+
 @pytest.mark.family('lightning', 'nas')
 @pytest.mark.parametrize('group', groups(), ids='-'.join)
 def test_a_strategy_resumes_bit_for_bit(group, tmp_path):
     from pytorch_lightning.callbacks import ModelCheckpoint
 
-    def search(**options):
-        with mock.patch.object(recorded_search, 'start_logits', papers.start):
-            return searched('first order', data=batches(2), epochs=EPOCHS, space=papers.Space,
-                            arguments=dict(methods=built(*group)), **options)
     with mock.patch.object(numpy, 'Inf', numpy.inf, create=True):  # which NumPy 2 has no more and the oldest Lightning reads
-        through = search(keep=[ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)])
-        again = search(checkpoint=tmp_path / 'epoch=1.ckpt')
+        through = by_strategy(group, keep=[ModelCheckpoint(str(tmp_path), '{epoch}', save_top_k=-1, every_n_epochs=1)])
+        again = by_strategy(group, checkpoint=tmp_path / 'epoch=1.ckpt')
     n = len(again['losses'])
     assert 0 < n < len(through['losses'])
     assert {**again, 'losses': through['losses'][-n:]} == {**through, 'losses': again['losses']}
 
 
-def of_rank():
+def shares():
+    return [tuple(two_processes.share_of(batch) for batch in step) for step in batches(2)]
+
+
+def of_rank_by_trainer():
     found = {}
     for name in ARGUMENTS:
-        data = [tuple(two_processes.share_of(batch) for batch in step) for step in batches(2)]
-        search = trainer(name, epochs=2, data=data)
+        search = trainer(name, epochs=2, data=shares())
         torch.manual_seed(torch.distributed.get_rank())  # after the logits
         search.train()
         found[name] = logits(search)
     return found
 
 
-def test_two_processes_have_the_same_logits():
+def of_rank_by_strategy():
+    return {'-'.join(group): by_strategy(group, shares(), 2, devices=2)['logits'] for group in groups()}
+
+
+@pytest.mark.parametrize('of_rank', [of_rank_by_trainer,
+                                     pytest.param(of_rank_by_strategy, marks=pytest.mark.family('nas', 'lightning'))])
+def test_two_processes_have_the_same_logits(of_rank):
     first, second = two_processes.results(of_rank)
     assert first == second
     assert all(math.isfinite(value) for of_edges in first.values() for of_edge in of_edges.values() for value in of_edge)
