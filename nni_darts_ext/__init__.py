@@ -8,22 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, List
 
-from .errors import (
-    ArchitectureError,
-    ArgumentError,
-    CheckpointError,
-    ClassArgsError,
-    DartsExtError,
-    EvaluatorError,
-    ExperimentError,
-    HostNotSupported,
-    LogitsError,
-    MethodError,
-    PackageMissing,
-    RunError,
-    SearchSpaceError,
-    TrainingError,
-)
+from . import errors
+from .errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from . import methods as methods
@@ -37,9 +23,7 @@ if TYPE_CHECKING:
     from .trainer import DartsTrainer as DartsTrainer
 
 # A star import must not fail where NNI lacks something, so the names of _LAZY are left out.
-__all__ = ['ArchitectureError', 'ArgumentError', 'CheckpointError', 'ClassArgsError', 'DartsExtError', 'EvaluatorError',
-           'ExperimentError', 'HostNotSupported', 'LogitsError', 'MethodError', 'PackageMissing', 'RunError', 'SearchSpaceError',
-           'TrainingError']
+__all__ = [name for name in vars(errors) if not name.startswith('_')]
 __version__ = '0.1.0'
 
 _LAZY = {  # the module that defines each name; a subpackage stands for itself
