@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping
 
 from ..errors import RunError
-from . import storage
-from .records import (
+from . import (
     CONFIG,
     DEAD,
     DONE,
@@ -26,6 +25,7 @@ from .records import (
     SpaceRecord,
     State,
     moment,
+    storage,
 )
 
 
