@@ -18,7 +18,7 @@ from ..errors import MethodError, TrainingError
 from ..methods import ARCHITECTURE, READING, VALIDATION, WEIGHTS, EndOfEpoch, Method, Methods
 from ..methods.base import overrides
 from ..methods.unmoved_logits import UnmovedLogits
-from ..run.recording import Recording
+from ..run.recorder import Recording
 from . import processes
 from .guard import Guard
 from .plain import PlainDarts
