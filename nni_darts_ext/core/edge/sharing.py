@@ -7,7 +7,7 @@ rectifies and pools it alike.
 from __future__ import annotations
 
 import weakref
-from typing import Any, Dict, Hashable, Optional, Tuple
+from typing import Any, Hashable, MutableMapping, Optional
 
 import torch
 from torch import Tensor, nn
@@ -17,39 +17,28 @@ KINDS = (nn.ReLU, *POOLINGS)
 
 
 class SharedWork:
-    """Outputs of layers without parameters or state, kept as long as somebody else keeps them: nothing lives longer for it.
+    """Outputs of layers without parameters or state. They are referenced weakly, so that they live no longer than without it.
 
-    While gradients are recorded the graph keeps them for the layers behind, and so for the edges to come. Without a graph they
-    are gone at once, and are computed again.
+    While gradients are recorded, the graph keeps them for the following layers, and therefore for the edges to come. Without a
+    graph they are freed at once and computed again.
     """
 
     def __init__(self) -> None:
-        self._kept: Dict[Hashable, Tuple[Any, Any, int]] = {}
+        self._kept: MutableMapping[Hashable, Tensor] = weakref.WeakValueDictionary()
 
     def run(self, layer: nn.Module, value: Tensor, settings: Optional[Hashable] = None) -> Tensor:
         """``layer(value)``, or what it gave when a layer like it was last given this very tensor. ``layer`` is plainly one of
         ``KINDS``, and ``settings`` what :func:`settings_of` gives for it, default: found out here."""
         if (value.is_leaf and value.requires_grad) or value.is_inference() or torch.is_inference_mode_enabled():
             return layer(value)  # to be used once: two passes over a leaf have graphs of their own, each freed alone
-        key = id(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(), settings or settings_of(layer)
-        kept_value, kept_output, version = self._kept.get(key, (_gone, _gone, 0))
-        output: Optional[Tensor] = kept_output()
-        if output is None or kept_value() is not value or output._version != version:  # somebody has written over it
-            output = layer(value)
-            forget = self._forgetter(key)
-            self._kept[key] = weakref.ref(value), weakref.ref(output, forget), output._version
+        key = (weakref.ref(value), value._version, torch.is_grad_enabled(), torch.is_autocast_enabled(),
+               settings or settings_of(layer))
+        output = self._kept.get(key)
+        if output is None or output._version:  # new outputs have version 0; this one was written over
+            self._kept[key] = output = layer(value)
         return output
 
-    def _forgetter(self, key: Hashable) -> Any:
-        kept = weakref.ref(self)
-
-        def forget(output: Any) -> None:
-            shared = kept()
-            if shared is not None and shared._kept.get(key, (None, None, 0))[1] is output:
-                del shared._kept[key]
-        return forget
-
-    # Copies of a search, and its checkpoints, begin without.
+    # Copies and pickles of a search start empty.
 
     def __deepcopy__(self, memo: Any) -> SharedWork:
         return SharedWork()
@@ -63,7 +52,3 @@ def settings_of(layer: nn.Module) -> Hashable:
     kind = next(kind for kind in KINDS if isinstance(layer, kind))
     settings = [getattr(layer, name) for name in kind.__constants__]
     return (kind, *(tuple(setting) if isinstance(setting, list) else setting for setting in settings))
-
-
-def _gone() -> None:
-    return None
