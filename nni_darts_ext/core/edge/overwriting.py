@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from ...errors import SearchSpaceError
 from ..nested import tensors_of
-from ..space import Edge
 from .shapes import CandidateError
 
 
@@ -31,11 +29,8 @@ class Overwritten(CandidateError):
     """
 
     def __init__(self, which: Optional[int]) -> None:
-        super().__init__(f'Candidate {"?" if which is None else which} writes over its input.')
-        self._which = which
-
-    def of(self, edge: Edge) -> SearchSpaceError:
-        which = 'One of the candidates' if self._which is None else f'The candidate {edge.names[self._which]!r}'
-        return SearchSpaceError(
-            f'{which} of LayerChoice {edge.key!r} writes over its input, which the other candidates and other edges read, too. '
-            'Let it begin with an operation that does not work in place (inplace=False), or with input.clone().')
+        super().__init__(
+            f'Candidate {"?" if which is None else which} writes over its input.', lambda edge:
+            f'{"One of the candidates" if which is None else f"The candidate {edge.names[which]!r}"} of LayerChoice {edge.key!r} '
+            'writes over its input, which the other candidates and other edges read, too. Let it begin with an operation that '
+            'does not work in place (inplace=False), or with input.clone().')

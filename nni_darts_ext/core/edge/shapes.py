@@ -19,11 +19,15 @@ from ..space import Edge
 
 
 class CandidateError(SearchSpaceError):
-    """Something is wrong with a candidate whose name is not known where that is found out."""
+    """Something is wrong with candidates, whose names are unknown where it is found. ``named`` gives the message with names."""
+
+    def __init__(self, message: str, named: Callable[[Edge], str]) -> None:
+        super().__init__(message)
+        self._named = named
 
     def of(self, edge: Edge) -> SearchSpaceError:
-        """The same with names."""
-        raise NotImplementedError
+        """The same error with the names of the candidates."""
+        return SearchSpaceError(self._named(edge))
 
 
 class UnlikeCandidates(CandidateError):
@@ -38,12 +42,8 @@ class UnlikeCandidates(CandidateError):
     """
 
     def __init__(self, one: int, shape: Any, other: int, other_shape: Any) -> None:
-        super().__init__(f'Candidates {one} and {other} return {shape} and {other_shape} for the same input.')
-        self._found = one, shape, other, other_shape
-
-    def of(self, edge: Edge) -> SearchSpaceError:
-        one, shape, other, other_shape = self._found
-        return SearchSpaceError(
+        super().__init__(
+            f'Candidates {one} and {other} return {shape} and {other_shape} for the same input.', lambda edge:
             f'The candidate {edge.names[other]!r} of LayerChoice {edge.key!r} returns the shape {other_shape}, but '
             f'{edge.names[one]!r} returns {shape} for the same input. What an edge adds up must have one shape: mind strides, '
             'paddings and channels. What is no tensor of floating numbers is not added up and must be the same.')
