@@ -5,8 +5,7 @@
 :mod:`.plan`              what of that stays the same until something changes
 :mod:`.layers`            a candidate as the layers that it is made of
 :mod:`.calls`             plain layers as the functions that they call
-:mod:`.dilation`          dilated convolutions that leave pixels out, without dilation
-:mod:`.strides`           1x1 convolutions that overrun memory on some CPUs, without strides
+:mod:`.convolutions`      convolutions replaced by equal ones: faster, or without overrunning memory
 :mod:`.sharing`           what candidates and edges have in common, computed once
 :mod:`.saved_tensors`     what a graph need not save, for it is cheap to compute again
 :mod:`.recomputation`     an edge computed again in the backward pass instead of saved

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as of_all_modules
 
-from .dilation import is_sparse, undilated
+from .convolutions import is_sparse, overruns, undilated, unstrided
 from .layers import COMPUTE, NORMS, is_one_of, is_plain
-from .strides import overruns, unstrided
 
 DIMENSIONS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)}
 """Of the values that a norm takes."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import TrainingError
 from ..logits import Relaxed
-from .layers import run_all
+from .layers import run
 from .mixture import mix
 from .overwriting import Overwritten, Watch
 from .plan import Plan
@@ -113,10 +113,11 @@ def _how(mode: Optional[str], device: torch.device) -> Dict[str, Any]:
 def _plain_sum(chains: Sequence[Tuple[Any, Sequence[nn.Module]]], weights: Tensor) -> Any:
     total: Optional[Tensor] = None
     for (value, layers), weight in zip(chains, weights.unbind()):
-        output = run_all(layers, value)
-        if not (isinstance(output, Tensor) and is_weighed(output)):
+        for layer in layers:
+            value = run(layer, value)
+        if not (isinstance(value, Tensor) and is_weighed(value)):
             raise TypeError('The candidates return more than a tensor of floating numbers.')  # which runs without compilation
-        weighed = output * weight
+        weighed = value * weight
         if total is not None and total.shape != weighed.shape:
             raise ValueError('The candidates return different shapes.')  # without compilation it is said which
         total = weighed if total is None else total + weighed

@@ -7,9 +7,8 @@ from typing import Any, Iterable, List, Tuple, Type
 from torch import nn
 
 from ..nested import map_tensors
-from .dilation import is_sparse, undilated
+from .convolutions import is_sparse, overruns, undilated, unstrided
 from .sharing import KINDS
-from .strides import overruns, unstrided
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -63,10 +62,3 @@ def run(layer: nn.Module, value: Any) -> Any:
             return unstrided(value, layer.weight, layer.bias, layer.stride)
         return undilated(layer, value)
     return layer(value)
-
-
-def run_all(layers: Iterable[nn.Module], value: Any) -> Any:
-    """One after the other."""
-    for layer in layers:
-        value = run(layer, value)
-    return value

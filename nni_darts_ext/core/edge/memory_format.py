@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..nested import map_tensors
+from .convolutions import FEW, overruns
 from .layers import is_plain, layers_of
-from .strides import FEW, overruns
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def lay_out(model: nn.Module) -> None:
 
 
 def warn_of_overruns(model: nn.Module, edges: Mapping[str, Iterable[nn.Module]], argument: str) -> None:
-    """Warn of the convolutions that :func:`nni_darts_ext.core.edge.strides.overruns` and that the model runs itself.
+    """Warn of the convolutions that :func:`nni_darts_ext.core.edge.convolutions.overruns` and that the model runs itself.
 
     Those of candidates that are plain Sequentials run otherwise. The warning depends on the sizes and not on the CPU at hand, for
     a search may be resumed on another machine.

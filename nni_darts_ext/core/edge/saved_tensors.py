@@ -15,9 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.utils.parametrize import is_parametrized
 
 from ...errors import SearchSpaceError
+from .convolutions import overruns, unstrided
 from .layers import is_plain
 from .overwriting import Watch
-from .strides import overruns, unstrided
 
 CHEAP = 32
 """The most channels that an output may be made of. The convolution takes 1.5 times as long there as the BatchNorm does forward,

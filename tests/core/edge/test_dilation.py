@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nni_darts_ext.core.edge.dilation import is_sparse
+from nni_darts_ext.core.edge.convolutions import is_sparse
 from nni_darts_ext.core.edge.layers import run
 
 pytestmark = pytest.mark.ends

@@ -12,9 +12,9 @@ from torch.utils.data import TensorDataset
 
 from nni_darts_ext.core.edge import memory_format, saved_tensors
 from nni_darts_ext.core.edge.compilation import CompiledMixture
+from nni_darts_ext.core.edge.convolutions import overruns
 from nni_darts_ext.core.edge.layers import run
 from nni_darts_ext.core.edge.mixture import mix
-from nni_darts_ext.core.edge.strides import overruns
 from nni_darts_ext.core.logits import Relaxed
 from nni_darts_ext.core.space import Edge, SearchSpace
 from nni_darts_ext.loop.mutator import InPlaceMutator
