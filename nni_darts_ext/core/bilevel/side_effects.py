@@ -39,14 +39,11 @@ def on_copied_buffers(modules: Iterable[nn.Module]) -> Iterator[None]:
 @contextmanager
 def on_batch_statistics(model: nn.Module) -> Iterator[None]:
     """Let BatchNorm use the statistics of each batch in evaluation mode, in place of running ones, which stay as they are."""
-    kept = [(norm._buffers, dict(norm._buffers)) for norm in model.modules() if isinstance(norm, _BatchNorm)]
-    try:
-        for buffers, _ in kept:
-            buffers.update(running_mean=None, running_var=None)
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    with on_copied_buffers(norms):
+        for norm in norms:
+            norm._buffers.update(running_mean=None, running_var=None)
         yield
-    finally:
-        for buffers, originals in kept:
-            buffers.update(originals)
 
 
 @contextmanager
