@@ -17,7 +17,7 @@ from ..errors import CheckpointError, DartsExtError
 from . import processes
 from .checkpoint import Checkpoints, check
 from .data import describe
-from .stateful import other_lengths, state_of, stateful
+from .stateful import lengths, state_of, stateful
 from .steps import Steps
 
 _logger = logging.getLogger(__name__)
@@ -178,8 +178,10 @@ class Resumable:
 
 
 def check_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
-    """Raise :class:`CheckpointError` if a scheduler was built for another number of epochs than it is now."""
-    different = other_lengths(states, parts)
+    """Raise :class:`CheckpointError` if a scheduler was made for another number of epochs or steps than it is now. Loading its
+    state would restore the old number, and a cosine schedule rises again after ``T_max``."""
+    different = [f'{length} of {name} was {before} and is {now}' for name in parts if name in states
+                 for (length, before), (_, now) in zip(lengths(states[name]), lengths(parts[name].state_dict())) if before != now]
     if different:
         raise CheckpointError(f'It belongs to a search with another schedule: {"; ".join(different)}. A schedule cannot be '
                               'lengthened or shortened during a search. Build it with the same number of epochs or steps as '

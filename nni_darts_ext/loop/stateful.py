@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, Tuple
 
 from torch import Tensor
 
@@ -58,16 +58,7 @@ def _is_function(value: Any) -> bool:
     return callable(value) or isinstance(value, weakref.ref)
 
 
-def other_lengths(states: Mapping[str, Any], parts: Mapping[str, Any]) -> List[str]:
-    """Descriptions of the schedulers that were made for other numbers of epochs or steps than they are now.
-
-    Loading the state of such a scheduler would restore the old numbers, and a cosine schedule rises again after ``T_max``.
-    """
-    return [f'{length} of {name} was {before} and is {now}' for name in parts if name in states
-            for (length, before), (_, now) in zip(_lengths(states[name]), _lengths(parts[name].state_dict())) if before != now]
-
-
-def _lengths(state: Any) -> Iterator[Tuple[str, Any]]:
+def lengths(state: Any) -> Iterator[Tuple[str, Any]]:
     """The lengths of a scheduler and of its nested schedulers, in order."""
     for name in LENGTHS if isinstance(state, Mapping) else ():
         if name in state and not isinstance(state[name], Tensor):
@@ -75,4 +66,4 @@ def _lengths(state: Any) -> Iterator[Tuple[str, Any]]:
             yield name, sorted(value) if isinstance(value, Mapping) else value
     nested = state.get('_schedulers', ()) if isinstance(state, Mapping) else ()
     for part in nested if isinstance(nested, (list, tuple)) else ():
-        yield from _lengths(part)
+        yield from lengths(part)
