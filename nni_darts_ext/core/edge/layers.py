@@ -18,11 +18,15 @@ COMPUTE = ('forward', '_conv_forward')
 """The methods by which layers compute, of which subclasses override either."""
 
 
+def parts_of(candidate: nn.Module) -> List[nn.Module]:
+    """The candidate and, if it is a plain Sequential, the parts of its modules."""
+    modules = candidate._modules.values() if is_plain(candidate, nn.Sequential) else ()
+    return [candidate, *(part for module in modules if module is not None for part in parts_of(module))]
+
+
 def layers_of(candidate: nn.Module) -> List[nn.Module]:
-    """Those of a plain Sequential, and of plain Sequentials in it; any other candidate is a layer itself."""
-    if not is_plain(candidate, nn.Sequential):
-        return [candidate]
-    return [layer for part in candidate._modules.values() if part is not None for layer in layers_of(part)]
+    """The layers of a plain Sequential, and of plain Sequentials in it; any other candidate is a layer itself."""
+    return [part for part in parts_of(candidate) if not is_plain(part, nn.Sequential)]
 
 
 def is_plain(module: nn.Module, kind: Any) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Hashable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Hashable, List, NamedTuple, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .calls import normalizing, running
-from .layers import CONVOLUTIONS, NORMS, begins_in_place, copied, is_one_of, is_plain, layers_of
+from .layers import CONVOLUTIONS, NORMS, begins_in_place, copied, is_one_of, is_plain, layers_of, parts_of
 from .saved_tensors import may_come_back
 from .sharing import KINDS, POOLINGS, SharedWork, settings_of
 
@@ -38,7 +38,7 @@ class Plan:
     def __init__(self, candidates: Sequence[nn.Module]) -> None:
         self.candidates = list(candidates)
         self._next_hook = RemovableHandle.next_id
-        parts = [part for candidate in candidates for part in _parts_of(candidate)]
+        parts = [part for candidate in candidates for part in parts_of(candidate)]
         compared = [part for part in parts if is_one_of(part, COMPARED)]
         self._parts, self._types = parts, list(map(type, parts))
         self._others = [vars(part) for part in parts if part not in compared]
@@ -56,15 +56,6 @@ class Plan:
                     and self._in_place == [attributes.get('inplace') for attributes in self._others])
         except Exception:  # of what cannot be compared, and so is another
             return False
-
-
-def _parts_of(candidate: nn.Module) -> Iterator[nn.Module]:
-    """The candidate and, as :func:`layers_of`, the plain Sequentials and layers in it."""
-    yield candidate
-    if is_plain(candidate, nn.Sequential):
-        for part in candidate._modules.values():
-            if part is not None:
-                yield from _parts_of(part)
 
 
 class Chain:
