@@ -117,22 +117,19 @@ def _parse(choice: Choice, space: SearchSpace, value: Any) -> List[bool]:
     names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(choice.choose_from)
     sources = names if isinstance(choice, Edge) else list(space.sources[choice.key])
     values = list(value) if isinstance(value, (list, tuple)) else [value]
-    if values and all(isinstance(one, bool) for one in values):
-        return _checked(choice, names, value, values)
-    chosen = set()
-    for one in values:
-        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < len(names):
-            chosen.add(one)
-        elif isinstance(one, str) and names.count(one) == 1:  # including NO_KEY
-            chosen.add(names.index(one))
-        elif isinstance(one, str) and one and sources.count(one) == 1:  # a source that the model itself does not name
-            chosen.add(sources.index(one))
-        else:
-            raise _unfit(choice, sources, value)
-    return _checked(choice, names, value, [i in chosen for i in range(len(names))])
-
-
-def _checked(choice: Choice, names: Sequence[str], value: Any, decision: List[bool]) -> List[bool]:
+    decision = values
+    if not values or not all(isinstance(one, bool) for one in values):
+        chosen = set()
+        for one in values:
+            if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < len(names):
+                chosen.add(one)
+            elif isinstance(one, str) and names.count(one) == 1:  # including NO_KEY
+                chosen.add(names.index(one))
+            elif isinstance(one, str) and one and sources.count(one) == 1:  # a source that the model itself does not name
+                chosen.add(sources.index(one))
+            else:
+                raise _unfit(choice, sources, value)
+        decision = [i in chosen for i in range(len(names))]
     if len(decision) != len(names) or (isinstance(choice, Edge) and sum(decision) > 1):
         raise _unfit(choice, names, value)
     return decision

@@ -7,8 +7,6 @@ from typing import Any, Dict, List, Mapping, Union
 from .derivation import Derivation
 from .space import Choice, Edge, Name, SearchSpace
 
-Decision = Union[Name, List[Name]]
-
 SCHEMA, VERSION = 'nni_darts_ext/architecture', 1
 
 
@@ -37,12 +35,8 @@ def enveloped(architecture: Mapping[str, Any]) -> Dict[str, Any]:
     return {'schema': SCHEMA, 'version': VERSION, 'architecture': dict(architecture)}
 
 
-def _readable(choice: Choice, decision: List[bool]) -> Decision:
-    if isinstance(choice, Edge):
-        names = [str(name) for name in choice.names]
-        by_name = len(set(names)) == len(names) and not all(name.isdigit() for name in names)
-    else:
-        names = list(choice.choose_from)
-        by_name = len(set(names)) == len(names)
+def _readable(choice: Choice, decision: List[bool]) -> Union[Name, List[Name]]:
+    names = [str(name) for name in choice.names] if isinstance(choice, Edge) else list(choice.choose_from)
+    by_name = len(set(names)) == len(names) and not (isinstance(choice, Edge) and all(name.isdigit() for name in names))
     chosen: List[Name] = [names[i] if by_name else i for i, kept in enumerate(decision) if kept]
     return chosen[0] if len(chosen) == 1 else chosen
