@@ -233,9 +233,6 @@ class SearchTrainer(Resumable, Host):
     def network(self) -> nn.Module:
         return nn.ModuleList([self.model, self.loss]) if isinstance(self.loss, nn.Module) else self.model
 
-    def logits(self) -> List[nn.Parameter]:
-        return [parameter for group in self.ctrl_optim.param_groups for parameter in group['params']]
-
     def _searched(self) -> List[nn.Parameter]:
         """The logits and the parameters of methods."""
         return list(dict.fromkeys([*self.mutator.parameters(), *self.steps.methods.parameters()]))

@@ -37,12 +37,8 @@ class Host:
         """All modules that computing a loss runs."""
         raise NotImplementedError
 
-    def logits(self) -> List[nn.Parameter]:
-        """The parameters that the architecture step updates."""
-        raise NotImplementedError
-
     def architecture_optimizer(self) -> Any:
-        """The optimiser of the logits."""
+        """The optimiser of the logits, which are all its parameters."""
         raise NotImplementedError
 
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
@@ -145,7 +141,7 @@ class Steps:
                                   'out.')
         self.methods.move(epoch=epoch)
         self._architecture_steps = 0
-        self.logits = self._host.logits()
+        self.logits = [parameter for group in self._host.architecture_optimizer().param_groups for parameter in group['params']]
         held = (parameter for optimizer in self._host.weight_optimizers() for group in optimizer.param_groups
                 for parameter in group['params'])
         own = set(self.logits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, ContextManager, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class BilevelSteps(Host):
     _random: Optional[Sequence[Mapping[str, Any]]] = None
     """The random states of all processes, from that checkpoint."""
     _steps: Optional[Steps] = None
-    _unlogged: Unlogged
+    unlogged: Unlogged
     _index = 0
     """The index of the current batch."""
 
@@ -82,7 +82,7 @@ class BilevelSteps(Host):
     def on_train_start(self) -> Any:
         self._restore_random_states()
         check_steps(self.trainer.optimizers)
-        check_holdings([self.architecture_optimizer()], [], self.logits(), self.inner())
+        check_holdings([self.architecture_optimizer()], [], self.arch_parameters(), self.inner())  # type: ignore[attr-defined]
         # Lightning appends the callbacks of a module to those of the user.
         self.trainer.callbacks = sorted(self.trainer.callbacks, key=lambda one: not getattr(one, 'comes_first', False))
         options, model, device = self.options, self.inner().model, self.device  # type: ignore[attr-defined]
@@ -91,7 +91,7 @@ class BilevelSteps(Host):
                                            'channels_last' if options.channels_last else 'compile')
         guard = Guard(device, lambda: [self, *self.trainer.optimizers], self.search.choices)
         vars(self).update(_steps=Steps(self, self.search, self.search.start(), options.unrolled, guard),
-                          _unlogged=Unlogged(self.inner()))
+                          unlogged=Unlogged(self.inner()))
         self.steps.stopped = self.stopped
         self.steps.begin(None if self.trainer.max_epochs == -1 else self.trainer.max_epochs)
         self.steps.methods.load_state_dict(self._states)
@@ -185,7 +185,7 @@ class BilevelSteps(Host):
         self._index = batch_idx
         if batch_idx == 0:  # some versions of Lightning do not call train() at the start of an epoch
             self.steps.look(self.trainer.current_epoch)
-            self._unlogged.look()
+            self.unlogged.look()
             for module in self.modules():  # type: ignore[attr-defined]
                 if isinstance(module, Logits):
                     module.train(module.training)
@@ -200,15 +200,12 @@ class BilevelSteps(Host):
     def network(self) -> nn.Module:
         return self  # type: ignore[return-value]
 
-    def logits(self) -> List[nn.Parameter]:
-        return self.arch_parameters()  # type: ignore[attr-defined]
-
     def architecture_optimizer(self) -> Any:
         return self.architecture_optimizers()  # type: ignore[attr-defined]
 
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
         """The user's optimisers that take this step."""
-        own = set(self.logits())
+        own = set(self.arch_parameters())  # type: ignore[attr-defined]
         found = [optimizer for optimizer in self.trainer.optimizers
                  if not own.issuperset(parameter for group in optimizer.param_groups for parameter in group['params'])]
         turn = getattr(self, '_optimizer_progress', None)  # some versions of NNI let several optimisers take turns
@@ -224,9 +221,6 @@ class BilevelSteps(Host):
         self._weights = weights
         self.advance_weights(loss, self._index)
         self._weights = ()
-
-    def unlogged(self) -> ContextManager[Any]:
-        return self._unlogged()
 
     def set_training(self) -> None:
         self.train()  # type: ignore[attr-defined]
