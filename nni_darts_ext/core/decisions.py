@@ -29,13 +29,8 @@ MAX_SIZE = 2 ** 20
 
 
 def load(architecture: Architecture) -> Mapping[str, Any]:
-    """The architecture, or the one in the JSON file of that name, without its envelope.
-
-    Raises
-    ------
-    ArchitectureError
-        The file is missing, too large, not JSON or not a JSON object; the envelope has a version that this package cannot read.
-    """
+    """The architecture, or the one in the JSON file of that name, without its envelope. Raises :class:`ArchitectureError` if the
+    file is missing, too large, not JSON or not a JSON object, or if the envelope has a version that this package cannot read."""
     if isinstance(architecture, Mapping):
         return _unwrapped(architecture, 'The architecture')
     if not isinstance(architecture, (str, os.PathLike)):
@@ -228,13 +223,8 @@ class DroppedEdge(nn.Module):
 
 
 class ChosenInputs(nn.Module):
-    """An InputChoice after its decision: reduces the chosen inputs.
-
-    Raises
-    ------
-    ArchitectureError
-        One of them was computed from an edge that was dropped.
-    """
+    """An InputChoice after its decision: reduces the chosen inputs. Raises :class:`ArchitectureError` if one of them was computed
+    from an edge that was dropped."""
 
     def __init__(self, key: str, chosen: List[int], reduction: str, choose_from: Sequence[str]) -> None:
         super().__init__()

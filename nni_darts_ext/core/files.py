@@ -24,15 +24,7 @@ PATIENCE = 2.0
 
 
 def read(file: Path, limit: int) -> bytes:
-    """The content of a file of up to ``limit`` bytes.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    ValueError
-        The file is larger.
-    """
+    """The content of a file of up to ``limit`` bytes. Raises ``OSError`` if it cannot be read, ``ValueError`` if it is larger."""
     with open(os.fspath(file), 'rb') as opened:
         content = opened.read(limit + 1)
     if len(content) > limit:
@@ -41,13 +33,8 @@ def read(file: Path, limit: int) -> bytes:
 
 
 def parse(content: bytes) -> Any:
-    """Parse strict JSON in UTF-8: without duplicate keys, NaN, or numbers out of range.
-
-    Raises
-    ------
-    ValueError
-        It is not such JSON, or nested more deeply than Python can parse.
-    """
+    """Parse strict JSON in UTF-8: without duplicate keys, NaN, or numbers out of range. Raises ``ValueError`` if it is not such
+    JSON, or nested more deeply than Python can parse."""
     try:
         return json.loads(content.decode('utf-8'), object_pairs_hook=_object, parse_int=_integer, parse_float=_number,
                           parse_constant=_number)

@@ -204,13 +204,8 @@ class Relaxation:
         return compute(relaxed, shared=self._shared)
 
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
-        """All candidates, each times its weight if a method gives it one, reduced.
-
-        Raises
-        ------
-        SearchSpaceError
-            They are structures of different forms.
-        """
+        """All candidates, each times its weight if a method gives it one, reduced. Raises :class:`SearchSpaceError` if they are
+        structures of different forms."""
         self.note(key, candidates)
         weights = self.weights_of_inputs(key)
         try:
@@ -251,12 +246,8 @@ def _as_it_is(tensor: Tensor) -> Tensor:
 def relax(module: nn.Module, choice: Choice, relaxation: Relaxation) -> None:
     """Make a choice of a host that calls no mutator run its relaxation.
 
-    The module stays what it is, with its class, weights and names, so that the host can still make a network of it.
-
-    Raises
-    ------
-    SearchSpaceError
-        Another search has the module already.
+    The module stays what it is, with its class, weights and names, so that the host can still make a network of it. Raises
+    :class:`SearchSpaceError` if another search has the module already.
     """
     if 'forward' in vars(module):
         raise SearchSpaceError(f'{type(module).__name__} {choice.key!r} is searched already by another DartsMutator or '

@@ -211,12 +211,8 @@ def check_n_chosen(n_chosen: Optional[int], n_candidates: int, key: Optional[str
 def find_modules(model: nn.Module, kinds: Kinds, scopes: Kinds = ()) -> List[Tuple[str, nn.Module]]:
     """All modules of the given kinds with their paths, each module once, in the order of the model's modules.
 
-    Only modules that are also one of the ``scopes`` may contain further choices.
-
-    Raises
-    ------
-    SearchSpaceError
-        A choice is inside another one, or in a plain container, where PyTorch does not see it.
+    Only modules that are also one of the ``scopes`` may contain further choices. Raises :class:`SearchSpaceError` if a choice is
+    inside another one, or in a plain container, where PyTorch does not see it.
     """
     for path, module in unregistered(model, kinds):
         raise SearchSpaceError(f'The {type(module).__name__} in {path!r} is in a plain list, tuple or dict, where neither '
@@ -242,13 +238,8 @@ def refuse_nested(path: str, outer: Iterable[str]) -> None:
 
 
 def edge_of(module: nn.Module, key: str, names: Iterable[Name], path: str) -> Edge:
-    """The description of a LayerChoice whose candidates have these names.
-
-    Raises
-    ------
-    SearchSpaceError
-        It has no candidates, or one is not a module.
-    """
+    """The description of a LayerChoice whose candidates have these names. Raises :class:`SearchSpaceError` if it has no
+    candidates, or one is not a module."""
     edge = Edge(key, tuple(names), path, getattr(module, 'reduction', None))
     check_candidates(((name, module._modules.get(str(name))) for name in edge.names), f'{key!r} at {path!r}')
     return edge

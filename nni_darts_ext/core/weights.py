@@ -67,13 +67,8 @@ def weighed(weigh: Weigh, logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
 
 
 def running(weights: Mapping[str, Tensor]) -> Dict[str, Tuple[int, ...]]:
-    """For each edge the candidates whose weight, of shape ``(n + 1,)``, is not 0, by one reading for all of them.
-
-    Raises
-    ------
-    LogitsError
-        Weights are not finite.
-    """
+    """For each edge the candidates whose weight, of shape ``(n + 1,)``, is not 0, by one reading for all of them. Raises
+    :class:`LogitsError` if weights are not finite."""
     numbers = torch.cat([of_edge.detach() for of_edge in weights.values()]).tolist() if weights else []
     found, start = {}, 0
     for key, of_edge in weights.items():

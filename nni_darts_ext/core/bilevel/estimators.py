@@ -138,13 +138,8 @@ Unrolled = Callable[[Loss, Loss, Sequence[nn.Parameter], Sequence[torch.optim.Op
 
 
 def choose(unrolled: Any) -> Optional[Unrolled]:
-    """The estimator for an ``unrolled`` argument; None for the first order.
-
-    Raises
-    ------
-    TrainingError
-        The argument is not one of False, True, 'exact' and 'finite_difference'.
-    """
+    """The estimator for an ``unrolled`` argument; None for the first order. Raises :class:`TrainingError` if it is not one of
+    False, True, 'exact' and 'finite_difference'."""
     if unrolled is False:
         return None
     if unrolled is True or (isinstance(unrolled, str) and unrolled == 'exact'):

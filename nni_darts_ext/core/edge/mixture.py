@@ -31,12 +31,8 @@ def mix(candidates: Union[Plan, Sequence[nn.Module]], relaxed: Relaxed, args: Se
     tensor of floating or complex numbers is not weighed and must be the same for all of them. With nothing live the zero op is
     left alone and the result is zeros of the shape that the candidates have (no channels for ``concat``, an empty list for
     ``none``). What candidates have in common is looked up in ``shared``, default: in this edge alone. With ``keep_all``, default
-    False, the graph keeps all that it is offered.
-
-    Raises
-    ------
-    CandidateError
-        Two candidates return different forms, or one writes over what it is given.
+    False, the graph keeps all that it is offered. Raises :class:`CandidateError` if two candidates return different forms, or one
+    writes over what it is given.
     """
     plan = candidates if isinstance(candidates, Plan) else Plan(candidates)
     edge = _Edge(relaxed.weights, args, kwargs, SharedWork() if shared is None else shared, keep_all)
@@ -113,13 +109,8 @@ _AS_IT_IS: ContextManager[None] = nullcontext()
 
 
 def reduce(values: List[Any], reduction: str) -> Any:
-    """Reduce a list as NNI does: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for the list itself.
-
-    Raises
-    ------
-    SearchSpaceError
-        There is no such reduction, or structures are not of the same form.
-    """
+    """Reduce a list as NNI does: ``sum``, ``mean``, ``concat`` along dimension 1, or ``none`` for the list itself. Raises
+    :class:`SearchSpaceError` if there is no such reduction, or structures are not of the same form."""
     if reduction == 'none':
         return values
     if len(values) == 1:

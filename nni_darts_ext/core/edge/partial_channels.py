@@ -41,12 +41,8 @@ class PartialChannels(nn.Module):
 def joined(part: Optional[Tensor], x: Optional[Tensor], channels: int, k: int) -> Optional[Tensor]:
     """What an edge has made of the first of k parts of the channels of ``x``, and the other parts, shuffled.
 
-    A function that symbolic tracing does not enter, because what it does depends on shapes.
-
-    Raises
-    ------
-    SearchSpaceError
-        The number of channels is not as expected, or an image is neither as large as before nor half as large.
+    A function that symbolic tracing does not enter, because what it does depends on shapes. Raises :class:`SearchSpaceError` if
+    the number of channels is not as expected, or an image is neither as large as before nor half as large.
     """
     if part is None or x is None:
         return None
