@@ -71,12 +71,7 @@ def forward(model: nn.Module, batch: Any, loss: Optional[Loss], forward_batch: O
 def judged(metrics: Optional[MetricsFunction], output: Any, batch: Any, loss: Optional[Tensor],
            forward_batch: Optional[ForwardBatch] = None) -> Dict[str, Any]:
     """The metrics of an output by name, and the loss unless it is None. No metrics if ``forward_batch`` returned None as output.
-
-    Raises
-    ------
-    TrainingError
-        The metrics are not a mapping.
-    """
+    Raises :class:`TrainingError` if the metrics are not a mapping."""
     is_measured = metrics is not None and (output is not None or forward_batch is None)
     found = metrics(output, target(batch, forward_batch)) if is_measured else {}  # type: ignore[misc]
     if not isinstance(found, Mapping):
@@ -91,13 +86,7 @@ def target(batch: Any, forward_batch: Optional[ForwardBatch] = None) -> Any:
 
 
 def pair(batch: Any) -> Tuple[Any, Any]:
-    """The inputs and labels of a batch.
-
-    Raises
-    ------
-    TrainingError
-        The batch is not a tuple or list of two.
-    """
+    """The inputs and labels of a batch. Raises :class:`TrainingError` if the batch is not a tuple or list of two."""
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         return batch[0], batch[1]
     raise TrainingError(f'A batch is {description_of(batch)}. Expected a pair (inputs, labels), for model(inputs) and '

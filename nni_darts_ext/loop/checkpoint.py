@@ -80,13 +80,8 @@ def check(state: Any) -> None:
 
 
 def read(file: files.Path) -> Any:
-    """The state in a checkpoint. Its tensors are on the CPU.
-
-    Raises
-    ------
-    CheckpointError
-        The file cannot be read, is not a checkpoint, has another version, or was damaged or edited.
-    """
+    """The state in a checkpoint. Its tensors are on the CPU. Raises :class:`CheckpointError` if the file cannot be read, is not a
+    checkpoint, has another version, or was damaged or edited."""
     try:
         with zipfile.ZipFile(os.fspath(file)) as archive:
             return _state(archive, os.path.getsize(file))

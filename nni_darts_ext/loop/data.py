@@ -79,13 +79,7 @@ class Loading:
         return (self._shuffled(data, 'weights', seed, range(at)), self._shuffled(data, 'logits', seed, range(at, n)))
 
     def validation(self, data: Any) -> Iterable[Any]:
-        """A loader of the validation data.
-
-        Raises
-        ------
-        TrainingError
-            The data has another form, no batch, or no end.
-        """
+        """A loader of the validation data. Raises :class:`TrainingError` if the data has another form, no batch, or no end."""
         _check_part(data, 'dataset_valid is one data set or one loader')
         if isinstance(data, itertools.cycle):
             raise TrainingError('dataset_valid is endless, so a validation would not end. Pass finite data.')

@@ -95,13 +95,8 @@ class Guard:
                             'such a step changes nothing. Is it computed without gradients?', what, self._step, self._epoch)
 
     def read(self) -> None:
-        """Check all values since the last reading. Must be called at the end of an epoch.
-
-        Raises
-        ------
-        TrainingError, LogitsError
-            A value is not finite. The message names the first one, its step and its epoch.
-        """
+        """Check all values since the last reading. Must be called at the end of an epoch. Raises :class:`TrainingError` or
+        :class:`LogitsError` if a value is not finite; the message names the first one, its step and its epoch."""
         unread, self._unread = self._unread, []
         if not unread or (self._at_once and all(_is_finite(seen.value) for seen in unread)):
             return

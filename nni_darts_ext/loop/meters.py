@@ -16,13 +16,8 @@ Metrics = Dict[str, float]
 
 
 def number(name: str, value: Any) -> Union[float, Tensor]:
-    """A metric as a number, or as a detached tensor without dimensions.
-
-    Raises
-    ------
-    TrainingError
-        The value is neither a number nor a tensor of one element.
-    """
+    """A metric as a number, or as a detached tensor without dimensions. Raises :class:`TrainingError` if the value is neither a
+    number nor a tensor of one element."""
     with suppress(TypeError, ValueError):
         if not isinstance(value, Tensor):
             return float(value)

@@ -127,13 +127,8 @@ class MutatorInterface(Search):
         return self.architecture(form)
 
     def status(self) -> Dict[str, List[float]]:
-        """The weights of the last :meth:`reset` as lists of numbers, for logging.
-
-        Raises
-        ------
-        LogitsError
-            A weight is NaN or infinite.
-        """
+        """The weights of the last :meth:`reset` as lists of numbers, for logging. Raises :class:`LogitsError` if a weight is NaN
+        or infinite."""
         return {key: numbers_of(key, weights) for key, weights in self._cache.items()}
 
     def _derive(self) -> Derivation:

@@ -63,13 +63,8 @@ def device() -> torch.device:
 
 
 def check_device(device: torch.device) -> None:
-    """Check that nccl uses the GPU of the search: it sends objects, such as metrics, from the current GPU.
-
-    Raises
-    ------
-    TrainingError
-        The backend is nccl, and the current GPU is not ``device``.
-    """
+    """Check that nccl uses the GPU of the search: it sends objects, such as metrics, from the current GPU. Raises
+    :class:`TrainingError` if the backend is nccl, and the current GPU is not ``device``."""
     if size() == 1 or distributed.get_backend() != 'nccl':
         return
     current = torch.cuda.current_device()
@@ -80,13 +75,8 @@ def check_device(device: torch.device) -> None:
 
 
 def refuse_strangers() -> None:
-    """Refuse several processes without a process group, which would search independently.
-
-    Raises
-    ------
-    TrainingError
-        The environment, as ``torchrun`` sets it, has several ranks, but there is no process group.
-    """
+    """Refuse several processes without a process group, which would search independently. Raises :class:`TrainingError` if the
+    environment, as ``torchrun`` sets it, has several ranks, but there is no process group."""
     started = os.environ.get('WORLD_SIZE', '1')
     if started not in ('', '1') and 'RANK' in os.environ and not _is_initialized():
         raise TrainingError(

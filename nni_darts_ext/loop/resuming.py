@@ -93,13 +93,8 @@ class Resumable:
         return epochs
 
     def _restore(self, state: Any) -> None:
-        """Resume from a state that :meth:`checkpoint` has returned.
-
-        Raises
-        ------
-        CheckpointError
-            The state belongs to another search, or is not a state of a search.
-        """
+        """Resume from a state that :meth:`checkpoint` has returned. Raises :class:`CheckpointError` if the state belongs to
+        another search, or is not a state of a search."""
         try:
             were = with_methods(state['settings'])
             if None in (were['seed'], self._settings['seed']):
