@@ -159,13 +159,8 @@ class DartsModule(BilevelSteps, DartsLightningModule):
 
 
 def _refuse_what_is_left(model: nn.Module) -> None:
-    """Refuse choices that no hook has taken, which NNI would silently ignore.
-
-    Raises
-    ------
-    SearchSpaceError
-        Immediately, or in the first forward pass for a choice of values that it calls.
-    """
+    """Refuse choices that no hook has taken, which NNI would silently ignore. Raises :class:`SearchSpaceError`, immediately or,
+    for a choice of values that it calls, in the first forward pass."""
     for what, kind in other_choices(model):
         if kind not in (*SEARCHED_BY_STRATEGIES, *VALUES):
             raise SearchSpaceError(f'{what} is a choice that no one-shot strategy searches. Fix its value, or give the strategy '

@@ -53,13 +53,8 @@ def input_choice(choose_from: List[str], n_chosen: Optional[int], reduction: str
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-    """The search space of a model, and the description of each module that is a choice.
-
-    Raises
-    ------
-    SearchSpaceError
-        The model has a choice that is neither a LayerChoice nor an InputChoice.
-    """
+    """The search space of a model, and the description of each module that is a choice. Raises :class:`SearchSpaceError` if the
+    model has a choice that is neither a LayerChoice nor an InputChoice."""
     refuse_foreign(model, (LayerChoice, InputChoice), 'retiarii')
     for what, of_kind in other_choices(model):
         other_way = (", or search with the strategy nni_darts_ext.DARTS on NNI 2.8 - 2.10 and apply the result with NNI's "

@@ -32,13 +32,8 @@ def one_of(name: str, value: Any, expected: Sequence[Any]) -> Any:
 
 
 def check_class_args(algorithm: Callable[..., Any], given: Mapping[str, Any]) -> None:
-    """Check the arguments of an algorithm by constructing it.
-
-    Raises
-    ------
-    ClassArgsError
-        An argument is unknown or has an invalid value.
-    """
+    """Check the arguments of an algorithm by constructing it. Raises :class:`ClassArgsError` if an argument is unknown or has an
+    invalid value."""
     known = list(inspect.signature(algorithm).parameters)
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -25,13 +25,7 @@ def listed() -> Dict[str, Any]:
 
 
 def folder_of(experiment: str) -> Path:
-    """The folder of an experiment, given its id or its folder.
-
-    Raises
-    ------
-    ExperimentError
-        There is no such experiment.
-    """
+    """The folder of an experiment, given its id or its folder. Raises :class:`ExperimentError` if there is no such experiment."""
     if (Path(experiment) / 'db').is_dir():
         return Path(experiment)
     place = listed().get(experiment, {}).get('logDir')
@@ -45,12 +39,7 @@ def folder_of(experiment: str) -> Path:
 def end(experiment: str, n_trials: int) -> None:
     """Set the maximum number of trials of a running experiment, so that it is done when its current trials are.
 
-    As ``nnictl update trialnum``, which does not work in every version of NNI.
-
-    Raises
-    ------
-    OSError
-        The manager does not answer.
+    As ``nnictl update trialnum``, which does not work in every version of NNI. Raises ``OSError`` if the manager does not answer.
     """
     known = listed()[experiment]
     prefix = f'/{known["prefixUrl"]}' if known.get('prefixUrl') else ''

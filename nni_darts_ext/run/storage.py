@@ -40,13 +40,7 @@ def _spelled(value: Any) -> Any:
 
 
 def read(file: Path, limit: int) -> bytes:
-    """The content of a file of a run.
-
-    Raises
-    ------
-    RunError
-        The file cannot be read, or is larger than ``limit`` bytes.
-    """
+    """The content of a file of a run. Raises :class:`RunError` if the file cannot be read, or is larger than ``limit`` bytes."""
     try:
         return files.read(file, limit)
     except (OSError, ValueError) as error:
@@ -54,13 +48,7 @@ def read(file: Path, limit: int) -> bytes:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file of a run.
-
-    Raises
-    ------
-    RunError
-        The file cannot be read, or is not JSON.
-    """
+    """The content of a JSON file of a run. Raises :class:`RunError` if the file cannot be read, or is not JSON."""
     content = read(file, MAX_SIZE)
     try:
         return files.parse(content)
@@ -81,13 +69,7 @@ def write_json(file: Path, value: Any, **options: Any) -> None:
 
 
 def write_out(file: Path, content: Union[str, bytes]) -> None:
-    """Write a file that a command was asked for, and create its folder.
-
-    Raises
-    ------
-    RunError
-        It cannot be written.
-    """
+    """Write a file that a command was asked for, and create its folder. Raises :class:`RunError` if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(file) as opened:

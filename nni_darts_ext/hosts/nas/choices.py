@@ -39,13 +39,8 @@ def describe(path: str, module: Any) -> Choice:
 
 def read_space(model: nn.Module, choose_from: Optional[Mapping[str, Sequence[str]]] = None) \
         -> Tuple[SearchSpace, Dict[nn.Module, Choice]]:
-    """The search space of a model, and the description of each module that is a choice.
-
-    Raises
-    ------
-    SearchSpaceError
-        The model has a choice that is neither a LayerChoice nor an InputChoice.
-    """
+    """The search space of a model, and the description of each module that is a choice. Raises :class:`SearchSpaceError` if the
+    model has a choice that is neither a LayerChoice nor an InputChoice."""
     for path, module in model.named_modules():
         if isinstance(module, MutableModule) and module.mutables and not isinstance(module, (LayerChoice, InputChoice)):
             raise SearchSpaceError(

@@ -58,13 +58,8 @@ class DARTS(StrategyInterface, NniDARTS):
         return [self._supernet.take_up, MixedCell.mutate, *super().default_mutation_hooks()]
 
     def mutate_model(self, model: ModelSpace) -> ModelSpace:
-        """Turn a model space into the supernet, in place.
-
-        Raises
-        ------
-        SearchSpaceError
-            DARTS cannot search the model, see :class:`nni_darts_ext.core.space.SearchSpace`.
-        """
+        """Turn a model space into the supernet, in place. Raises :class:`SearchSpaceError` if DARTS cannot search the model, see
+        :class:`nni_darts_ext.core.space.SearchSpace`."""
         labels = list(model.simplify())
         if not labels:
             SearchSpace([])  # raises the error for a model without choices

@@ -61,13 +61,8 @@ class BilevelSteps(Host):
     # Lightning's loop ------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """Called by Lightning after it has read a checkpoint and before it restores schedulers from it.
-
-        Raises
-        ------
-        CheckpointError
-            A scheduler was made for another number of epochs or steps.
-        """
+        """Called by Lightning after it has read a checkpoint and before it restores schedulers from it. Raises
+        :class:`CheckpointError` if a scheduler was made for another number of epochs or steps."""
         configured = super().configure_optimizers()  # type: ignore[misc]
         names = {f'lr_schedulers[{i}]': scheduler for i, scheduler in enumerate(_schedulers(configured))}
         check_lengths(dict(zip(names, self._schedules)), names)
@@ -143,13 +138,8 @@ class BilevelSteps(Host):
                                   'methods': self.search.methods.state_dict(), 'random': processes.gathered(random_states())}
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
-        """Called by Lightning before it loads weights, logits and optimisers.
-
-        Raises
-        ------
-        CheckpointError
-            The checkpoint was not written by this strategy, or belongs to another search.
-        """
+        """Called by Lightning before it loads weights, logits and optimisers. Raises :class:`CheckpointError` if the checkpoint
+        was not written by this strategy, or belongs to another search."""
         its = checkpoint.get(CHECKPOINT)
         if its is None:
             raise CheckpointError('The checkpoint was not written by a search with nni_darts_ext.DARTS, so the search cannot '
