@@ -193,11 +193,8 @@ def _with_copies(module: nn.Module, args: Any) -> Any:
 class DroppedEdge(nn.Module):
     """An edge whose output nothing reads. It has no parameters and computes nothing.
 
-    Parameters
-    ----------
-    like
-        If given, the edge returns an :class:`nni_darts_ext.core.absent.Absent` tensor of the shape of this module's output, for
-        operations between the edge and the InputChoice. Default None: it returns None, as NNI's does.
+    By default it returns None, as NNI's does. With a module ``like`` it returns an :class:`nni_darts_ext.core.absent.Absent`
+    tensor of the shape of this module's output, for operations between the edge and the InputChoice.
     """
 
     def __init__(self, like: Optional[nn.Module] = None) -> None:

@@ -36,13 +36,8 @@ class Cell(NamedTuple):
 
 
 def cells_of(sources: Mapping[str, Sequence[str]]) -> List[Cell]:
-    """The cells of a space, in the order of their first nodes. Every InputChoice is in one of them.
-
-    Parameters
-    ----------
-    sources
-        For each InputChoice the keys of the sources of its candidates.
-    """
+    """The cells of a space, in the order of their first nodes. Every InputChoice is in one of them. ``sources`` has for each
+    InputChoice the keys of the sources of its candidates."""
     found: List[List[str]] = []  # the cell that last grew comes first
     for key in sources:
         fit = (cell for cell in found if len(sources[key]) == len(sources[cell[-1]]) + 1 and _comes_after(cell[-1], key))

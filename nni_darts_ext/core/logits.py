@@ -212,15 +212,8 @@ class Logits(nn.Module):
 
     def forget(self, optimizer: Any) -> bool:
         """Let an optimiser of the logits start afresh with the entries that were cut or restored since the last call: its moments
-        of them are set to 0.
-
-        The edges that are due (see above) are read for it, no others.
-
-        Returns
-        -------
-        bool
-            Whether there was any such entry.
-        """
+        of them are set to 0. For this, only the edges that are due (see above) are read. Returns whether there was any such
+        entry."""
         reads_all = self._is_read_at_once() and (self._may_be_cut or any(self._seen.values()))
         for key in self:
             if reads_all or key not in self._live:

@@ -16,13 +16,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
-    """Apply a function to each tensor of a structure, or to corresponding tensors of several structures of the same form.
-
-    Returns
-    -------
-    Any
-        A structure of the type of ``first``. Leaves that are not tensors are those of ``first``.
-    """
+    """Apply a function to each tensor of a structure, or to corresponding tensors of several structures of the same form. The
+    result has the type of ``first`` and its leaves that are not tensors."""
     if isinstance(first, Tensor):  # first, because most values are tensors
         return function(first, *others)
     parts = parts_of(first)

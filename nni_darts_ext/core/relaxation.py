@@ -108,24 +108,14 @@ class Relaxation:
 
     def begin(self, relaxed: Optional[Mapping[str, Relaxed]] = None) -> None:
         """Weigh all edges for the next call of the model, unless logits, or the recording of gradients, change before it.
-
-        Parameters
-        ----------
-        relaxed
-            What :meth:`relax_all` has just given, to be used for it. Default: relax anew.
-        """
+        ``relaxed`` is the result of :meth:`relax_all` to use; default: relax anew."""
         self._drawn = None
         if not transforms_are_active():
             self._drawn = _Pass(self.relax_all() if relaxed is None else relaxed, self._choices.stamp())
 
     def watch(self, model: nn.Module, weighs: bool = True) -> None:
-        """Weigh all edges whenever this model is called, and find out in its first call what reads the outputs of its edges.
-
-        Parameters
-        ----------
-        weighs
-            False where the host hands the weights of each edge over.
-        """
+        """Weigh all edges whenever this model is called, unless the host passes the weights of each edge (``weighs=False``), and
+        find out in its first call what reads the outputs of its edges."""
         self._sources.watch(model)
         if weighs:
             always = {'always_call': True} if 'always_call' in signature(model.register_forward_hook).parameters else {}
@@ -164,19 +154,11 @@ class Relaxation:
 
     def edge(self, key: str, candidates: Sequence[nn.Module], args: Sequence[Any], kwargs: Mapping[str, Any],
              reduction: str = 'sum', relaxed: Optional[Relaxed] = None, module: Optional[nn.Module] = None) -> Any:
-        """The mixture of the candidates.
+        """The mixture of the candidates. Raises :class:`SearchSpaceError` if two of them return different forms, or one writes
+        over its input.
 
-        Parameters
-        ----------
-        relaxed
-            Their weights. Default: those of the pass, or outside one those that the logits give now.
-        module
-            The LayerChoice, for which it is remembered how its candidates run. Default: it is found out for this call.
-
-        Raises
-        ------
-        SearchSpaceError
-            Two candidates return different forms, or one writes over what it is given.
+        ``relaxed`` are their weights; default: those of the pass, outside of one those that the logits give now. How the
+        candidates run is remembered for ``module``, the LayerChoice; default: it is found out for this call.
         """
         relaxed = relaxed or self._relax(key)
         self._sources.note_edge(key, (args, kwargs))

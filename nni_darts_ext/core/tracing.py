@@ -28,17 +28,8 @@ class Flow(NamedTuple):
 def flow(model: nn.Module, choices: Mapping[nn.Module, Choice]) -> Optional[Flow]:
     """Trace a model in training and evaluation mode, with the default arguments of its forward and with each flag flipped.
 
-    Parameters
-    ----------
-    model
-        The model.
-    choices
-        The choice that each of its choice modules stands for.
-
-    Returns
-    -------
-    Flow or None
-        None if the model cannot be traced, for example because its control flow depends on data.
+    ``choices`` has the choice that each choice module of the model stands for. The result is None if the model cannot be traced,
+    for example because its control flow depends on data.
     """
     if model in choices:
         return None

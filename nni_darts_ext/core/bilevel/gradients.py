@@ -39,19 +39,9 @@ def gradients_of(loss: Tensor, parameters: Sequence[nn.Parameter], create_graph:
 
 def gradients_along(gradients: Gradients, vector: Gradients, parameters: Sequence[nn.Parameter],
                     retain_graph: bool = False) -> Gradients:
-    """The product of a vector and a matrix of second derivatives: the derivative of ``gradients`` by ``parameters``.
-
-    Parameters
-    ----------
-    gradients
-        Gradients with their graph.
-    vector
-        The vector, with one tensor for each gradient.
-    parameters
-        The parameters by which to differentiate.
-    retain_graph
-        Whether to keep the graph for another product. Default False.
-    """
+    """The product of a vector and a matrix of second derivatives: the derivative of ``gradients``, which have their graph, by
+    ``parameters``. The vector has one tensor for each gradient. With ``retain_graph``, default False, the graph is kept for
+    another product."""
     through = [(gradient, along) for gradient, along in zip(gradients, vector)
                if gradient is not None and along is not None and gradient.requires_grad]
     if not through:

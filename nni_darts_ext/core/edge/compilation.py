@@ -40,13 +40,8 @@ def check(compile: Compile, needs: Optional[str]) -> None:
 class CompiledMixture:
     """:func:`nni_darts_ext.core.edge.mixture.mix` by ``torch.compile``, once for each kind of edge; edges of a kind share code.
 
-    Where that fails, be it for this PyTorch, this Python, a missing C++ compiler or something in a candidate, a warning says
-    why and the search goes on without.
-
-    Parameters
-    ----------
-    mode
-        True, or a mode of ``torch.compile``.
+    ``mode`` is True or a mode of ``torch.compile``. If compiling fails, because of this PyTorch, this Python, a missing C++
+    compiler or something in a candidate, a warning gives the reason and the search continues without it.
     """
 
     def __init__(self, mode: Compile) -> None:

@@ -35,19 +35,11 @@ def lay_out(model: nn.Module) -> None:
 
 
 def warn_of_overruns(model: nn.Module, edges: Mapping[str, Iterable[nn.Module]], argument: str) -> None:
-    """Warn of the convolutions that :func:`nni_darts_ext.core.edge.convolutions.overruns` and that the model runs itself.
+    """Warn of the convolutions for which :func:`nni_darts_ext.core.edge.convolutions.overruns` holds and that the model runs
+    itself.
 
-    Those of candidates that are plain Sequentials run otherwise. The warning depends on the sizes and not on the CPU at hand, for
-    a search may be resumed on another machine.
-
-    Parameters
-    ----------
-    model
-        The supernet.
-    edges
-        The candidates by the key of their edge.
-    argument
-        That of the search by which the channels lie last.
+    Plain convolutions in the candidates of ``edges`` run otherwise. The warning depends on the sizes and not on the CPU, because
+    a search may be resumed on another machine. ``argument`` is the search's argument that puts the channels last.
     """
     keys = {module: key for key, candidates in edges.items() for candidate in candidates for module in candidate.modules()}
     safe = {layer for candidates in edges.values() for candidate in candidates for layer in layers_of(candidate)

@@ -20,13 +20,7 @@ class Watch:
 
 
 class Overwritten(CandidateError):
-    """A candidate writes over what it is given.
-
-    Parameters
-    ----------
-    which
-        Its index; None if it is not known which of them it is.
-    """
+    """A candidate writes over its input. ``which`` is its index, None if unknown."""
 
     def __init__(self, which: Optional[int]) -> None:
         super().__init__(

@@ -12,17 +12,8 @@ from ..sources import pass_on
 
 
 class PartialChannels(nn.Module):
-    """See :func:`nni_darts_ext.nn.PartialChannels`.
-
-    Parameters
-    ----------
-    edge
-        What the first ``channels // k`` channels run through.
-    channels
-        The number of channels of the input, and of the output.
-    k
-        Which part of them, a divisor of ``channels``.
-    """
+    """See :func:`nni_darts_ext.nn.PartialChannels`. The first ``channels // k`` channels run through ``edge``; input and output
+    have ``channels`` channels, of which ``k`` is a divisor."""
 
     def __init__(self, edge: nn.Module, channels: int, k: int) -> None:
         super().__init__()

@@ -27,13 +27,7 @@ class Step(NamedTuple):
 
 
 class Plan:
-    """What does not change from pass to pass about the candidates of a LayerChoice.
-
-    Parameters
-    ----------
-    candidates
-        In their order.
-    """
+    """What does not change from pass to pass about the candidates of a LayerChoice, which are given in their order."""
 
     def __init__(self, candidates: Sequence[nn.Module]) -> None:
         self.candidates = list(candidates)

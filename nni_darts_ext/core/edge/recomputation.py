@@ -26,24 +26,11 @@ def check(recompute: bool, needs: Optional[str]) -> None:
 
 def recomputed(compute: Callable[[Relaxed], Any], relaxed: Relaxed, candidates: Iterable[nn.Module],
                inputs: Any) -> Any:
-    """``compute(relaxed)``, of which the graph keeps the inputs alone.
+    """``compute(relaxed)``, of which the graph keeps only the inputs.
 
-    Parameters
-    ----------
-    compute
-        Runs the candidates, the same whenever it is called. It is called once more in each backward pass, with the random state
-        of the first time, and running statistics do not move again.
-    relaxed
-        The relaxation of the edge.
-    candidates
-        The modules that run.
-    inputs
-        What they read: tensors in any structure.
-
-    Raises
-    ------
-    SearchSpaceError
-        In the backward pass: the inputs have been written over.
+    ``compute`` runs the ``candidates`` of an edge, the same in each call. It is called again in each backward pass, with the
+    random state of the first call, and running statistics are not updated again. ``inputs``, tensors in any structure, are what
+    the candidates read. :class:`SearchSpaceError` is raised in the backward pass if they have been written over.
     """
     watch = Watch(inputs)
     modules = [module for candidate in candidates for module in candidate.modules()]

@@ -31,15 +31,7 @@ class CandidateError(SearchSpaceError):
 
 
 class UnlikeCandidates(CandidateError):
-    """Two candidates of an edge return different forms.
-
-    Parameters
-    ----------
-    one, other
-        Which ones, by index.
-    shape, other_shape
-        What they return for the same input, as :func:`form_of` gives it.
-    """
+    """Two candidates of an edge, given by index, return different forms for the same input, as :func:`form_of` gives them."""
 
     def __init__(self, one: int, shape: Any, other: int, other_shape: Any) -> None:
         super().__init__(
@@ -50,22 +42,9 @@ class UnlikeCandidates(CandidateError):
 
 
 def alike(outputs: Iterable[Any], live: Sequence[int], reduction: str) -> Iterator[Any]:
-    """Pass the outputs of candidates on, one by one, as long as they can be reduced.
-
-    Parameters
-    ----------
-    outputs
-        Tensors, or structures of them.
-    live
-        Which candidates they are of.
-    reduction
-        ``concat`` lets dimension 1 differ, ``none`` everything.
-
-    Raises
-    ------
-    UnlikeCandidates
-        One has another form than the first.
-    """
+    """Pass on the outputs of the candidates ``live``, tensors or structures of them, one by one, as long as they can be reduced.
+    Raises :class:`UnlikeCandidates` if one has another form than the first; ``concat`` lets dimension 1 differ, ``none``
+    everything."""
     first: Any = None
     for i, output in zip(live, outputs):
         is_like_first = type(output) is Tensor and output.shape == first and is_weighed(output)  # at once, for most are
