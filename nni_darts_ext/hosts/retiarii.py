@@ -78,14 +78,9 @@ SEARCHED_BY_STRATEGIES = (ARGUMENT, *_kinds('Repeat'))
 
 
 def other_choices(model: nn.Module) -> Iterator[Tuple[str, Any]]:
-    """The choices of a model other than LayerChoices and InputChoices.
-
-    Yields
-    ------
-    tuple of str and Any
-        A description for messages, and the kind: a class of :data:`OTHERS` for a module; :data:`ARGUMENT` for a choice of values
-        as an argument of a module, which runs with the first value; :data:`PARAMETER` for a ``ModelParameterChoice``.
-    """
+    """The choices of a model other than LayerChoices and InputChoices: a description for messages, and the kind. That is a class
+    of :data:`OTHERS` for a module; :data:`ARGUMENT` for a choice of values as an argument of a module, which runs with the first
+    value; :data:`PARAMETER` for a ``ModelParameterChoice``."""
     for path, module in model.named_modules():
         its = f'{type(module).__name__} at {path!r}'
         for kind in OTHERS:

@@ -46,18 +46,8 @@ Load = Callable[[str], bytes]
 # The format ----------------------------------------------------------------------------------------------------------------
 
 def write(file: files.Path, state: Any) -> None:
-    """Write a checkpoint atomically.
-
-    Parameters
-    ----------
-    state
-        Plain values and tensors in dicts, lists and tuples.
-
-    Raises
-    ------
-    CheckpointError
-        The state contains other values, or the file cannot be written.
-    """
+    """Write a checkpoint atomically. Raises :class:`CheckpointError` if the state contains more than plain values and tensors in
+    dicts, lists and tuples, or if the file cannot be written."""
     try:
         with files.replacing(file) as opened, zipfile.ZipFile(opened, 'w') as archive:
             members = set()
@@ -200,18 +190,8 @@ def _shape(shape: List[int]) -> List[int]:
 # The folder ----------------------------------------------------------------------------------------------------------------
 
 class Checkpoints:
-    """The checkpoints of one search in a folder: one after each epoch, of which the last two are kept.
-
-    Parameters
-    ----------
-    folder
-        Created if missing.
-
-    Raises
-    ------
-    CheckpointError
-        The folder cannot be created.
-    """
+    """The checkpoints of one search in a folder, which is created if missing: one after each epoch, of which the last two are
+    kept. Raises :class:`CheckpointError` if the folder cannot be created."""
 
     KEPT = 2
 
@@ -232,18 +212,9 @@ class Checkpoints:
             left.unlink()
 
     def resume(self, restore: Callable[[Any], None]) -> Optional[Path]:
-        """Pass the last state to ``restore``; if that fails, the one before it.
-
-        Returns
-        -------
-        Path or None
-            The file from which the search resumes; None if the folder has no checkpoints.
-
-        Raises
-        ------
-        CheckpointError
-            There are checkpoints, but none of them can be read and restored.
-        """
+        """Pass the last state to ``restore``; if that fails, the one before it. Returns the file from which the search resumes,
+        None if the folder has no checkpoints. Raises :class:`CheckpointError` if none of its checkpoints can be read and
+        restored."""
         reasons = []
         for file in self._found():
             try:

@@ -155,13 +155,8 @@ def describe(loader: Any) -> str:
 
 
 def check_samples(data: Any, name: str, way_out: str) -> None:
-    """Raise :class:`TrainingError` unless the data is a data set with a length and indices.
-
-    Parameters
-    ----------
-    name, way_out
-        For the message: the name of the data, and what to pass instead.
-    """
+    """Raise :class:`TrainingError` unless the data is a data set with a length and indices. ``name`` is its name in the message,
+    and ``way_out`` what to pass instead."""
     if isinstance(data, (tuple, list)):
         of_sets = [one for one in data if isinstance(one, (Dataset, DataLoader))]
         if of_sets and not isinstance(data, Dataset):

@@ -92,17 +92,11 @@ def _is_initialized() -> bool:
 # Communication -------------------------------------------------------------------------------------------------------------
 
 def average(gradients: Gradients, parameters: Sequence[Tensor]) -> Gradients:
-    """The mean of the gradients over all ranks, with one message for each dtype and device; new tensors without a graph.
+    """The mean of the gradients over all ranks, with one message for each dtype and device; new tensors without a graph. There is
+    one gradient for each of the ``parameters``, which are the same on every rank.
 
     None counts as zeros, but stays None if it is None on all ranks. A rank whose gradients include None waits for the result to
     find that out. Sparse gradients are sent as dense tensors; their mean is sparse.
-
-    Parameters
-    ----------
-    gradients
-        One for each parameter.
-    parameters
-        The same parameters on every rank.
     """
     if size() == 1:
         return gradients
@@ -152,13 +146,8 @@ def gathered(value: T) -> List[T]:
 
 
 def zip_until_shortest(batches: Iterable[T], length: Optional[int]) -> Iterator[T]:
-    """The batches, until one rank has no more.
-
-    Parameters
-    ----------
-    length
-        The number of batches of this rank; None if unknown. Then the ranks communicate before each batch.
-    """
+    """The batches, until one rank has no more. ``length`` is the number of batches of this rank; if one rank's is unknown, None,
+    the ranks communicate before each batch."""
     if size() == 1:
         yield from batches
         return

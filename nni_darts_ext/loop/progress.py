@@ -13,18 +13,10 @@ EVERY = 1.0
 
 
 def bar(batches: Iterable[T], total: Optional[int], title: str, means: Any, shown: Optional[bool] = None) -> Iterator[T]:
-    """Yield the batches and draw a progress bar.
+    """Yield the batches and draw a progress bar, if ``tqdm``, which NNI requires, is installed.
 
-    Parameters
-    ----------
-    total
-        The number of batches; None if unknown.
-    title
-        The text before the bar.
-    means
-        Its ``str`` is the text after the bar.
-    shown
-        Whether to draw it, if ``tqdm``, which NNI requires, is installed. Default None: if standard error is a terminal.
+    ``total`` is the number of batches, None if unknown. ``title`` is the text before the bar, ``str(means)`` the text after it.
+    ``shown`` says whether to draw it; default None: if standard error is a terminal.
     """
     tqdm = _tqdm() if shown or (shown is None and sys.stderr.isatty()) else None
     if tqdm is None:

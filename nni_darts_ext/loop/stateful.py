@@ -12,16 +12,9 @@ LENGTHS = ('T_max', 'T_0', 'total_steps', 'total_iters', 'total_size', 'anneal_e
 
 
 def stateful(holders: Mapping[str, Any], known: Iterable[Any]) -> Dict[str, Any]:
-    """The objects with ``state_dict`` and ``load_state_dict``, by name: the holders themselves, or if they have none, those of
-    their attributes that do, such as the scheduler in classic NNI's ``LRSchedulerCallback``.
-
-    Parameters
-    ----------
-    holders
-        Objects by name, such as callbacks.
-    known
-        Objects to leave out because they are saved elsewhere, such as the model.
-    """
+    """The objects with ``state_dict`` and ``load_state_dict``, by name: the ``holders`` themselves, such as callbacks, or if they
+    have none, those of their attributes that do, such as the scheduler in classic NNI's ``LRSchedulerCallback``. Objects of
+    ``known``, such as the model, are left out because they are saved elsewhere."""
     others = {id(one) for one in known}
     found: Dict[str, Any] = {}
     for holder, held in holders.items():

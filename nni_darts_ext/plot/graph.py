@@ -102,13 +102,8 @@ def _rank(node: int, n_inputs: int) -> int:
 
 
 def layered(n_nodes: int, n_inputs: int, edges: Sequence[CellEdge]) -> nx.DiGraph:
-    """The graph of nodes, labels and bends.
-
-    Returns
-    -------
-    networkx.DiGraph
-        Each node has its layer as ``rank``; ``graph['paths']`` holds the nodes that each edge passes through.
-    """
+    """The graph of nodes, labels and bends. Each node has its layer as ``rank``; ``graph['paths']`` holds the nodes that each
+    edge passes through."""
     graph = nx.DiGraph(paths=[])
     for node in range(n_nodes):
         graph.add_node(node, rank=_rank(node, n_inputs))

@@ -136,17 +136,8 @@ def rows_of(items: Sequence[Any], length: int) -> List[Sequence[Any]]:
 
 
 def table(figure: Any, left: float, top: float, rows: Sequence[Sequence[str]], bold: Iterable[Tuple[int, int]] = ()) -> None:
-    """Write a table of the size :func:`table_size`. Its first row is its head.
-
-    Parameters
-    ----------
-    left, top
-        The position of its upper left corner, in inches from that of the figure.
-    rows
-        The text of the cells, row by row.
-    bold
-        The (row, column) of cells in bold.
-    """
+    """Write a table of the size :func:`table_size`, whose first row is its head. Its upper left corner is at ``left`` and
+    ``top``, in inches from that of the figure; ``bold`` has the (row, column) of cells in bold."""
     bold = set(bold)
     widths = _column_widths(rows)
     for i, row in enumerate(rows):

@@ -108,15 +108,8 @@ class Recorder:
 
 
 class Recording(Method):
-    """Records each epoch. Every search with a ``run_dir`` has this method.
-
-    Parameters
-    ----------
-    folder
-        The folder of the run. If it contains a run, a search that resumes continues it; a new search raises an error.
-    settings
-        The settings of the search to record.
-    """
+    """Records each epoch. Every search with a ``run_dir`` has this method. If the folder contains a run, a search that resumes
+    continues it; a new search raises an error."""
 
     def __init__(self, folder: PathLike, settings: Optional[Mapping[str, Any]] = None) -> None:
         self._folder, self._settings = folder, settings

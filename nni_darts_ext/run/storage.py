@@ -87,13 +87,8 @@ def cut_torn_line(lines: IO[bytes]) -> None:
 
 
 def lock(opened: IO[bytes]) -> bool:
-    """Take the writer's lock. It is released when the file is closed or the process ends, however it ends.
-
-    Returns
-    -------
-    bool
-        False if another process holds it. Always True where there are no locks.
-    """
+    """Take the writer's lock. It is released when the file is closed or the process ends, however it ends. Returns False if
+    another process holds it, always True where there are no locks."""
     if fcntl is None:
         return True
     give_up = time.monotonic() + PATIENCE

@@ -21,25 +21,8 @@ class Writer:
     As a context manager, it marks the run as failed, with the message of the exception, if the block raises one. It writes only
     in the process that created it; in forked processes it is closed.
 
-    Parameters
-    ----------
-    folder
-        The run's folder, created if missing.
-    space
-        The search space.
-    settings
-        The settings of the search. Values that JSON cannot represent are written as ``str(value)``.
-    num_epochs
-        The number of epochs of the search; None if it is not known.
-    versions
-        The versions of the software, by name.
-    resume
-        Whether to resume the run in the folder, if there is one. Default False: a folder with a run is refused.
-
-    Raises
-    ------
-    RunError
-        The folder already holds a run (or, with ``resume``, a run of another space), or another process is writing it.
+    The arguments and errors are those of :class:`nni_darts_ext.run.recorder.Recorder`; ``versions`` has those of the software, by
+    name. Settings that JSON cannot represent are written as ``str(value)``.
     """
 
     def __init__(self, folder: PathLike, space: SpaceRecord, settings: Optional[Mapping[str, Any]] = None,

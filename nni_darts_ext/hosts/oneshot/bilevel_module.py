@@ -244,19 +244,9 @@ class BilevelSteps(Host):
 
 @contextmanager
 def _without_reducer(model: nn.Module) -> Iterator[None]:
-    """Keep ``DistributedDataParallel`` from averaging gradients in backward passes. It expects one backward pass over all
-    parameters in each step; a search has several, each over some parameters, and averages the gradients itself.
-
-    Parameters
-    ----------
-    model
-        The model that Lightning runs: the module, or a ``DistributedDataParallel`` around it.
-
-    Raises
-    ------
-    TrainingError
-        There are several ranks, but the model is not wrapped by ``DistributedDataParallel``.
-    """
+    """Keep ``DistributedDataParallel`` from averaging gradients in backward passes: it expects one over all parameters in each
+    step, but a search has several, each over some parameters, and averages the gradients itself. Raises :class:`TrainingError` if
+    there are several ranks, but the model that Lightning runs is not wrapped by it."""
     if isinstance(model, DistributedDataParallel):
         with model.no_sync():
             yield

@@ -9,16 +9,10 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 
 
 class AtEndOfEpoch(Callback):
-    """Calls a method of the module at the end of each epoch.
+    """Calls a method of the module, given by name, at the end of each epoch, before the callbacks of the user if it
+    ``comes_first``, for which :mod:`nni_darts_ext.hosts.oneshot.bilevel_module` sorts them.
 
     The module's own hook would be too late: Lightning calls callbacks first, then writes checkpoints, then calls the module.
-
-    Parameters
-    ----------
-    method
-        The name of the method.
-    comes_first
-        Whether it is called before the callbacks of the user; :mod:`nni_darts_ext.hosts.oneshot.bilevel_module` sorts them.
     """
 
     def __init__(self, method: str, comes_first: bool = False) -> None:

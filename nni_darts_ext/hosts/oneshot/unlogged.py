@@ -11,14 +11,8 @@ from torch import nn
 
 
 class Unlogged:
-    """A context in which a LightningModule logs nothing: calls of ``log`` and ``log_dict`` are ignored, and its submodules of
-    ``torchmetrics``, which accumulate values until the end of the epoch, are replaced by copies.
-
-    Parameters
-    ----------
-    module
-        The user's LightningModule.
-    """
+    """A context in which the user's LightningModule logs nothing: calls of ``log`` and ``log_dict`` are ignored, and its
+    submodules of ``torchmetrics``, which accumulate values until the end of the epoch, are replaced by copies."""
 
     def __init__(self, module: Any) -> None:
         self._module = module

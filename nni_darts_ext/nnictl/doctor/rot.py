@@ -113,21 +113,9 @@ def fits(version: str, needs: str) -> bool:
 
 def find(nni: str, failures: Mapping[str, str], installed: Mapping[str, Optional[str]],
          python: Version) -> List[Found]:
-    """The known rot that can cause the failures.
-
-    Every rot that breaks a failing check is named, because the check would meet the others after the first is mended.
-
-    Parameters
-    ----------
-    nni
-        The version of NNI.
-    failures
-        For each failing check its error.
-    installed
-        For each dependency its version; None if it is not installed.
-    python
-        The version of Python.
-    """
+    """The known rot that can cause the failures, given for each failing check its error, and for each dependency its version,
+    None if it is not installed. Every rot that breaks a failing check is named, because the check would meet the others after the
+    first is mended."""
     found = []
     for rot in KNOWN:
         version, breaks = installed.get(rot.dependency), [check for check in rot.breaks if check in failures]
