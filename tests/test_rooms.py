@@ -16,7 +16,7 @@ ROOMS = {
     'errors': ([], []),
     'core': (['errors'], ['torch']),
     'methods': (['errors', 'core'], ['torch']),
-    'run': (['errors', 'core', 'methods'], ['torch']),
+    'run': (['errors', 'core', 'methods'], ['torch', 'pynvml']),
     'loop': (['errors', 'core', 'methods', 'run'], ['torch', 'tqdm', 'numpy']),
     'hosts': (['errors', 'core', 'methods', 'loop'], ['torch', 'nni', 'pytorch_lightning']),
     'nn': (['errors', 'core', 'hosts'], ['torch']),
@@ -34,7 +34,7 @@ ROOMS = {
 FREE = {'__version__'}
 """What any room may take from the package itself."""
 OF_OTHERS = {'torch', 'nni', 'pytorch_lightning', 'lightning', 'numpy', 'tqdm', 'matplotlib', 'networkx', 'tensorboard',
-             'torchmetrics', 'torchvision', 'pandas', 'sklearn', 'packaging', 'setuptools', 'pkg_resources'}
+             'pynvml', 'torchmetrics', 'torchvision', 'pandas', 'sklearn', 'packaging', 'setuptools', 'pkg_resources'}
 LINES = 300
 
 

@@ -183,7 +183,7 @@ class SearchTrainer(Resumable, Host):
             begin_epoch(loader, epoch)
         n = length(*loaders)
         pairs = bar(processes.zip_until_shortest(zip(*loaders), n), n, f'Epoch {epoch + 1}/{self.num_epochs}', means,
-                    self.progress if processes.is_first() else False)
+                    self.progress if processes.is_first() else False, self.num_epochs - epoch)
         for step, (training, validation) in enumerate(pairs):
             training = self._placed(training)
             output, loss = self.steps.take(step, training, self._placed(validation))

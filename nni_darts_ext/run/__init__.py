@@ -87,6 +87,8 @@ class Epoch(NamedTuple):
     architecture: Dict[str, List[int]]
     """For each choice the indices of the derived candidates, ascending; empty for a dropped edge.
     ``apply_fixed_architecture`` accepts this form."""
+    usage: Dict[str, float] = {}  # noqa: RUF012  it is not written to
+    """What the search used of the machine, see :meth:`nni_darts_ext.run.usage.Usage.read`; runs of early versions have none."""
 
 
 class State(NamedTuple):

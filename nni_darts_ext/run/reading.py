@@ -76,7 +76,7 @@ def state(folder: Path, by_writer: bool) -> State:
 
 
 def epoch_in(record: Mapping[str, Any], space: SpaceRecord) -> Epoch:
-    epoch = Epoch(*(record[name] for name in Epoch._fields))
+    epoch = Epoch(**{'usage': {}, **{name: record[name] for name in Epoch._fields if name != 'usage' or name in record}})
     moment(epoch.time)
     if epoch.epoch is None:
         raise ValueError('an epoch has no number')
@@ -94,9 +94,9 @@ def epoch_in(record: Mapping[str, Any], space: SpaceRecord) -> Epoch:
         for chosen in epoch.architecture[key]:
             if type(chosen) is not int or not 0 <= chosen < space.size(key):
                 raise ValueError(f'{key!r} chooses {chosen!r} of {space.size(key)} candidates')
-    train, valid, indicators = ({name: _number(name, value) for name, value in numbers.items()}
-                                for numbers in (epoch.train, epoch.valid, epoch.indicators))
-    return epoch._replace(train=train, valid=valid, indicators=indicators)
+    train, valid, indicators, usage = ({name: _number(name, value) for name, value in numbers.items()}
+                                       for numbers in (epoch.train, epoch.valid, epoch.indicators, epoch.usage))
+    return epoch._replace(train=train, valid=valid, indicators=indicators, usage=usage)
 
 
 def check_counts(*counts: Any) -> None:

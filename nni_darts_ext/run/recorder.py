@@ -15,6 +15,7 @@ from ..core.search import Search
 from ..core.weights import numbers_of
 from ..methods.base import At, EndOfEpoch, Method
 from . import Epoch, InputRecord, PathLike, Run, SpaceRecord, now
+from .usage import Usage
 from .writer import Writer
 
 PACKAGES = ('nni', 'torch', 'pytorch_lightning', 'lightning')
@@ -58,7 +59,7 @@ class Recorder:
         if skip_connections != SKIP_CONNECTIONS:
             settings = {**(settings or {}), 'skip_connections': sorted(skip_connections)}
         self._writer = Writer(folder, self._space, settings, num_epochs, versions(), resume)
-        self._watch = CollapseWatch(search, skip_connections)
+        self._watch, self._usage = CollapseWatch(search, skip_connections), Usage()
         try:
             self._watch.read()  # movement in the first epoch is measured from here
         except BaseException as error:
@@ -91,7 +92,7 @@ class Recorder:
             {key: numbers_of(key, weights.detach()) for key, weights in choices.all_probabilities().items()},
             _numbers({name: value for name, value in all_indicators.items() if value is not None}),
             {key: [i for i, kept in enumerate(decision.tolist()) if kept]
-             for key, decision in self._search.sample_final().items()})
+             for key, decision in self._search.sample_final().items()}, self._usage.read())
         self._writer.epoch(recorded, self._search.architecture())
         return recorded
 

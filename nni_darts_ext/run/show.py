@@ -27,7 +27,9 @@ def render(run: Run) -> str:
     methods = run.settings.get('methods')
     if methods:
         lines.append(f"methods: {', '.join(map(str, methods)) if isinstance(methods, list) else methods}")
-    if not run.epochs:
+    if run.epochs:
+        lines.append(f'price: {text.price(run)}')
+    else:
         return '\n'.join(lines)
     lines += ['', *verdict(run).sentences]
     found = text.metrics(run)

@@ -27,6 +27,19 @@ def status_line(run: Run) -> str:
             f'{updated}')
 
 
+def price(run: Run) -> str:
+    """What all epochs have taken together: time, peak memory and energy. They are those of the process that recorded the run."""
+    usages = [epoch.usage for epoch in run.epochs]
+    told = [f'{duration(sum(epoch.seconds for epoch in run.epochs))} for {len(run.epochs)} epoch{"s" * (len(run.epochs) > 1)}']
+    for name, of in (('peak_memory', 'memory'), ('peak_gpu_memory', 'GPU memory')):
+        if any(name in usage for usage in usages):
+            told.append(f'at most {max(usage.get(name, 0) for usage in usages) / 1e9:.2f} GB of {of}')
+    joules = sum(usage.get('energy', 0) for usage in usages)
+    if joules:
+        told.append(f'{joules / 3.6e6:.3g} kWh')
+    return ', '.join(told)
+
+
 def ago(time: str) -> str:
     """The time since ``time``."""
     return f'{duration((datetime.now(timezone.utc) - moment(time)).total_seconds())} ago'

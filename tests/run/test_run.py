@@ -358,4 +358,5 @@ def test_the_time_left_is_that_of_the_epochs_to_come(tmp_path):
 
 
 def test_the_fields_of_a_line_are_those_of_the_documentation():
-    assert set(Epoch._fields) == {'epoch', 'seconds', 'time', 'train', 'valid', 'weights', 'indicators', 'architecture'}
+    assert set(Epoch._fields) == {'epoch', 'seconds', 'time', 'train', 'valid', 'weights', 'indicators', 'architecture',
+                                  'usage'}
