@@ -123,7 +123,3 @@ def _best(args: argparse.Namespace) -> int:
         print(results.table(ranked))
         print(f'The best architecture is in {args.output}.')
     return 0
-
-
-if __name__ == '__main__':
-    sys.exit(main())
