@@ -6,7 +6,6 @@ import inspect
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
-from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ..core import files
@@ -19,7 +18,6 @@ from ..loop.data import check_batches
 from ..methods import Method
 from . import refuse_foreign
 from .oneshot.bilevel_module import BilevelSteps
-from .oneshot.callbacks import of_module
 from .oneshot.interface import DOCUMENTATION, StrategyInterface
 from .oneshot.oneshot_search import FedInputs, OneShotSearch
 from .oneshot.options import Options
@@ -127,9 +125,6 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         nnis = [parameter for module in self.nas_modules for parameter in module.parameters(arch=True)]
         return list(dict.fromkeys([*self.search.choices.parameters(), *self.search.methods.parameters(), *nnis]))
 
-    def configure_callbacks(self) -> List[Callback]:
-        return of_module(self.trainer, self.options.progress)
-
     def architecture_optimizers(self) -> Any:
         """The optimiser as wrapped by Lightning. Lightning counts only the steps of wrapped optimisers, and writes no checkpoint
         if it has counted none."""
@@ -137,9 +132,6 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         of_logits = [optimizer for optimizer in (optimizers if isinstance(optimizers, list) else [optimizers])
                      if own.issuperset(p for group in optimizer.param_groups for p in group['params'])]
         return of_logits[0] if of_logits else super().architecture_optimizers()  # a subclass's, which check_holdings refuses
-
-    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
-        return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)
 
     def configure_optimizers(self) -> Any:
         configured = super().configure_optimizers()

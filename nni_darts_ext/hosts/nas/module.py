@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
-import torch
 from nni.mutable import Categorical
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
-from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ..oneshot.bilevel_module import BilevelSteps
-from ..oneshot.callbacks import of_module
 from ..oneshot.oneshot_search import ZERO_OP
 from .penalty import penalize
 from .supernet import Supernet
@@ -39,12 +36,6 @@ class DartsModule(BilevelSteps, DartsLightningModule):
         if batch_idx % self.log_prob_every_n_step == 0:
             self.log_probs(self.export_probs())
         return outputs
-
-    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
-        return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)
-
-    def configure_callbacks(self) -> List[Callback]:
-        return of_module(self.trainer, self.options.progress)
 
     def inner(self) -> Any:
         return self.training_module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ...loop.meters import RunningAverages
 from ...loop.resuming import check_lengths, described, differences, fitted, random_states, restore_random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
+from .callbacks import of_module
 from .evaluation import evaluated
 from .oneshot_search import OneShotSearch
 from .options import Options
@@ -59,6 +60,12 @@ class BilevelSteps(Host):
         raise NotImplementedError
 
     # Lightning's loop ------------------------------------------------------------------------------------------------------
+
+    def configure_callbacks(self) -> List[Any]:
+        return of_module(self.trainer, self.options.progress)
+
+    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
+        return self.options.optimizer(self.arch_parameters(), self.arc_learning_rate)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
         """Called by Lightning after it has read a checkpoint and before it restores schedulers from it. Raises
