@@ -20,7 +20,7 @@ from .style import MARGIN
 
 SWEEPS = 12
 STRAIGHT = 4.0
-"""The factor of a link's weight for each of its ends that is a bend."""
+"""The factor of a link's weight for each of its ends that is a bend, to keep edges straight there."""
 ROW, NODE, GAP, TOP = 0.38, 0.3, 0.3, 0.5
 """In inches: the distance of rows, the height of a node, the minimum gap between layers, the space for the title."""
 
@@ -143,25 +143,17 @@ def rows(graph: nx.DiGraph) -> Dict[Any, float]:
             best, fewest = [list(layers[rank]) for rank in ranks], crossings
     for layer in best:
         heights.update((node, i - len(layer) / 2) for i, node in enumerate(layer))
-    links = {node: _links(node, (*before[node], *after[node])) for layer in best for node in layer}
+    links = {node: [(other, STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple)))
+                    for other in (*before[node], *after[node])] for layer in best for node in layer}
     for sweep in range(8 * SWEEPS):
         for layer in best[::1 if sweep % 2 == 0 else -1]:
-            heights.update(zip(layer, _spread([_wish(node, *links[node], heights) for node in layer])))
+            heights.update(zip(layer, _spread([_wish(node, links[node], heights) for node in layer])))
     return heights
 
 
-Links = List[Tuple[Any, float]]
-"""The neighbours of a node with the weights of the links."""
-
-
-def _links(node: Any, neighbours: Sequence[Any]) -> Tuple[Links, float]:
-    """The links of a node and their total weight. Links between bends weigh more, to keep edges straight there."""
-    links = [(other, STRAIGHT ** (isinstance(node, tuple) + isinstance(other, tuple))) for other in neighbours]
-    return links, sum(weight for _, weight in links)
-
-
-def _wish(node: Any, links: Links, weight: float, heights: Dict[Any, float]) -> Tuple[float, float]:
-    """The best position of a node with respect to its neighbours, and its weight."""
+def _wish(node: Any, links: Sequence[Tuple[Any, float]], heights: Dict[Any, float]) -> Tuple[float, float]:
+    """The best position of a node with respect to its neighbours, given with the weights of the links, and its own weight."""
+    weight = sum(its for _, its in links)
     return (sum([heights[other] * its for other, its in links]) / weight, weight) if links else (heights[node], 1.0)
 
 
