@@ -38,12 +38,8 @@ class BilevelSteps(Host):
     trainer: Any
     stopped: Optional[str] = None
     """Why the search ended before its last epoch."""
-    _states: Mapping[str, Any] = {}
-    """The states of the methods, from the checkpoint that the search resumes from."""
-    _schedules: Sequence[Mapping[str, Any]] = ()
-    """The states of the schedulers, from that checkpoint."""
-    _random: Optional[Sequence[Mapping[str, Any]]] = None
-    """The random states of all processes, from that checkpoint."""
+    _saved: Dict[str, Any] = {}  # noqa: RUF012  never changed while it is the class's
+    """From the checkpoint to resume from: the states of schedulers and methods, and the random states of all processes."""
     _steps: Optional[Steps] = None
     unlogged: Unlogged
     _index = 0
@@ -72,8 +68,7 @@ class BilevelSteps(Host):
         :class:`CheckpointError` if a scheduler was made for another number of epochs or steps."""
         configured = super().configure_optimizers()  # type: ignore[misc]
         names = {f'lr_schedulers[{i}]': scheduler for i, scheduler in enumerate(_schedulers(configured))}
-        check_lengths(dict(zip(names, self._schedules)), names)
-        self._schedules = ()
+        check_lengths(dict(zip(names, self._saved.pop('schedules', ()))), names)
         return configured
 
     def on_fit_start(self) -> Any:
@@ -96,8 +91,7 @@ class BilevelSteps(Host):
                           unlogged=Unlogged(self.inner()))
         self.steps.stopped = self.stopped
         self.steps.begin(None if self.trainer.max_epochs == -1 else self.trainer.max_epochs)
-        self.steps.methods.load_state_dict(self._states)
-        self._states = {}
+        self.steps.methods.load_state_dict(self._saved.pop('methods', {}))
         self.trainer.should_stop = self.trainer.should_stop or self.stopped is not None
         return super().on_train_start()  # type: ignore[misc]
 
@@ -160,18 +154,17 @@ class BilevelSteps(Host):
         host: Any = self
         checkpoint['state_dict'] = fitted(checkpoint['state_dict'], host)
         super().on_load_checkpoint(checkpoint)  # type: ignore[misc]
-        self._schedules = checkpoint.get('lr_schedulers', ())
-        self._states = its['methods'] if 'methods' in its else its['followers']
-        self.stopped, self._random = its['stopped'], its['random']
+        self._saved = {'schedules': checkpoint.get('lr_schedulers', ()), 'random': its['random'],
+                       'methods': its['methods'] if 'methods' in its else its['followers']}
+        self.stopped = its['stopped']
 
     def _described(self) -> Dict[str, Any]:
         """What must be the same for a search to resume."""
         return {**described(self.search), 'unrolled': self.options.unrolled, 'methods': self.search.methods.settings()}
 
     def _restore_random_states(self) -> None:
-        if self._random is not None:
-            restore_random_states(self._random)
-        self._random = None
+        if 'random' in self._saved:
+            restore_random_states(self._saved.pop('random'))
 
     # The steps -------------------------------------------------------------------------------------------------------------
 
