@@ -31,8 +31,10 @@ def running(layer: nn.Module) -> Callable[[Any], Any]:
         return layer
     if is_plain(layer, nn.ReLU):
         return lambda value: nn.functional.relu(value)
-    if is_plain(layer, nn.Conv2d) and layer.padding_mode == 'zeros':
-        return _convolving(layer)  # type: ignore[arg-type]
+    if is_plain(layer, nn.Conv2d) and layer.padding_mode == 'zeros' and {'weight', 'bias'} <= set(layer._parameters):
+        parameters: Any = layer._parameters  # a parametrized weight, which is computed whenever it is read, is not among them
+        settings: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        return lambda value: nn.functional.conv2d(value, parameters['weight'], parameters['bias'], *settings)
     if is_one_of(layer, NORMS):
         return normalizing(layer)
     return layer
@@ -49,14 +51,6 @@ def _is_function(layer: nn.Module) -> bool:
     is_pytorchs = all(module.startswith('torch.nn.modules.') for module in computing)  # and nobody has replaced it in the class
     return is_pytorchs and not (has_hooks or looks_up or vars(layer).get('_compiled_call_impl')
                                 or any(hasattr(kind, name) for name in names))
-
-
-def _convolving(layer: nn.Conv2d) -> Callable[[Any], Any]:
-    if not {'weight', 'bias'} <= set(layer._parameters):  # for which to read a weight is to compute it
-        return layer
-    parameters = layer._parameters
-    settings: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return lambda value: nn.functional.conv2d(value, parameters['weight'], parameters['bias'], *settings)  # type: ignore[arg-type]
 
 
 def normalizing(norm: nn.Module) -> Callable[..., Any]:
