@@ -38,7 +38,7 @@ def available() -> Dict[str, Optional[str]]:
 
 
 def find(name: str, needs: str) -> ModuleType:
-    """The first family's module that defines ``name``. Raises :class:`HostNotSupported` if no family of the installed NNI has it;
+    """The first family's module that defines ``name``. Raises ``HostNotSupported`` if no family of the installed NNI has it;
     the message starts with ``needs`` and gives the reason for each family."""
     reasons = []
     for family in _in_order():
