@@ -26,7 +26,7 @@ class Absent(Tensor):
             return super().__torch_function__(func, types, args, kwargs)
         except NotImplementedError:  # PyTorch 1 supports few operations on the meta device: run it on zeros for its shape
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                args, kwargs = map_tensors(_zeros, (args, kwargs))
+                args, kwargs = map_tensors(lambda one: torch.zeros(tuple(one.shape), dtype=one.dtype), (args, kwargs))
                 found = func(*args, **kwargs)
             if not any(True for _ in tensors_of(found)):
                 raise ArchitectureError(
@@ -43,10 +43,6 @@ def absent(value: Any) -> Any:
 def is_absent(value: Any) -> bool:
     """Whether any tensor of a structure is absent."""
     return any(isinstance(tensor, Absent) for tensor in tensors_of(value))
-
-
-def _zeros(tensor: Tensor) -> Tensor:
-    return torch.zeros(tuple(tensor.shape), dtype=tensor.dtype)
 
 
 def _without_data(tensor: Tensor) -> Tensor:

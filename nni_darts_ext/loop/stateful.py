@@ -34,21 +34,15 @@ def state_of(part: Any) -> Any:
     """The ``state_dict()`` of an object, without functions if it is a scheduler: before PyTorch 2.0 some schedulers include their
     own methods, which a new scheduler also has and keeps when it loads a state without them."""
     state = part.state_dict()
-    return _without_functions(state) if _is_scheduler(part) else state
-
-
-def _is_scheduler(part: Any) -> bool:
-    return hasattr(part, 'optimizer') and hasattr(part, 'last_epoch')
+    is_scheduler = hasattr(part, 'optimizer') and hasattr(part, 'last_epoch')
+    return _without_functions(state) if is_scheduler else state
 
 
 def _without_functions(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _without_functions(part) for name, part in value.items() if not _is_function(part)}
+        return {name: _without_functions(part) for name, part in value.items()
+                if not (callable(part) or isinstance(part, weakref.ref))}
     return [_without_functions(part) for part in value] if isinstance(value, list) else value
-
-
-def _is_function(value: Any) -> bool:
-    return callable(value) or isinstance(value, weakref.ref)
 
 
 def lengths(state: Any) -> Iterator[Tuple[str, Any]]:

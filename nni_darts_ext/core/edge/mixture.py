@@ -123,7 +123,8 @@ def reduce(values: List[Any], reduction: str) -> Any:
     if all(isinstance(value, Tensor) for value in values):
         return reductions[reduction](*values)
     forms = [form_of(value) for value in values]  # whose shapes may differ, for they may be broadcast
-    if any(map_shapes(_any_shape, form) != map_shapes(_any_shape, forms[0]) for form in forms):
+    kinds = [map_shapes(lambda shape: 'a tensor', form) for form in forms]
+    if any(kind != kinds[0] for kind in kinds):
         raise SearchSpaceError(f'The forms {", ".join(map(str, forms))} cannot be reduced by {reduction!r}. Expected tensors, or '
                                'structures that differ in tensors of floating numbers alone.')
     return _map_weighed(reductions[reduction], *values)
@@ -132,10 +133,6 @@ def reduce(values: List[Any], reduction: str) -> Any:
 def times(value: Any, weight: Tensor) -> Any:
     """A tensor, or the tensors in a structure, times a weight."""
     return _map_weighed(lambda part: part * weight, value)
-
-
-def _any_shape(shape: Any) -> str:
-    return 'a tensor'
 
 
 def _map_weighed(function: Callable[..., Tensor], first: Any, *others: Any) -> Any:

@@ -68,11 +68,7 @@ def not_kept(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
     try:
         with ExitStack() as hooks:
             with suppress(RuntimeError):  # of the transforms in torch.func, which know no hooks: there all is kept
-                hooks.enter_context(saved_tensors_hooks(pack, _unpack))
+                hooks.enter_context(saved_tensors_hooks(pack, lambda kept: kept if isinstance(kept, Tensor) else kept()))
             yield
     finally:
         given.clear()  # for the graph keeps the hooks
-
-
-def _unpack(kept: Any) -> Tensor:
-    return kept if isinstance(kept, Tensor) else kept()
