@@ -19,8 +19,7 @@ NAMES = re.findall(r'builtinName: (\w+)', META.read_text())
 def register() -> str:
     """Register the tuner and the assessor, again if they are already registered. Returns the output of NNI. Raises
     ``HostNotSupported`` if NNI fails to register them."""
-    known = _registered()
-    output = ''.join(_call('algo_unreg', name=[name]) for name in NAMES if name in known)  # early NNI refuses a second time
+    output = unregister()  # early NNI refuses to register a name a second time
     output += _call('algo_reg', meta_path=str(META))
     if not set(NAMES) <= _registered():
         raise HostNotSupported(f'NNI does not register {", ".join(NAMES)}. Its output: {output or "none"}')

@@ -137,8 +137,9 @@ class Recording(Method):
         assert self._recorder is not None and at.epoch is not None
         recorded = self._recorder.epoch(at.epoch, end.metrics.get('train', {}), end.metrics.get('valid'), **end.indicators)
         if self._board is not None:
-            for name, value in _scalars(recorded).items():
-                self._board.add_scalar(name, value, at.epoch)
+            for part, values in (('train', recorded.train), ('valid', recorded.valid), ('collapse', recorded.indicators)):
+                for name, value in values.items():
+                    self._board.add_scalar(f'{part}/{name}', value, at.epoch)
             self._board.flush()
 
     def settings(self) -> None:
@@ -167,11 +168,6 @@ def versions() -> Dict[str, str]:
 
 def _numbers(values: Mapping[str, Any]) -> Dict[str, float]:
     return {name: float(value) for name, value in values.items()}
-
-
-def _scalars(epoch: Epoch) -> Mapping[str, float]:
-    parts = {'train': epoch.train, 'valid': epoch.valid, 'collapse': epoch.indicators}
-    return {f'{part}/{name}': value for part, values in parts.items() for name, value in values.items()}
 
 
 def _board(folder: Any) -> Any:
