@@ -130,7 +130,7 @@ def _folded(file: Path) -> str:
     return unicodedata.normalize('NFC', unicodedata.normalize('NFD', file.name).casefold())
 
 
-def _check_installed() -> None:
+def _check_drawable(run: Run) -> None:
     try:
         for package in PACKAGES:
             importlib.import_module(package)
@@ -138,10 +138,6 @@ def _check_installed() -> None:
         packages = ' and '.join(PACKAGES)
         raise PackageMissing(f'Pictures need {packages}: {error}. Install them with\n  python -m pip install '
                              + ' '.join(PACKAGES)) from error
-
-
-def _check_drawable(run: Run) -> None:
-    _check_installed()
     if not run.epochs:
         raise RunError(f'The run in {run.folder} has no epoch to draw yet ({run.state.status}). Wait for the first epoch to end.')
 
