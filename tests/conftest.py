@@ -39,6 +39,7 @@ NEEDS = {  # one of these families each
     'methods/test_beta_decay.py': hosts.FAMILIES,
     'methods/test_dirichlet.py': hosts.FAMILIES,
     'methods/test_edge_normalization.py': hosts.FAMILIES,
+    'methods/test_expected_cost.py': hosts.FAMILIES,
     'methods/test_gumbel_softmax.py': hosts.FAMILIES,
     'methods/test_hooks.py': hosts.FAMILIES,
     'methods/test_own.py': hosts.FAMILIES,

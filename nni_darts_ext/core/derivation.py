@@ -61,8 +61,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         *of_edge, zero_op = probabilities[key]
         best[key] = _strongest(of_edge)[0]
         strengths[key] = of_edge[best[key]]
-        is_optional = bool(readers[key]) and all(_can_do_without(space, key, reader) for reader in readers[key])
-        if zero_op_wins and zero_op > strengths[key] and is_optional:
+        if zero_op_wins and zero_op > strengths[key] and is_optional(space, key, readers[key]):
             lost.add(key)
         elif strengths[key] == 0:
             _logger.warning('All candidates of %r are cut or weigh 0: the first one is chosen.', key)
@@ -127,6 +126,22 @@ def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, Abs
             if source in found:
                 found[source].add((key, i))
     return dict(found)
+
+
+def is_optional(space: SearchSpace, key: str, readers: AbstractSet[Reader]) -> bool:
+    """Whether the zero op can win an edge with these readers: each of them can leave it out."""
+    return bool(readers) and all(_can_do_without(space, key, reader) for reader in readers)
+
+
+def kept_share(space: SearchSpace, readers: AbstractSet[Reader]) -> float:
+    """The probability that an edge with these readers is derived, if each InputNode kept its ``n_chosen`` inputs at random."""
+    if not readers or any(not isinstance(reader, tuple) for reader in readers):
+        return 1.0
+    left_out = 1.0
+    for key, _ in readers:  # type: ignore[misc]
+        n_chosen, n = space.inputs[key].n_chosen, len(space.sources[key])
+        left_out *= 0 if n_chosen is None else 1 - n_chosen / n
+    return 1 - left_out
 
 
 def _can_do_without(space: SearchSpace, key: str, reader: Reader) -> bool:

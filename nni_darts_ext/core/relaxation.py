@@ -24,6 +24,7 @@ from .sources import SourceFinder
 from .space import Choice, Edge, InputNode, SearchSpace, candidates_of
 
 Finish = Callable[[str, Any, Sequence[Any]], Any]
+AfterPass = Callable[[nn.Module, Sequence[Any], Mapping[str, Any]], None]
 
 
 class _Pass:
@@ -58,6 +59,8 @@ class Relaxation:
         Changes the output of an edge, given its key, the output and the positional arguments. Default None: it is the mixture.
     is_training : bool
         Whether the model was in training mode when the last pass began.
+    after_pass : callable or None
+        Called with the model and its arguments when a pass has ended. Keyword arguments are known from PyTorch 2.0 on.
     compiled : CompiledMixture or None
         What computes the edges in place of :func:`nni_darts_ext.core.edge.mixture.mix`.
     """
@@ -68,6 +71,7 @@ class Relaxation:
         self.compiled = compiled
         self.samples = False
         self.finish: Optional[Finish] = None
+        self.after_pass: Optional[AfterPass] = None
         self._weigh: Optional[Weigh] = None
         self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
         self.is_training = True
@@ -121,6 +125,8 @@ class Relaxation:
             always = {'always_call': True} if 'always_call' in signature(model.register_forward_hook).parameters else {}
             model.register_forward_pre_hook(self._begin_pass)
             model.register_forward_hook(self._end_pass, **always)
+        with_kwargs = {'with_kwargs': True} if 'with_kwargs' in signature(model.register_forward_hook).parameters else {}
+        model.register_forward_hook(self._tell_of_pass, **with_kwargs)
 
     def _begin_pass(self, model: nn.Module, args: Any) -> None:
         if not self._is_searched(model):
@@ -133,6 +139,10 @@ class Relaxation:
 
     def _end_pass(self, model: nn.Module, args: Any, output: Any) -> None:
         self._pass = None
+
+    def _tell_of_pass(self, model: nn.Module, args: Any, *kwargs_and_output: Any) -> None:
+        if self.after_pass is not None and not transforms_are_active():
+            self.after_pass(model, args, kwargs_and_output[0] if len(kwargs_and_output) == 2 else {})
 
     def _is_searched(self, model: nn.Module) -> bool:
         """Whether it is no network that a host has made of the supernet, which takes the hooks along."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .early_stopping import EarlyStopping as EarlyStopping
     from .edge_normalization import EdgeNormalization as EdgeNormalization
     from .eigenvalue import Eigenvalue as Eigenvalue
+    from .expected_cost import ExpectedCost as ExpectedCost
     from .gumbel_softmax import GumbelSoftmax as GumbelSoftmax
     from .perturbation_selection import PerturbationSelection as PerturbationSelection
     from .random_perturbation import RandomPerturbation as RandomPerturbation

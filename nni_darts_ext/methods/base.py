@@ -160,6 +160,19 @@ class Method:
         """
         return output
 
+    def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], at: At) -> None:
+        """A forward pass of the supernet has ended, that of the loss included in which :meth:`regularizer` is asked for next.
+
+        Parameters
+        ----------
+        model
+            The supernet. A method may run it, or parts of it, without side effects.
+        args, kwargs
+            What it was called with; before PyTorch 2.0 ``kwargs`` is empty.
+        at
+            The position of the search.
+        """
+
     def weigh_inputs(self, key: str) -> Optional[Tensor]:
         """The weights of the candidates of the InputChoice ``key``, shape ``(n_candidates,)``; None for 1 each.
 

@@ -99,6 +99,7 @@ class Methods:
         relaxation.weigh_inputs = self.weigh_inputs
         relaxation.samples = any(method.samples for method in self.all)
         relaxation.finish = self.finish if any(overrides(method, 'edge') for method in self.all) else None
+        relaxation.after_pass = self.after_pass if any(overrides(method, 'after_pass') for method in self.all) else None
         search.revise = self.revise if any(overrides(method, 'derive') for method in self.all) else None
 
     def move(self, **where: Any) -> At:
@@ -139,6 +140,12 @@ class Methods:
             if output is None:
                 raise MethodError(f'edge() of {method!r} returned None for {key!r}. Expected the output of the edge.')
         return output
+
+    def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Tell the methods that a pass has ended."""
+        at = self._in_pass()
+        for method in self.all:
+            method.after_pass(model, args, kwargs, at)
 
     def revise(self, weights: Weights) -> Weights:
         """The weights from which the architecture is derived, as the methods change them."""

@@ -15,7 +15,7 @@ from spaces import batches
 
 from nni_darts_ext import TrainingError
 from nni_darts_ext.errors import MethodError
-from nni_darts_ext.methods import Methods, known
+from nni_darts_ext.methods import ExpectedCost, Methods, known
 
 pytestmark = pytest.mark.ends
 ARGUMENTS = {  # of each method
@@ -25,6 +25,7 @@ ARGUMENTS = {  # of each method
     'EarlyStopping': {},
     'EdgeNormalization': {},
     'Eigenvalue': {},
+    'ExpectedCost': dict(cost='multiply_adds', target=15),
     'GumbelSoftmax': dict(final_temperature=2.0),
     'PerturbationSelection': {},
     'RandomPerturbation': {},
@@ -120,18 +121,20 @@ def of_rank_by_trainer():
         torch.manual_seed(torch.distributed.get_rank())  # after the logits
         search.train()
         found[name] = logits(search)
-    return found
+    latency = ExpectedCost('latency')
+    papers.trainer([latency]).train()
+    return found, latency.state_dict()
 
 
 def of_rank_by_strategy():
-    return {'-'.join(group): by_strategy(group, shares(), 2, devices=2)['logits'] for group in groups()}
+    return {'-'.join(group): by_strategy(group, shares(), 2, devices=2)['logits'] for group in groups()}, {}
 
 
 @pytest.mark.parametrize('of_rank', [of_rank_by_trainer,
                                      pytest.param(of_rank_by_strategy, marks=pytest.mark.family('nas', 'lightning'))])
 def test_two_processes_have_the_same_logits(of_rank):
-    first, second = two_processes.results(of_rank)
-    assert first == second
+    (first, latency), second = two_processes.results(of_rank)
+    assert (first, latency) == second and (latency or of_rank is of_rank_by_strategy)
     assert all(math.isfinite(value) for of_edges in first.values() for of_edge in of_edges.values() for value in of_edge)
 
 

@@ -1,0 +1,198 @@
+"""Cost-aware search: the expected cost of the network that the probabilities describe is a part of the loss.
+
+H. Cai, L. Zhu, S. Han, "ProxylessNAS: Direct Neural Architecture Search on Target Task and Hardware", ICLR 2019, arXiv
+1812.00332, section 3.3, and G. Bender, H. Liu, B. Chen, G. Chu, S. Cheng, P.-J. Kindermans, Q. V. Le, "Can Weight Sharing
+Outperform Random Architecture Search? An Investigation With TuNAS", CVPR 2020, arXiv 2008.06120, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+
+from torch import Tensor, nn
+
+from ..core import costs
+from ..core.costs import Costs
+from ..core.derivation import all_readers, is_optional, kept_share
+from ..core.search import Search
+from ..core.space import SearchSpace
+from ..errors import MethodError
+from .base import At, Method
+
+Number = Union[int, float]
+COSTS = ('parameters', 'multiply_adds', 'latency')
+
+
+class ExpectedCost(Method):
+    r"""Adds the expected cost E of the derived network to the loss of the architecture step.
+
+    .. math:: \text{weight} \cdot \frac{E - c}{\max E - c} \qquad\text{or, with a target,}\qquad
+              \text{weight} \cdot \left|\frac{E}{\text{target}} - 1\right|, \qquad
+              E = c + \sum_e k_e \sum_o p_{e,o} c_{e,o}
+
+    c is the cost of everything outside the LayerChoices, :math:`c_{e,o}` that of candidate o of edge e, in all LayerChoices with
+    that key, and max E that of the most expensive architecture. :math:`p_{e,o}` are the probabilities from which the architecture
+    is derived, those of the method that relaxes, such as the softmax of the logits. They are divided by their sum over the
+    candidates: the zero op, which costs 0, counts only where it can win (``zero_op_wins``). :math:`k_e` is the probability that
+    the edge is kept if every InputChoice kept its ``n_chosen`` inputs at random, since which ones it keeps is unknown in the
+    search: ``n_chosen / n`` for an edge that one InputChoice reads, 1 for an edge that anything else reads. So E is the cost of
+    the derived network where the probabilities are 0 and 1 and each InputChoice keeps all inputs or has equally expensive ones.
+
+    What is counted how is said in :mod:`nni_darts_ext.core.costs`. Parameters are known at once in ``DartsTrainer`` and
+    ``DartsMutator``. Otherwise, costs are measured when the first forward pass ends, on its inputs, in one more pass (11 for the
+    latency) without side effects, and saved in checkpoints; all processes use those of the first one. Candidates that are cut by
+    then cost 0. Choices that NNI itself relaxes in a strategy, such as those of its ``Cell``, belong to c as they are.
+
+    Parameters
+    ----------
+    cost
+        What is counted: ``'parameters'`` (default), ``'multiply_adds'`` of one sample, or ``'latency'`` of a batch of the search
+        in milliseconds; or a table of numbers, ``{candidate: number}`` for all edges or ``{key: {candidate: number}}``, of a
+        candidate in one LayerChoice. With a table, c is 0.
+    weight
+        Default: 0.2 without a target (source: the authors' code of ProxylessNAS, whose ``add#linear`` has the same gradient,
+        relative to a reference), 1 with one (source: ``scale`` of NNI 3.0's ``ProfilerPenalty``, which calls this form
+        ``absolute``; it is that of TuNAS).
+    target
+        The cost that the whole network, c included, is to have, in the unit of ``cost``. Default: none, the cheaper the better.
+
+    Raises
+    ------
+    MethodError
+        An argument has no such value. When the space is known: a table lacks a candidate. After the first pass: the target is
+        below the least or above the largest E, all architectures cost the same, or the model cannot be run once more.
+    """
+
+    def __init__(self, cost: Union[str, Mapping[str, Any]] = 'parameters', weight: Optional[Number] = None,
+                 target: Optional[Number] = None) -> None:
+        for name, value in (('weight', weight), ('target', target)):
+            if not (value is None or (_is_number(value) and value > 0)):
+                raise MethodError(f'ExpectedCost({name}={value!r}): expected a number above 0, or None for the default.')
+        if not (cost in COSTS if isinstance(cost, str) else _is_table(cost)):
+            raise MethodError(f'ExpectedCost(cost={cost!r}): expected one of {", ".join(map(repr, COSTS))}, or a table of '
+                              'numbers of at least 0, {candidate: number} or {key: {candidate: number}}.')
+        self.cost = cost if isinstance(cost, str) else dict(cost)
+        self.weight, self.target = weight, target
+        self._costs: Optional[Costs] = None
+        self._is_checked = False
+
+    def attach(self, search: Search) -> None:
+        model = getattr(search, 'model', None)
+        if not isinstance(self.cost, str):
+            self._costs = _of_table(self, self.cost, search.space)
+        elif self.cost == 'parameters' and isinstance(model, nn.Module):
+            self._costs = costs.parameters(model, search.space)
+
+    def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], at: At) -> None:
+        if self._costs is None:
+            self._costs = costs.of_first(self._measured(model, args, kwargs, at.search))
+        if not self._is_checked:
+            self._check(at.search)
+
+    def _measured(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], search: Search) -> Costs:
+        if self.cost == 'parameters':
+            return costs.parameters(model, search.space, _parameters_of(search))
+        try:
+            measure = costs.latency if self.cost == 'latency' else costs.multiply_adds
+            return measure(model, search.space, args, kwargs, {key: search.choices.cuts(key) for key in search.space.edges})
+        except Exception as error:  # a user's model may raise anything
+            raise MethodError(f'{self!r} cannot run the model once more to measure its candidates: {type(error).__name__}: '
+                              f'{error}. Pass cost={{candidate: number}}, or cost=\'parameters\'.') from error
+
+    def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
+        if self._costs is None:  # in a training loop of your own before its first pass
+            return None
+        expected, fixed = self.expected(at.search, at.search.choices.weigh(logits)), self._costs.fixed
+        if self.target is not None:
+            return (1 if self.weight is None else self.weight) * (expected / self.target - 1).abs()
+        most = _range(self._costs, at.search)[1]
+        return (0.2 if self.weight is None else self.weight) * (expected - fixed) / (most - fixed)
+
+    def expected(self, search: Search, probabilities: Optional[Mapping[str, Tensor]] = None) -> Tensor:
+        """E, a differentiable scalar, by default of the current probabilities.
+
+        Raises
+        ------
+        MethodError
+            The costs are not measured yet: no forward pass has ended.
+        """
+        if self._costs is None:
+            raise MethodError(f'{self!r} knows no costs before the first forward pass of the search.')
+        total: Any = self._costs.fixed
+        for key, edge in _edges(self._costs, search).items():
+            of_edge = search.choices.probabilities(key) if probabilities is None else probabilities[key]
+            of_edge = of_edge[:len(edge.costs)]
+            mass = of_edge.sum()
+            total = total + edge.kept * (of_edge * of_edge.new_tensor(edge.costs)).sum() / (mass + (mass == 0))
+        return total
+
+    def _check(self, search: Search) -> None:
+        """Refuse a target that cannot be reached, once it is known what reads each edge."""
+        if self._costs is None or search.space.readers is None:
+            return
+        self._is_checked = True
+        least, most = _range(self._costs, search)
+        if self.target is not None and not least <= self.target <= most:
+            raise MethodError(f'{self!r}: the expected cost is from {least:,.6g} to {most:,.6g}, of which '
+                              f'{self._costs.fixed:,.6g} are outside the LayerChoices. Expected a target in this range.')
+        if least == most:
+            raise MethodError(f'{self!r} has no effect: all architectures cost {least:,.6g}. Pass another cost, or leave it out.')
+
+    def state_dict(self) -> Dict[str, Any]:
+        return {} if self._costs is None else {'fixed': self._costs.fixed, 'candidates': {
+            str(key): of_edge for key, of_edge in self._costs.candidates.items()}}  # keys may be objects of NNI's classes
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state:
+            self._costs = Costs(float(state['fixed']), {key: list(map(float, of_edge))
+                                                        for key, of_edge in state['candidates'].items()})
+
+
+class _Edge(NamedTuple):
+    costs: List[float]
+    """Of the candidates, and 0 for the zero op where it can win."""
+    kept: float
+
+
+def _edges(found: Costs, search: Search) -> Dict[str, _Edge]:
+    space = search.space
+    readers = all_readers(space, space.readers)
+    return {key: _Edge([*of_edge, 0.0] if search.zero_op_wins and is_optional(space, key, readers[key]) else of_edge,
+                       kept_share(space, readers[key])) for key, of_edge in found.candidates.items()}
+
+
+def _range(found: Costs, search: Search) -> List[float]:
+    """The least and the largest expected cost."""
+    edges = _edges(found, search).values()
+    return [found.fixed + sum(edge.kept * of(edge.costs) for edge in edges) for of in (min, max)]
+
+
+def _of_table(method: Method, table: Mapping[str, Any], space: SearchSpace) -> Costs:
+    def of_edge(key: str) -> Mapping[str, Number]:
+        nested = any(isinstance(value, Mapping) for value in table.values())
+        return {str(name): number for name, number in (table.get(key, {}) if nested else table).items()}
+    missing = [f'{name!r} of {key!r}' for key, edge in space.edges.items() for name in edge.names
+               if str(name) not in of_edge(key)]
+    if missing:
+        raise MethodError(f'{method!r} has no number for the candidates {", ".join(missing)}. Add them to the table.')
+    times = {key: sum(choice.key == key for choice in space.layer_choices) for key in space.edges}
+    return Costs(0.0, {key: [float(times[key] * of_edge(key)[str(name)]) for name in edge.names]
+                       for key, edge in space.edges.items()})
+
+
+def _parameters_of(search: Any) -> List[nn.Parameter]:
+    """The logits, which are parameters of the model in a strategy."""
+    return list(search.parameters()) if isinstance(search, nn.Module) else []
+
+
+def _is_table(value: Any) -> bool:
+    if not (isinstance(value, Mapping) and value):
+        return False
+    nested = [isinstance(one, Mapping) for one in value.values()]
+    return all(map(_is_table, value.values())) if all(nested) else not any(nested) and all(
+        _is_number(one) and one >= 0 for one in value.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
