@@ -12,6 +12,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.bilevel`           the architecture gradient, first and second order
 :mod:`.sources`           what reads the outputs of edges, found in the first forward pass
 :mod:`.derivation`        from probabilities to a discrete architecture (section 2.4)
+:mod:`.ranking`           the most probable architectures
 :mod:`.export`            the forms in which an architecture is exported
 :mod:`.tracing`           what reads the outputs of edges, found without a forward pass
 :mod:`.absent`            tensors without data, the outputs of dropped edges

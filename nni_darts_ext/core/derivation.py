@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from types import MappingProxyType
-from typing import AbstractSet, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
+from typing import TYPE_CHECKING, AbstractSet, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set
 
-from .space import Reader, Readers, SearchSpace
+if TYPE_CHECKING:  # so that runs are ranked without PyTorch
+    from .space import Reader, Readers, SearchSpace
 
 _logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
     best: Dict[str, int] = {}
     strengths: Dict[str, float] = {}
     lost: Set[str] = set()
-    readers = all_readers(space, space.readers)
+    readers = all_readers(space.edges, space.sources, space.readers)
     for key in space.edges:
         *of_edge, zero_op = probabilities[key]
         best[key] = _strongest(of_edge)[0]
@@ -78,7 +79,7 @@ def derive(space: SearchSpace, probabilities: Mapping[str, Sequence[float]], zer
         decisions[node.key] = list(selected.get(node.key, [i in chosen for i in range(len(sources))]))
     strengths.update((key, 0.0) for key in lost)
 
-    dropped = unread(space, decisions, space.readers)
+    dropped = without_reader(readers, decisions)
     for key, edge in space.edges.items():
         decisions[key] = [key not in dropped and i == best[key] for i in range(len(edge.names))]
     return Derivation(decisions, best, strengths)
@@ -103,8 +104,11 @@ def unread(space: SearchSpace, kept: Mapping[str, Sequence[bool]], readers: Opti
         edge reads it whose own output is read, or if anything else reads it. If ``readers`` is None, only the sources of
         InputNodes are considered. An edge without any known reader counts as read.
     """
-    of_each = all_readers(space, readers)
+    return without_reader(all_readers(space.edges, space.sources, readers), kept)
 
+
+def without_reader(of_each: Mapping[str, AbstractSet[Reader]], kept: Mapping[str, Sequence[bool]]) -> Set[str]:
+    """:func:`unread`, given :func:`all_readers`."""
     def is_kept(reader: Reader) -> bool:
         if not isinstance(reader, tuple):
             return reader is None
@@ -118,11 +122,12 @@ def unread(space: SearchSpace, kept: Mapping[str, Sequence[bool]], readers: Opti
         found -= read
 
 
-def all_readers(space: SearchSpace, readers: Optional[Readers]) -> Dict[str, AbstractSet[Reader]]:
+def all_readers(edges: Iterable[str], sources: Mapping[str, Sequence[str]],
+                readers: Optional[Readers]) -> Dict[str, AbstractSet[Reader]]:
     """The readers of each edge, including the InputNodes that name it as a source."""
-    found: Dict[str, Set[Reader]] = {key: set() if readers is None else set(readers.get(key, {None})) for key in space.edges}
-    for key, sources in space.sources.items():
-        for i, source in enumerate(sources):
+    found: Dict[str, Set[Reader]] = {key: set() if readers is None else set(readers.get(key, {None})) for key in edges}
+    for key, of_node in sources.items():
+        for i, source in enumerate(of_node):
             if source in found:
                 found[source].add((key, i))
     return dict(found)

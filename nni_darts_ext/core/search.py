@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from ..errors import SearchSpaceError
 from . import export
-from .derivation import Derivation, derive
+from .derivation import Derivation, all_readers, derive
 from .logits import Logits
+from .ranking import Ranked, ranking
 from .relaxation import Relaxation
 from .space import Name, SearchSpace
 
@@ -96,10 +98,33 @@ class Search:
         LogitsError
             See :meth:`probabilities`.
         """
-        forms = {'classic': export.to_classic, 'sample': export.to_sample}
-        if form not in forms:
-            raise ValueError(f'form={form!r} is unknown. Expected one of {sorted(forms)}.')
-        return forms[form](self.space, self._derive())
+        return _writer(form)(self.space, self._derive())
+
+    def ranked(self, n: int = 10, form: str = 'classic') -> List[Ranked]:
+        """The ``n`` most probable architectures, the derived one first, see :mod:`nni_darts_ext.core.ranking`.
+
+        Decisions of methods hold in all of them: candidates that were ruled out and inputs that were selected. The number of skip
+        connections that :class:`nni_darts_ext.methods.SkipLimit` leaves to a cell holds only in the first.
+
+        Parameters
+        ----------
+        n
+            The number of architectures. Default 10. If the space has fewer, all of them are returned.
+        form
+            See :meth:`architecture`.
+
+        Raises
+        ------
+        LogitsError
+            See :meth:`probabilities`.
+        """
+        write, weights = _writer(form), self._revised()
+        derived, of_inputs = self.derive(weights), self._numbers_of_inputs()
+        strengths = {key: [weight * derived.strengths.get(source, 0.0) for weight, source
+                           in zip(of_inputs.get(key, [1.0] * len(sources)), sources)] if key not in (self.selected or {})
+                     else [0.0] * len(sources) for key, sources in self.space.sources.items()}
+        readers = all_readers(self.space.edges, self.space.sources, self.space.readers)
+        return ranking(n, derived, weights, strengths, readers, partial(write, self.space))
 
     def cut(self, key: str, candidate: Name) -> None:
         """Remove a candidate, by name or index, from the LayerChoice ``key``.
@@ -158,14 +183,26 @@ class Search:
 
     def derive(self, weights: Optional[Weights] = None) -> Derivation:
         """The architecture of these weights, by default of the probabilities, whatever ``revise`` does."""
-        with torch.no_grad():
-            of_inputs = {key: of_input.tolist() for key, of_input in self.input_weights().items()}
         return derive(self.space, self._numbers() if weights is None else weights, self.zero_op_wins, self._keeps_n_chosen,
-                      self.selected or {}, of_inputs)
+                      self.selected or {}, self._numbers_of_inputs())
+
+    def _numbers_of_inputs(self) -> Dict[str, List[float]]:
+        with torch.no_grad():
+            return {key: of_input.tolist() for key, of_input in self.input_weights().items()}
 
     def _numbers(self) -> Dict[str, List[float]]:
         with torch.no_grad():
             return {key: weights.tolist() for key, weights in self.probabilities().items()}
 
+    def _revised(self) -> Weights:
+        return self._numbers() if self.revise is None else self.revise(self._numbers())
+
     def _derive(self) -> Derivation:
-        return self.derive(None if self.revise is None else self.revise(self._numbers()))
+        return self.derive(self._revised())
+
+
+def _writer(form: str) -> Callable[[SearchSpace, Derivation], Dict[str, Any]]:
+    forms = {'classic': export.to_classic, 'sample': export.to_sample}
+    if form not in forms:
+        raise ValueError(f'form={form!r} is unknown. Expected one of {sorted(forms)}.')
+    return forms[form]
