@@ -7,7 +7,6 @@ page.
 import json
 import logging
 import multiprocessing
-import random
 import statistics
 import tempfile
 import time
@@ -17,14 +16,13 @@ from pathlib import Path
 import digits
 import nni
 import torch
-from nni.mutable import Categorical
 from nni.nas.evaluator.pytorch import Classification, DataLoader
 from nni.nas.experiment import NasExperiment
 from nni.nas.space import model_context
 from small_cell import SmallSpace
 from torch.utils.data import TensorDataset
 
-from nni_darts_ext import DARTS, Run, cli, plot
+from nni_darts_ext import DARTS, Run, cli, plot, random_architecture
 
 METHODS = 'recommended'
 """What the search does beyond plain DARTS."""
@@ -55,14 +53,6 @@ def search(dataset, epochs, batch_size, seed, run_dir, work_dir):
         return experiment.export_top_models(formatter='dict')[0]
     finally:
         experiment.stop()
-
-
-def random_architecture(seed):
-    """A uniformly random sample of the same space."""
-    draw = random.Random(seed)
-    return {label: draw.choice(choice.values) if isinstance(choice, Categorical)
-            else sorted(draw.sample(choice.values, choice.n_chosen))
-            for label, choice in SmallSpace().simplify().items()}
 
 
 def show(architecture):
@@ -126,7 +116,8 @@ def main():
 
     print('\nTest accuracy after {} epochs from scratch:'.format(args.retrain_epochs), flush=True)
     n, n_random = args.trainings, args.random_cells
-    cells = [architecture] * n + [random_architecture(n_random * args.seed + i) for i in range(n_random)]
+    cells = [architecture] * n + [random_architecture(SmallSpace(), n_random * args.seed + i, 'sample')
+                                for i in range(n_random)]
     with multiprocessing.get_context('spawn').Pool(2) as pool:
         accuracies = pool.starmap(retrain, [(cell, args.seed + i, args.retrain_epochs, args.batch_size)
                                             for i, cell in enumerate(cells)], chunksize=1)

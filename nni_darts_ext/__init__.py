@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from . import methods as methods
     from . import nn as nn
     from .fixed import apply_fixed_architecture as apply_fixed_architecture
+    from .fixed import random_architecture as random_architecture
     from .hosts import available as available
     from .hosts.nas import DARTS as DARTS
     from .hosts.nas import DartsMutator as DartsMutator
@@ -34,6 +35,7 @@ _LAZY = {  # the module that defines each name; a subpackage stands for itself
     'available': '.hosts',
     'methods': '.methods',
     'nn': '.nn',
+    'random_architecture': '.fixed',
 }
 _FROM_HOSTS = {  # the module depends on the installed NNI; without one, the error starts with this sentence
     'DARTS': 'DARTS needs the one-shot strategies of NNI 2.8 - 3.0. Before them, use DartsTrainer.',

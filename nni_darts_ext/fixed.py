@@ -1,14 +1,15 @@
-"""Apply an architecture to a model, with any installed NNI."""
+"""Apply an architecture to a model, or draw a random one, with any installed NNI."""
 
 from __future__ import annotations
 
 import logging
-from typing import Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from torch import nn
 
 from . import hosts
-from .core import decisions, tracing
+from .core import decisions, export, tracing
+from .core.random_architecture import draw
 
 _logger = logging.getLogger(__name__)
 
@@ -66,3 +67,38 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
     if verbose:
         _logger.info('Applied the architecture %s.', dict(architecture))
     return found
+
+
+def random_architecture(model: nn.Module, seed: int, form: str = 'classic', *,
+                        choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> Dict[str, Any]:
+    """Draw an architecture from a search space, uniformly: to compare what a search has found with random ones.
+
+    For each LayerChoice one of its candidates is drawn, without the zero op; for each InputChoice ``n_chosen`` of its inputs. As
+    in a derived architecture, edges whose outputs nothing reads are dropped. Candidates that a method or ``mutator.cut`` has cut
+    may be drawn. The model is not changed.
+
+    Parameters
+    ----------
+    model
+        The search space, before or after a search.
+    seed
+        The same seed draws the same architecture of the same space. PyTorch's random numbers are neither read nor changed.
+    form
+        See :meth:`nni_darts_ext.core.search.Search.architecture`. Default ``'classic'``.
+    choose_from
+        See :func:`apply_fixed_architecture`.
+
+    Returns
+    -------
+    dict
+        The architecture, for :func:`apply_fixed_architecture` and ``json.dump``.
+
+    Raises
+    ------
+    SearchSpaceError
+        The model is not a search space.
+    """
+    space, choices = hosts.of_model(model).read_space(model, choose_from)
+    flow = tracing.flow(model, choices)
+    space.readers = flow.readers if flow else None
+    return export.in_form(form, space, draw(space, seed))

@@ -8,7 +8,13 @@ from spaces import TWO_NODES, Cells
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import ArchitectureError, DartsMutator, SearchSpaceError, apply_fixed_architecture
+from nni_darts_ext import (
+    ArchitectureError,
+    DartsMutator,
+    SearchSpaceError,
+    apply_fixed_architecture,
+    random_architecture,
+)
 
 
 def searched(named=True):
@@ -448,3 +454,38 @@ def test_a_found_network_does_not_tell_the_search_what_reads_its_edges():
     before = mutator.export()
     apply_fixed_architecture(model, before)(torch.randn(4, 3))
     assert mutator.export() == before
+
+
+@pytest.mark.parametrize('form', ['classic', 'sample'])
+@pytest.mark.parametrize('space', [lambda: Cells(TWO_NODES, cells=2), lambda: Chain(True), Dynamic, Repeated])
+def test_a_random_architecture_makes_a_network_that_runs_and_torch_draws_as_it_would_without_it(space, form):
+    for seed in range(8):
+        drawn = []
+        for is_random in (True, False):
+            torch.manual_seed(0)
+            model = space()
+            if is_random:
+                architecture = random_architecture(model, seed, form)
+                network = apply_fixed_architecture(model, json.loads(json.dumps(architecture)))
+            drawn.append(torch.rand(2, 3))
+        assert torch.equal(*drawn) and network(drawn[0]).isfinite().all()
+
+
+def test_a_random_architecture_drops_what_nothing_reads_where_no_input_choice_names_a_source():
+    drawn = [(random_architecture(Guarded(), seed), random_architecture(Chain(False), seed)) for seed in range(20)]
+    assert all((guarded['a'] == [], guarded['b'] == []) == (guarded['pick'] == 1, guarded['pick'] == 0) for guarded, _ in drawn)
+    assert all(chain['l1'] != [] and (chain['l2'] == []) == (chain['pick'] == 0) for _, chain in drawn)
+
+
+def test_random_architectures_differ_and_stay_the_same_when_the_space_has_been_searched():
+    model, mutator = searched()
+    drawn = [random_architecture(model, seed) for seed in range(20)]
+    assert drawn == [random_architecture(searched()[0], seed) for seed in range(20)]
+    assert len({json.dumps(one) for one in drawn}) > 10 and all(set(one) == set(mutator.export()) for one in drawn)
+
+
+def test_a_random_architecture_needs_a_space_and_a_form_that_is_known():
+    with pytest.raises(ValueError, match="form='nas' is unknown. Expected one of "):
+        random_architecture(searched()[0], 0, 'nas')
+    with pytest.raises(SearchSpaceError):
+        random_architecture(nn.Linear(2, 2), 0)

@@ -30,6 +30,14 @@ def to_sample(space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
     return sample
 
 
+def in_form(form: str, space: SearchSpace, derivation: Derivation) -> Dict[str, Any]:
+    """An architecture in one of the forms ``'classic'`` and ``'sample'``."""
+    forms = {'classic': to_classic, 'sample': to_sample}
+    if form not in forms:
+        raise ValueError(f'form={form!r} is unknown. Expected one of {sorted(forms)}.')
+    return forms[form](space, derivation)
+
+
 def enveloped(architecture: Mapping[str, Any]) -> Dict[str, Any]:
     """An architecture in an envelope that says what the file is. NNI itself reads only architectures without an envelope."""
     return {'schema': SCHEMA, 'version': VERSION, 'architecture': dict(architecture)}

@@ -98,7 +98,7 @@ class Search:
         LogitsError
             See :meth:`probabilities`.
         """
-        return _writer(form)(self.space, self._derive())
+        return export.in_form(form, self.space, self._derive())
 
     def ranked(self, n: int = 10, form: str = 'classic') -> List[Ranked]:
         """The ``n`` most probable architectures, the derived one first, see :mod:`nni_darts_ext.core.ranking`.
@@ -118,13 +118,13 @@ class Search:
         LogitsError
             See :meth:`probabilities`.
         """
-        write, weights = _writer(form), self._revised()
+        weights = self._revised()
         derived, of_inputs = self.derive(weights), self._numbers_of_inputs()
         strengths = {key: [weight * derived.strengths.get(source, 0.0) for weight, source
                            in zip(of_inputs.get(key, [1.0] * len(sources)), sources)] if key not in (self.selected or {})
                      else [0.0] * len(sources) for key, sources in self.space.sources.items()}
         readers = all_readers(self.space.edges, self.space.sources, self.space.readers)
-        return ranking(n, derived, weights, strengths, readers, partial(write, self.space))
+        return ranking(n, derived, weights, strengths, readers, partial(export.in_form, form, self.space))
 
     def cut(self, key: str, candidate: Name) -> None:
         """Remove a candidate, by name or index, from the LayerChoice ``key``.
@@ -199,10 +199,3 @@ class Search:
 
     def _derive(self) -> Derivation:
         return self.derive(self._revised())
-
-
-def _writer(form: str) -> Callable[[SearchSpace, Derivation], Dict[str, Any]]:
-    forms = {'classic': export.to_classic, 'sample': export.to_sample}
-    if form not in forms:
-        raise ValueError(f'form={form!r} is unknown. Expected one of {sorted(forms)}.')
-    return forms[form]
