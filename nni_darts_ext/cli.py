@@ -54,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser('best', help='rank what an experiment has found, and write the best architecture',
                                   description='Rank the architectures that an experiment with DartsTuner has found so far, and '
-                                  'write the best one to a file. The experiment may still be running.')
+                                  'write the best one to a file. With random architectures in the experiment, say how those '
+                                  'that were found compare with them. The experiment may still be running.')
     command.add_argument('experiment', help='its id, or its folder')
     command.add_argument('--output', default='architecture.json', metavar='FILE',
                          help='where to write the best architecture (default: %(default)s)')
@@ -115,11 +116,13 @@ def _unregister(args: argparse.Namespace) -> int:
 
 
 def _best(args: argparse.Namespace) -> int:
-    ranked = results.ranking(experiments.folder_of(args.experiment))
-    write_out(Path(args.output), json.dumps(ranked[0].architecture, indent=2, sort_keys=True))
+    found = results.read(experiments.folder_of(args.experiment))
+    write_out(Path(args.output), json.dumps(found.found[0].architecture, indent=2, sort_keys=True))
     if args.json:
-        print(json.dumps(results.as_json(ranked), indent=2))
+        print(json.dumps(results.as_json(found), indent=2))
     else:
-        print(results.table(ranked))
+        print(results.table(found.found))
+        if found.comparison is not None:
+            print(found.comparison)
         print(f'The best architecture is in {args.output}.')
     return 0

@@ -43,9 +43,11 @@ class Trial:
     seed : int
         The seed of the search or training.
     architecture : dict or None
-        The architecture to train, for :func:`nni_darts_ext.apply_fixed_architecture`; None for a search.
+        The architecture to train; None for a search, and for a random one before :meth:`architecture_for` has drawn it.
     hyperparameters : dict
         The hyper-parameters of a search that the experiment's search space varies.
+    random_architecture : int or None
+        The number of the random architecture to train, if it is one.
     output : Path
         NNI's folder for the trial's files; the working directory outside an experiment.
     run_dir : Path or None
@@ -56,9 +58,19 @@ class Trial:
         self._task = task
         self._skip_connections = skip_connections
         self._collapse: Any = None
-        self.phase, self.seed, self.architecture, self.hyperparameters = task
+        self.phase, self.seed, self.architecture, self.hyperparameters, self.random_architecture = task
         self.output = Path(os.environ.get('NNI_OUTPUT_DIR') or '.')
         self.run_dir = self.output / 'run' if os.environ.get('NNI_OUTPUT_DIR') else None
+
+    def architecture_for(self, model: Any) -> Dict[str, Any]:
+        """The architecture to train, for :func:`nni_darts_ext.apply_fixed_architecture` on this model.
+
+        A random one is drawn from the search space of the model; :meth:`result` reports it.
+        """
+        if self.architecture is None and self.random_architecture is not None:
+            from .fixed import random_architecture
+            self.architecture = random_architecture(model, self.random_architecture)
+        return self.architecture or {}
 
     def epoch(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
         """Report an epoch: the accuracy and, for a search, the indicators of collapse that ``DartsAssessor`` reads.
@@ -77,7 +89,7 @@ class Trial:
         return reported
 
     def result(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
-        """Report the final result: the accuracy and, for a search, the architecture, which is also written to
+        """Report the final result: the accuracy and, for a search or a random one, the architecture, which is also written to
         ``architecture.json`` in ``output``.
 
         Returns
@@ -87,9 +99,10 @@ class Trial:
         """
         import nni
         reported = self._report_of(accuracy)
-        if mutator is not None:
-            reported['architecture'] = mutator.export()
-            (self.output / 'architecture.json').write_text(json.dumps(reported['architecture'], indent=2, sort_keys=True))
+        architecture = self.architecture if mutator is None else mutator.export()
+        if architecture is not None and self._task.architecture is None:
+            reported['architecture'] = architecture
+            (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True))
         nni.report_final_result(reported)
         return reported
 

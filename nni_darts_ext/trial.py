@@ -159,7 +159,8 @@ def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
     epochs = args.final_epochs if is_final else args.evaluation_epochs
     training, *held_out = _data(args)
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    model = apply_fixed_architecture((args.evaluation_space or args.space)(), trial.architecture or {}).to(device)
+    model = (args.evaluation_space or args.space)()
+    model = apply_fixed_architecture(model, trial.architecture_for(model)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers, collate_fn=args.collate_fn,

@@ -24,7 +24,7 @@ ROOMS = {
     'trainer': (['errors', 'loop', 'hosts'], ['torch']),
     ROOT: (['errors', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
     'nnictl': (['errors', 'core', 'hosts'], ['nni', 'numpy']),
-    'protocol': (['core', 'nnictl'], ['nni']),
+    'protocol': (['core', 'fixed', 'nnictl'], ['nni']),
     'trial': (['errors', 'methods', 'loop', ROOT, 'protocol'], ['torch', 'numpy']),
     'plot': (['errors', 'run'], ['matplotlib', 'networkx']),
     'page': (['run', 'plot'], []),

@@ -51,7 +51,8 @@ def main():
         trainer.train()
         trial.result(trainer.history[-1]['valid']['acc'], trainer.mutator)
     else:
-        model = apply_fixed_architecture(CellSpace(), trial.architecture)
+        model = CellSpace()
+        model = apply_fixed_architecture(model, trial.architecture_for(model))
         digits.train(model, train_set, epochs * (2 if trial.phase == protocol.FINAL else 1))
         trial.result(digits.accuracy(model, test_set))
 

@@ -9,6 +9,7 @@
 :mod:`.registration`      makes them known to NNI
 :mod:`.experiments`       finds and ends experiments
 :mod:`.results`           the architectures that an experiment has found
+:mod:`.comparison`        whether they are better than random ones
 :mod:`.doctor`            what works in an NNI installation, what has rotted, what mends it
 ========================  ==========================================================================
 

@@ -6,15 +6,27 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import ExperimentError
+from .comparison import Comparison, compare
 from .selection import Ranked, rank
 from .task import Task, task_of
 
 
-def ranking(folder: Path) -> List[Ranked]:
-    """The architectures of an experiment, the best first.
+class Results(NamedTuple):
+    """What an experiment has found so far."""
+
+    found: List[Ranked]
+    """The architectures that searches have found, the best first; at least one."""
+    random: List[Ranked]
+    """The random architectures, the best first."""
+    comparison: Optional[Comparison]
+    """The found ones among the random ones, by their means; None for an experiment without random architectures."""
+
+
+def read(folder: Path) -> Results:
+    """The architectures of an experiment.
 
     Raises
     ------
@@ -23,11 +35,13 @@ def ranking(folder: Path) -> List[Ranked]:
     """
     profile, results = _read(folder)
     arguments = profile.get('tuner', {}).get('classArgs') or {}
-    ranked = rank(results, arguments.get('optimize_mode', 'maximize') == 'maximize')
-    if not ranked:
+    maximize = arguments.get('optimize_mode', 'maximize') == 'maximize'
+    found, random = rank(results, maximize), rank(results, maximize, randoms=True)
+    if not found:
         raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, '
                               'or read the trials\' logs with nnictl if none is running.')
-    return ranked
+    of_found, of_random = ([one.mean for one in ranked if one.mean is not None] for ranked in (found, random))
+    return Results(found, random, compare(of_found, of_random, maximize) if arguments.get('random_architectures') else None)
 
 
 def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
@@ -64,8 +78,14 @@ def table(ranked: Sequence[Ranked]) -> str:
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
-    """The ranking as values for JSON."""
+def as_json(results: Results) -> Any:
+    """The results as values for JSON: the ranking or, with random architectures, both rankings and the comparison."""
+    if results.comparison is None:
+        return _as_json(results.found)
+    return {'found': _as_json(results.found), 'random': _as_json(results.random), 'comparison': results.comparison._asdict()}
+
+
+def _as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
     return [{'architecture': one.architecture, 'found_by': [task.parameters() for task in one.found_by],
              'accuracies': one.accuracies, 'mean': one.mean, 'spread': one.spread, 'finals': one.finals} for one in ranked]
 

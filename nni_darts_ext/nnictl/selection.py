@@ -21,8 +21,8 @@ ATTEMPTS = 2
 class Selection:
     """Hands out tasks and accepts their results in any order.
 
-    When a search ends, the evaluations of its architecture come before further searches. A task that fails is repeated once,
-    then skipped.
+    When a search ends, the evaluations of its architecture come before further searches. Those of random architectures come after
+    all searches have started. A task that fails is repeated once, then skipped.
 
     Parameters
     ----------
@@ -32,16 +32,19 @@ class Selection:
         The number of long trainings of the best architecture, after all other tasks. Default 0.
     maximize
         Whether a larger result is better. Default True.
+    randoms
+        The number of random architectures, each of which has as many evaluations as a found one. Default 0.
     """
 
-    def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True) -> None:
+    def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True, randoms: int = 0) -> None:
         self._evaluations, self._finals, self._maximize = evaluations, finals, maximize
-        self._searches: Deque[Task] = deque()
-        self._trainings: Deque[Task] = deque()
+        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque())
+        """Trainings of what was found, searches, trainings of random architectures."""
         self._known: Dict[str, Task] = {}
         self._failures: Dict[str, int] = {}
         self._settled: Dict[str, Any] = {}
         """The results by task; None for skipped tasks."""
+        self.add(Task(EVALUATE, seed, random_architecture=i) for i in range(randoms) for seed in range(evaluations))
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks. Known tasks are ignored."""
@@ -52,17 +55,18 @@ class Selection:
 
     def next(self) -> Optional[Task]:
         """The next task, or None if there is none now."""
-        while self._trainings or self._searches:
-            task = (self._trainings or self._searches).popleft()
+        while any(self._queues):
+            task = next(queue for queue in self._queues if queue).popleft()
             if not self.has_result(task):  # a late result may arrive after the task was counted as failed
                 return task
         return None
 
     def result(self, task: Task, value: Any) -> None:
-        """Accept the final result of a trial. A result without a number, or of a search without an architecture, is ignored."""
-        if accuracy_of(value) is None or (task.phase == SEARCH and architecture_of(value) is None):
+        """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is
+        ignored."""
+        if accuracy_of(value) is None or (task.architecture is None and architecture_of(value) is None):
             _logger.warning('The trial %s reported %r. Expected a number%s. This result is ignored.', task.parameters(), value,
-                            ' and an architecture' if task.phase == SEARCH else '')
+                            ' and an architecture' if task.architecture is None else '')
             return
         key = task.key()
         self._known.setdefault(key, task)  # it may be unknown if the experiment was resumed
@@ -107,7 +111,7 @@ class Selection:
         return rank(((task, self._settled.get(key)) for key, task in self._known.items()), self._maximize)
 
     def _queue(self, task: Task) -> Deque[Task]:
-        return self._searches if task.phase == SEARCH else self._trainings
+        return self._queues[1 if task.phase == SEARCH else 0 if task.random_architecture is None else 2]
 
     def _add_finals(self) -> None:
         if self._finals and self.is_done:
@@ -121,7 +125,7 @@ class Ranked(NamedTuple):
 
     architecture: Dict[str, Any]
     found_by: List[Task]
-    """The searches that found it."""
+    """The searches that found it; none for a random one."""
     accuracies: Dict[int, float]
     """The results of its short trainings, by seed."""
     finals: Dict[int, float]
@@ -138,7 +142,7 @@ class Ranked(NamedTuple):
         return statistics.stdev(self.accuracies.values()) if len(self.accuracies) > 1 else None
 
 
-def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True) -> List[Ranked]:
+def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True, randoms: bool = False) -> List[Ranked]:
     """Rank the architectures of some tasks, the best first.
 
     Parameters
@@ -147,6 +151,8 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True) -> List[Ran
         Tasks with their results, in any order; None for a task without a result.
     maximize
         Whether a larger result is better. Default True.
+    randoms
+        Whether to rank the random architectures instead of the found ones. Default False.
 
     Returns
     -------
@@ -156,8 +162,8 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True) -> List[Ran
     ranked: Dict[str, Ranked] = {}
     results = list(results)
     for task, value in results:
-        architecture = architecture_of(value) if task.phase == SEARCH else task.architecture
-        if architecture is None:
+        architecture = architecture_of(value) if task.architecture is None else task.architecture
+        if architecture is None or (task.random_architecture is not None) != randoms:
             continue
         of_it = ranked.setdefault(canonical(architecture), Ranked(architecture, [], {}, {}))
         accuracy = accuracy_of(value)

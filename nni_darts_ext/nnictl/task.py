@@ -10,7 +10,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
 """The phases: search an architecture; train one from scratch for a short time; train the best one for a long time."""
 
-_OWN = ('phase', 'seed', 'architecture')
+_OWN = ('phase', 'seed', 'architecture', 'random_architecture')
 
 
 class Task(NamedTuple):
@@ -19,21 +19,25 @@ class Task(NamedTuple):
     phase: str = SEARCH
     seed: int = 0
     architecture: Optional[Dict[str, Any]] = None
-    """The architecture to train; None for a search."""
+    """The architecture to train; None for a search, and for a random one, which the trial draws."""
     hyperparameters: Mapping[str, Any] = MappingProxyType({})
     """The hyper-parameters of a search that the experiment's search space varies."""
+    random_architecture: Optional[int] = None
+    """The number of the random architecture to train, with which the trial draws it."""
 
     @classmethod
     def of(cls, parameters: Optional[Mapping[str, Any]]) -> Task:
         """The task of a trial's parameters. Defaults to a search with seed 0."""
         parameters = parameters or {}
         return cls(parameters.get('phase', SEARCH), parameters.get('seed', 0), parameters.get('architecture'),
-                   {name: value for name, value in parameters.items() if name not in _OWN})
+                   {name: value for name, value in parameters.items() if name not in _OWN},
+                   parameters.get('random_architecture'))
 
     def parameters(self) -> Dict[str, Any]:
         """The parameters of the trial, for JSON."""
-        named = {'phase': self.phase, 'seed': self.seed, **self.hyperparameters}
-        return named if self.architecture is None else {**named, 'architecture': self.architecture}
+        trained = {'architecture': self.architecture, 'random_architecture': self.random_architecture}
+        return {'phase': self.phase, 'seed': self.seed, **self.hyperparameters,
+                **{name: value for name, value in trained.items() if value is not None}}
 
     def key(self) -> str:
         """A key of the task that NNI's manager and database do not change."""
@@ -70,6 +74,6 @@ def accuracy_of(result: Any) -> Optional[float]:
 
 
 def architecture_of(result: Any) -> Optional[Dict[str, Any]]:
-    """The architecture in the result of a search; None if there is none."""
+    """The architecture in the result of a trial; None if there is none."""
     architecture = result.get('architecture') if isinstance(result, Mapping) else None
     return dict(architecture) if isinstance(architecture, Mapping) and architecture else None

@@ -24,8 +24,8 @@ _logger = logging.getLogger(__name__)
 
 
 class DartsTuner(Tuner):
-    """Searches with several seeds, trains each architecture that was found from scratch, and optionally trains the best one
-    for a long time.
+    """Searches with several seeds, trains each architecture that was found from scratch, and optionally trains random ones in the
+    same way, to compare, and the best one for a long time.
 
     The experiment's search space gives the hyper-parameters of the search: every combination of its ``choice`` values is
     searched with every seed; for other types a value is drawn for each search, from its seed. Trials that fail are repeated once
@@ -39,9 +39,12 @@ class DartsTuner(Tuner):
     evaluations
         The number of short trainings from scratch of each architecture. Default 1 (source: the paper's protocol).
     final_trainings
-        The number of long trainings of the best architecture. Default 0.
+        The number of long trainings of the best architecture that was found. Default 0.
     optimize_mode
         ``'maximize'`` (default, for an accuracy) or ``'minimize'``.
+    random_architectures
+        The number of random architectures that get the same short trainings, with which ``nni-darts-ext best`` compares those
+        that were found. Default 0.
 
     Raises
     ------
@@ -50,11 +53,12 @@ class DartsTuner(Tuner):
     """
 
     def __init__(self, searches: int = 4, evaluations: int = 1, final_trainings: int = 0,
-                 optimize_mode: str = 'maximize') -> None:
+                 optimize_mode: str = 'maximize', random_architectures: int = 0) -> None:
         super().__init__()
         self.searches = whole('searches', searches, 1)
         self.selection = Selection(whole('evaluations', evaluations, 1), whole('final_trainings', final_trainings, 0),
-                                   one_of('optimize_mode', optimize_mode, ['maximize', 'minimize']) == 'maximize')
+                                   one_of('optimize_mode', optimize_mode, ['maximize', 'minimize']) == 'maximize',
+                                   whole('random_architectures', random_architectures, 0))
         self._tasks: Dict[int, Task] = {}
         self._running: Set[int] = set()
         self._doubtful: Dict[int, Set[int]] = {}

@@ -12,7 +12,7 @@ from nni_darts_ext.nnictl.task import Task
 SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('evaluate', 0, {'edge': 'b'})
 
 
-def experiment(folder, trials, optimize_mode='maximize'):
+def experiment(folder, trials, optimize_mode='maximize', **arguments):
     """Trials are (id, recorded task, value), encoded twice where NNI does so."""
     (folder / 'db').mkdir(parents=True)
     database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
@@ -22,7 +22,7 @@ def experiment(folder, trials, optimize_mode='maximize'):
         create table ExperimentProfile (params text, id text, execDuration integer, startTime integer, endTime integer,
                                         logDir text, nextSequenceId integer, revision integer);''')
     database.execute('insert into ExperimentProfile values (?, "x", 0, 0, 0, "", 0, 1)',
-                     [json.dumps({'tuner': {'classArgs': {'optimize_mode': optimize_mode}}})])
+                     [json.dumps({'tuner': {'classArgs': {'optimize_mode': optimize_mode, **arguments}}})])
     for i, (trial, task, value) in enumerate(trials):
         recorded = {'parameter_id': i, 'parameters': task.parameters()}
         database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
@@ -58,6 +58,44 @@ def test_the_ranking_says_which_methods_a_search_had(tmp_path, capsys):
         f'seed 0, methods {shown}, order 2' for shown in ('none', texts[1], 'EarlyStopping + mine.Own:weight=0.5')]
     main(['best', str(tmp_path / 'x'), '--json'])
     assert [one['found_by'][0]['methods'] for one in json.loads(capsys.readouterr().out)] == texts
+
+
+def of_random(i, *accuracies):
+    return [(f'r{i}{seed}', Task('evaluate', seed, random_architecture=i), {
+        'default': accuracy, 'architecture': {'edge': f'random {i}'}}) for seed, accuracy in enumerate(accuracies)]
+
+
+RANDOM = [*of_random(0, 0.6, 0.7), *of_random(1, 0.86), *of_random(2, 0.5)]
+
+
+def test_the_comparison_with_random_architectures_is_printed_below_the_ranking(tmp_path, capsys):
+    assert main(['best', experiment(tmp_path / 'x', FOUND + RANDOM, random_architectures=3)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7 and lines[1].startswith('1.') and lines[2].startswith('2.')
+    assert lines[3:6] == [
+        'Rank of the best found architecture among 3 random ones: 2 of 4.',
+        'Mean of the found ones minus mean of the random ones: +0.1050 (2 found, 3 random).',
+        'Not better than random: the 95% confidence interval of this difference, -0.3042 to +0.5142, includes 0.']
+    assert json.loads((tmp_path / 'architecture.json').read_text()) == {'edge': 'b'}
+
+
+def test_the_comparison_is_in_the_json_too(tmp_path, capsys):
+    main(['best', experiment(tmp_path / 'x', FOUND + RANDOM, 'minimize', random_architectures=3), '--json'])
+    printed = json.loads(capsys.readouterr().out)
+    assert [one['architecture']['edge'] for one in printed['found']] == ['a', 'b']
+    assert [one['architecture']['edge'] for one in printed['random']] == ['random 2', 'random 0', 'random 1']
+    assert printed['random'][1]['accuracies'] == {'0': 0.6, '1': 0.7}
+    compared = printed['comparison']
+    assert (compared['n_found'], compared['n_random'], compared['rank'], compared['is_better']) == (2, 3, 3, False)
+    assert compared['difference'] == pytest.approx(sum(compared['interval']) / 2) == pytest.approx(0.105)
+
+
+@pytest.mark.parametrize('trials, said', [
+    (FOUND, 'Too few results for a comparison with random architectures: 2 found, 0 random.'),
+    (FOUND + RANDOM[:1], 'Too few results for a confidence interval.')])
+def test_it_says_so_while_there_are_too_few_random_architectures(trials, said, tmp_path, capsys):
+    assert main(['best', experiment(tmp_path / 'x', trials, random_architectures=3)]) == 0
+    assert said in capsys.readouterr().out
 
 
 def test_the_smaller_is_the_better_where_the_experiment_minimises(tmp_path, capsys):

@@ -104,3 +104,40 @@ def test_the_ranking_shows_what_has_no_result_yet_last():
                    (evaluation('b', 1), 0.7)])
     assert [one.architecture['edge'] for one in ranked] == ['b', 'a']
     assert ranked[0].mean == pytest.approx(0.6) and ranked[1].mean is None
+
+
+def of_random(i, seed=0):
+    return Task('evaluate', seed, random_architecture=i)
+
+
+def test_random_architectures_are_trained_as_often_as_found_ones_and_only_once_all_searches_have_begun():
+    selection = Selection(evaluations=2, randoms=2)
+    selection.add(SEARCHES[:2])
+    assert [selection.next() for _ in range(3)] == [*SEARCHES[:2], of_random(0)]
+    selection.result(SEARCHES[0], found('a'))
+    assert [selection.next() for _ in range(6)] == [
+        evaluation('a', 0), evaluation('a', 1), of_random(0, 1), of_random(1, 0), of_random(1, 1), None]
+    assert selection.try_again(of_random(0)) and selection.next() == of_random(0)
+
+
+def test_the_final_training_waits_for_random_architectures_and_is_that_of_the_best_found_one():
+    selection = Selection(finals=1, randoms=2)
+    selection.add(SEARCHES[:1])
+    selection.result(SEARCHES[0], found('a'))
+    selection.result(evaluation('a'), 0.5)
+    selection.result(of_random(0), found('b', 0.9))
+    selection.result(of_random(1), 0.9)  # which one, it does not say
+    assert not selection.has_result(of_random(1))
+    assert [selection.next(), selection.next()] == [of_random(1), None]
+    selection.skip(of_random(1))
+    assert selection.next() == Task('final', 0, {'edge': 'a'})
+    assert [one.architecture for one in selection.ranking()] == [{'edge': 'a'}]
+
+
+def test_found_and_random_architectures_are_ranked_apart():
+    results = [(SEARCHES[0], found('a')), (evaluation('a'), 0.5), (of_random(0), found('a', 0.6)),
+               (of_random(1), found('b', 0.8)), (of_random(1, 1), found('b', 0.7)), (of_random(2), None)]
+    assert [(one.architecture['edge'], one.accuracies) for one in rank(results)] == [('a', {0: 0.5})]
+    assert [(one.architecture['edge'], one.accuracies) for one in rank(results, randoms=True)] == [
+        ('b', {0: 0.8, 1: 0.7}), ('a', {0: 0.6})]
+    assert [one.architecture['edge'] for one in rank(results, maximize=False, randoms=True)] == ['a', 'b']

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import Space
 
-from nni_darts_ext import TrainingError, protocol, trial
+from nni_darts_ext import TrainingError, protocol, random_architecture, trial
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.run import Run
 
@@ -52,6 +52,18 @@ def test_a_seed_gives_the_same_search_again_and_another_seed_another_one(told):
         trial.main(TINY)
     first, again, other = [told.intermediate[i:i + 3] for i in (0, 3, 6)]
     assert first == again != other
+
+
+def test_a_random_architecture_is_drawn_trained_as_a_found_one_is_and_reported(told, tmp_path):
+    told.parameters = {'phase': 'evaluate', 'seed': 1, 'random_architecture': 3}
+    trial.main(TINY)
+    drawn, = told.final
+    assert drawn['task'] == told.parameters and drawn['architecture'] == random_architecture(Space(), 3)
+    assert json.loads((tmp_path / 'architecture.json').read_text()) == drawn['architecture']
+    told.parameters = {'phase': 'evaluate', 'seed': 1, 'architecture': drawn['architecture']}
+    trial.main(TINY)
+    assert told.final[1] == {'default': drawn['default'], 'task': told.parameters}
+    assert [epoch['default'] for epoch in told.intermediate[:2]] == [epoch['default'] for epoch in told.intermediate[2:]]
 
 
 @pytest.mark.parametrize('phase, epochs', [('evaluate', 2), ('final', 1)])

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 from collections import Counter
+from contextlib import suppress
 
 import nni_node
 import pytest
@@ -15,6 +16,12 @@ from nni_darts_ext.errors import ClassArgsError, SearchSpaceError
 from nni_darts_ext.nnictl import assessor
 from nni_darts_ext.nnictl.task import Task
 from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator, combinations
+
+
+def reported(parameters, accuracy):
+    """The result of a training, with the architecture of a random one."""
+    number = parameters.get('random_architecture')
+    return {'default': accuracy, **({} if number is None else {'architecture': {'edge': f'random {number}'}})}
 
 
 class Manager:
@@ -60,10 +67,10 @@ class Manager:
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**6), searches=st.sampled_from([1, 20, 200]), evaluations=st.integers(1, 3),
-       finals=st.integers(0, 2), concurrency=st.sampled_from([1, 3, 16]), failing=st.sampled_from([0.0, 0.2, 0.9]),
-       architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.booleans())
-def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches, evaluations, finals, concurrency, failing,
-                                                                 architectures, mixes_up):
+       finals=st.integers(0, 2), randoms=st.integers(0, 5), concurrency=st.sampled_from([1, 3, 16]),
+       failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.booleans())
+def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches, evaluations, finals, randoms, concurrency,
+                                                                 failing, architectures, mixes_up):
     draw = random.Random(seed)
     found = {}
 
@@ -74,8 +81,8 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
             name = random.Random(seed + parameters['seed']).randrange(architectures)  # the same if the task is repeated
             found[name] = True
             return {'default': 0.5, 'architecture': {'edge': name}}
-        return {'default': draw.random()}
-    tuner = DartsTuner(searches, evaluations, finals)
+        return reported(parameters, draw.random())
+    tuner = DartsTuner(searches, evaluations, finals, random_architectures=randoms)
     tuner.update_search_space({})
     manager = Manager(tuner, concurrency, draw, outcome, mixes_up)
     manager.run()
@@ -89,10 +96,12 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
         assert all(n == 1 or manager.reported[key] < n for key, n in attempts.items())
     assert max(attempts.values()) <= 2
     searched = [key for key in attempts if '"search"' in key]
-    assert len(searched) == searches and len(attempts) <= searches + evaluations * len(found) + finals
+    assert len(searched) == searches and len(attempts) <= searches + evaluations * (len(found) + randoms) + finals
     for name in found:
         tasks = [Task('evaluate', i, {'edge': name}).key() for i in range(evaluations)]
         assert all(task in attempts for task in tasks)
+    assert {(i, seed) for i in range(randoms) for seed in range(evaluations)} == {
+        (task['random_architecture'], task['seed']) for task in map(json.loads, attempts) if 'random_architecture' in task}
     if not failing:
         assert all(len(one.accuracies) == evaluations for one in ranked) and len(ranked[0].finals) == finals
 
@@ -140,6 +149,37 @@ def test_a_resumed_experiment_does_nothing_twice():
     rest = second.generate_multiple_parameters(list(range(20)))
     assert len(rest) == 3 and not [parameters for parameters in rest if {'parameter': parameters} in data]
     assert second.selection.ranking()[0].accuracies == {0: 0.7, 1: 0.7}
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), concurrency=st.integers(1, 4), mixes_up=st.booleans())
+def test_an_experiment_with_random_architectures_may_be_killed_at_any_time(seed, concurrency, mixes_up):
+    draw, data, killed = random.Random(seed), [], random.Random(seed).randrange(20)
+
+    class Killed(Exception):
+        pass
+
+    def outcome(parameters):
+        if len(data) == killed:
+            raise Killed
+        value = {**reported(parameters, 0.7), 'task': parameters}
+        value = {**value, 'architecture': {'edge': parameters['seed']}} if parameters['phase'] == 'search' else value
+        data.append({'parameter': parameters, 'value': value})
+        return value
+
+    def begin():
+        tuner = DartsTuner(searches=2, evaluations=2, final_trainings=1, random_architectures=3)
+        tuner.update_search_space({})
+        return tuner
+    with suppress(Killed):
+        Manager(begin(), concurrency, draw, outcome, mixes_up).run()
+    resumed = begin()
+    resumed.import_data(json.loads(json.dumps(data)))
+    finished, killed = len(data), -1
+    Manager(resumed, concurrency, draw, outcome, mixes_up).run()
+    tasks = [Task.of(one['parameter']).key() for one in data]
+    assert resumed.selection.is_done and set(tasks[:finished]).isdisjoint(tasks[finished:])
+    assert len(set(tasks)) == 2 + 2 * 2 + 3 * 2 + 1 and (mixes_up or len(tasks) == len(set(tasks)))
 
 
 def through_the_manager(*values):
@@ -209,6 +249,7 @@ def test_methods_may_vary_and_are_the_same_on_the_way_through_the_manager():
 
 @pytest.mark.parametrize('space, message', [
     ({'seed': {'_type': 'choice', '_value': [1]}}, "varies 'seed', a name that DartsTuner reserves"),
+    ({'random_architecture': {'_type': 'choice', '_value': [1]}}, "varies 'random_architecture', a name that DartsTuner"),
     ({'order': [1, 2]}, r"\[1, 2\] for 'order'"),
     ({'order': {'_type': 'chance', '_value': [1]}}, "chance"),
 ])
@@ -222,6 +263,7 @@ def test_a_search_space_that_cannot_be_searched_is_refused(space, message):
     ({'searches': 2.5}, r'searches=2.5'),
     ({'evaluations': True}, 'evaluations=True'),
     ({'final_trainings': -1}, 'final_trainings=-1 .* at least 0'),
+    ({'random_architectures': -2}, 'random_architectures=-2 in classArgs. Expected a whole number, at least 0'),
     ({'optimize_mode': 'max'}, "optimize_mode='max' .* 'maximize', 'minimize'"),
     ({'search': 3}, 'search in classArgs: DartsTuner has no such argument. It has searches, evaluations'),
 ])
@@ -233,4 +275,5 @@ def test_nnictl_and_the_tuner_refuse_the_same_arguments(arguments, message):
 
 
 def test_the_validator_takes_what_is_right():
-    DartsTunerValidator().validate_class_args(searches=1, evaluations=2, final_trainings=3, optimize_mode='minimize')
+    DartsTunerValidator().validate_class_args(searches=1, evaluations=2, final_trainings=3, optimize_mode='minimize',
+                                               random_architectures=4)
