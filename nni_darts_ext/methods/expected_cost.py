@@ -157,7 +157,7 @@ class _Edge(NamedTuple):
 
 def _edges(found: Costs, search: Search) -> Dict[str, _Edge]:
     space = search.space
-    readers = all_readers(space, space.readers)
+    readers = all_readers(space.edges, space.sources, space.readers)
     return {key: _Edge([*of_edge, 0.0] if search.zero_op_wins and is_optional(space, key, readers[key]) else of_edge,
                        kept_share(space, readers[key])) for key, of_edge in found.candidates.items()}
 
