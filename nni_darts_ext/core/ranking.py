@@ -1,8 +1,8 @@
 r"""The most probable architectures, without enumerating the search space.
 
 Let :math:`p_e(o)` be the weight of candidate o of an edge e, and :math:`s_{v,i} = w_{v,i} \max_o p_e(o)` the strength of the
-input i of an InputChoice v, which comes from e. The probability of an architecture that keeps the inputs :math:`S_v`, and reads the
-edges E with the candidates :math:`o_e`, is
+input i of an InputChoice v, which comes from e. The probability of an architecture that keeps the inputs :math:`S_v`, and reads
+the edges E with the candidates :math:`o_e`, is
 
 .. math:: P \propto \prod_v \prod_{i \in S_v} s_{v,i} \prod_{e \in E} \frac{p_e(o_e)}{\max_o p_e(o)}
 
