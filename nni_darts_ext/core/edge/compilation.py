@@ -83,13 +83,9 @@ class CompiledMixture:
         with config.patch(limits):
             return self._compiled(chains, weights)
 
-    # Compiled code stays behind in a copy.
-
     def __reduce__(self) -> Any:
+        """Copies and pickles do not contain compiled code."""
         return CompiledMixture, (self._mode or True,)
-
-    def __deepcopy__(self, memo: Any) -> CompiledMixture:
-        return CompiledMixture(self._mode or True)
 
 
 def _how(mode: Optional[str], device: torch.device) -> Dict[str, Any]:

@@ -38,12 +38,8 @@ class SharedWork:
             self._kept[key] = output = layer(value)
         return output
 
-    # Copies and pickles of a search start empty.
-
-    def __deepcopy__(self, memo: Any) -> SharedWork:
-        return SharedWork()
-
     def __reduce__(self) -> Any:
+        """Copies and pickles start empty."""
         return SharedWork, ()
 
 
