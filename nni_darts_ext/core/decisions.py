@@ -162,10 +162,8 @@ def apply(model: nn.Module, choices: Mapping[nn.Module, Choice], decisions: Mapp
     nn.Module
         The model, or what was chosen if the model itself is a choice.
     """
-    chosen: Dict[nn.Module, nn.Module] = {}
-    for module, choice in choices.items():
-        if choice.key in decisions:
-            chosen[module] = _chosen(module, choice, decisions[choice.key], choice.key in as_none)
+    chosen = {module: _chosen(module, choice, decisions[choice.key], choice.key in as_none)
+              for module, choice in choices.items() if choice.key in decisions}
     replace(model, chosen)
     for module, instead in chosen.items():
         vars(module)['forward'] = instead.__call__

@@ -100,8 +100,6 @@ class SearchSpace:
                  choose_from: Optional[Mapping[str, Sequence[str]]] = None, may_lack_edges: bool = False) -> None:
         self.edges: Dict[str, Edge] = {}
         self.inputs: Dict[str, InputNode] = {}
-        self.sources: Dict[str, Tuple[str, ...]] = {}
-        self.unnamed: Set[str] = set()
         self.readers: Optional[Readers] = None
         self.layer_choices: List[Edge] = []
         self._narrowing: Dict[str, Choice] = {}
@@ -111,10 +109,8 @@ class SearchSpace:
         if not self.edges and not may_lack_edges:
             raise SearchSpaceError('The model has no LayerChoice: there is nothing to search. Build the candidates of each edge '
                                    'with nni_darts_ext.nn.LayerChoice.')
-        for node in self.inputs.values():
-            self.sources[node.key] = node.choose_from
-            if not node.names_sources:
-                self.unnamed.add(node.key)
+        self.sources: Dict[str, Tuple[str, ...]] = {key: node.choose_from for key, node in self.inputs.items()}
+        self.unnamed: Set[str] = {key for key, node in self.inputs.items() if not node.names_sources}
         for key, sources in choose_from.items():
             self.name_sources(key, tuple(sources))
         self.given = {key: sources for key, sources in self.sources.items() if key not in self.unnamed}
