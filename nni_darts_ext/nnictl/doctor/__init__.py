@@ -62,13 +62,9 @@ class Report(NamedTuple):
                 'families': {name: family._asdict() for name, family in self.families.items()}, 'status': self.status}
 
 
+@probes.without_a_trace()
 def examine() -> Report:
     """Examine the NNI installation of this Python. Takes up to half a minute and changes nothing."""
-    with probes.without_a_trace():
-        return _examine()
-
-
-def _examine() -> Report:
     with ThreadPoolExecutor(2) as pool:
         trying = pool.submit(probes.nnictl)
         asked = probes.hosts()
