@@ -10,12 +10,12 @@ from ..nested import map_tensors
 from .convolutions import is_sparse, overruns, undilated, unstrided
 from .sharing import KINDS
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not write over what they are given
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # they do not overwrite their input
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MAKERS = (*CONVOLUTIONS, *NORMS, *KINDS, nn.Linear)
-"""What they give is a tensor of its own."""
+"""Their output is a new tensor."""
 COMPUTE = ('forward', '_conv_forward')
-"""The methods by which layers compute, of which subclasses override either."""
+"""The methods by which layers compute; subclasses override one of them."""
 
 
 def parts_of(candidate: nn.Module) -> List[nn.Module]:
@@ -30,7 +30,7 @@ def layers_of(candidate: nn.Module) -> List[nn.Module]:
 
 
 def is_plain(module: nn.Module, kind: Any) -> bool:
-    """Whether to call a module is to do what its kind does, and nothing else."""
+    """Whether calling a module does what its kind does, and nothing else."""
     attributes = vars(module)
     return (isinstance(module, kind)
             and all(getattr(type(module), name, None) is getattr(kind, name, None) and name not in attributes for name in COMPUTE)
@@ -40,17 +40,17 @@ def is_plain(module: nn.Module, kind: Any) -> bool:
 
 
 def is_one_of(module: nn.Module, kinds: Tuple[Type[nn.Module], ...]) -> bool:
-    """Whether it is plainly of one of these kinds."""
+    """Whether a module is plainly of one of these kinds."""
     return isinstance(module, kinds) and any(is_plain(module, kind) for kind in kinds)
 
 
 def copied(structure: Any) -> Any:
-    """The same tensors in a structure of its own, into which one may put others."""
+    """A copy of a structure with the same tensors, into which others may be put."""
     return map_tensors(lambda tensor: tensor, structure)
 
 
 def begins_in_place(layers: Iterable[nn.Module]) -> bool:
-    """Whether a layer would write over the input, be it behind others that may pass it on as it is."""
+    """Whether a layer would overwrite the input, directly or after layers that may return their input itself."""
     for layer in layers:
         if vars(layer).get('inplace'):
             return True

@@ -16,7 +16,7 @@ from ..nested import map_tensors
 from .layers import copied
 from .overwriting import Overwritten, Watch
 from .plan import Chain, Plan
-from .saved_tensors import not_kept, way_back
+from .saved_tensors import recomputing, without_saving
 from .shapes import alike, form_of, is_weighed, map_shapes
 from .sharing import SharedWork
 
@@ -84,12 +84,12 @@ class _Edge:
         self._shared_values.append(value)
         again: Optional[Callable[[], Tensor]] = None
         last = len(steps) - 1 if chain.takes_scale() else None
-        for number, (layer, run, comes_back) in enumerate(steps):
-            with _AS_IT_IS if again is None else not_kept(value, again):
+        for number, (layer, run, is_cheap) in enumerate(steps):
+            with _AS_IT_IS if again is None else without_saving(value, again):
                 if number == last and isinstance(value, Tensor) and value.dtype == self._weights.dtype:
                     return chain.normalize(value, self._scale(i, value.shape[1]))
                 output = run(value)
-            again = way_back(layer, value, output) if comes_back and not self._keep_all else None
+            again = recomputing(layer, value, output) if is_cheap and not self._keep_all else None
             value = output
         return self._times_weight(i, value)
 

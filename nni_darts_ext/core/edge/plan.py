@@ -9,11 +9,11 @@ from torch.utils.hooks import RemovableHandle
 
 from .calls import normalizing, running
 from .layers import CONVOLUTIONS, NORMS, begins_in_place, copied, is_one_of, is_plain, layers_of, parts_of
-from .saved_tensors import may_come_back
+from .saved_tensors import is_cheap
 from .sharing import KINDS, POOLINGS, SharedWork, settings_of
 
 COMPARED = (nn.Sequential, *CONVOLUTIONS, *NORMS, *KINDS)
-"""Modules of which every attribute counts, where they are plain. Of others it is the type, and whether they work in place."""
+"""Modules of which, if plain, all attributes are compared. Of others only the type and ``inplace`` are."""
 
 
 class Step(NamedTuple):
@@ -22,8 +22,8 @@ class Step(NamedTuple):
     layer: Any
     run: Callable[[Any], Any]
     """``layer(value)``, with fewer calls where the layer is plain."""
-    comes_back: bool
-    """Whether the next one, a norm, keeps what this one gives, and that may be computed again instead."""
+    is_cheap: bool
+    """Whether a norm follows that would save the output for the backward pass, where it can be computed again instead."""
 
 
 class Plan:
@@ -42,7 +42,7 @@ class Plan:
         self.chains = [Chain(candidate) for candidate in candidates]
 
     def is_of(self, candidates: Sequence[nn.Module]) -> bool:
-        """Whether these are the candidates still, and nothing has been set in them and no hook registered since."""
+        """Whether these are still the candidates, and since then nothing was set in them and no hook was registered."""
         try:
             return (RemovableHandle.next_id == self._next_hook and self.candidates == candidates
                     and self._types == list(map(type, self._parts))
@@ -61,7 +61,7 @@ class Chain:
         self._clones = begins_in_place(self.layers)
         self._shared = _shared_settings(self.layers)
         self._all_steps = [
-            Step(layer, running(layer), after is not None and is_one_of(after, NORMS) and may_come_back(layer))
+            Step(layer, running(layer), after is not None and is_one_of(after, NORMS) and is_cheap(layer))
             for layer, after in zip(self.layers, [*self.layers[1:], None])]
         self._other_steps = self._all_steps[1:]
         self._norm = self.layers[-1] if self.layers and is_one_of(self.layers[-1], NORMS) else None
@@ -69,10 +69,8 @@ class Chain:
         """Runs the norm at its end with another scale; None where there is none."""
 
     def start(self, value: Any, shared: SharedWork) -> Tuple[Any, List[Step]]:
-        """What the steps that are left are given, when what others may have done already is done.
-
-        What others read, too, is copied for layers that would write over it, and so are the lists and dicts that it is in.
-        """
+        """The value and the steps that are left after the work that is shared. A value that a layer would overwrite is cloned, as
+        others read it too; lists and dicts are copied."""
         if not isinstance(value, Tensor):
             return copied(value), self._all_steps
         if self._clones:
@@ -82,13 +80,13 @@ class Chain:
         return value, self._all_steps
 
     def takes_scale(self) -> bool:
-        """Whether a plain norm is at its end, which has no scale and shift of its own."""
+        """Whether the last layer is a plain norm without scale and shift of its own."""
         return self._norm is not None and self._norm._parameters.get('weight', 'elsewhere') is None
 
 
 def _shared_settings(layers: List[nn.Module]) -> Optional[Hashable]:
-    """What tells a first layer from others that give something else: a ReLU or pooling whose output nobody writes over, for a
-    convolution or norm follows, or nothing. None where it is none."""
+    """The settings by which the first layer is shared: of a ReLU or pooling whose output nothing overwrites, because a
+    convolution, a norm or nothing follows. Else None."""
     if not layers:
         return None
     first, second = layers[0], layers[1] if len(layers) > 1 else None

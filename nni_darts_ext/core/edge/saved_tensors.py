@@ -1,7 +1,7 @@
-"""What a graph keeps for the backward pass: not what is cheap to compute again.
+"""Outputs that are cheap to compute are not saved for the backward pass, but computed again.
 
-The BatchNorm behind a 1x1 convolution keeps its input. That is nearly half of what the paper's candidates keep, and the
-convolution, whose own input is kept anyway, gives it again in the backward pass. With few channels that takes little time.
+A BatchNorm after a 1x1 convolution saves its input, which is nearly half of what the paper's candidates save. The convolution,
+whose own input is saved anyway, computes it again in the backward pass. With few channels that takes little time.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from .layers import is_plain
 from .overwriting import Watch
 
 CHEAP = 32
-"""The most channels that an output may be made of. The convolution takes 1.5 times as long there as the BatchNorm does forward,
+"""The maximum number of input channels. The convolution takes 1.5 times as long there as the BatchNorm does forward,
 with 16 channels 0.6 times, with 64 2.8 times (one thread of a CPU, images of 16 x 16, or of 32 x 32 with 16 channels)."""
 SMALL = 1 << 18
-"""Bytes. What is smaller is kept, for the call that gives it again would cost more than it saves."""
+"""In bytes. Smaller outputs are saved, because the call that computes them again would cost more."""
 
 
-def may_come_back(layer: nn.Module) -> bool:
-    """Whether what a layer gives can be computed again at all: it is a plain 1x1 convolution."""
+def is_cheap(layer: nn.Module) -> bool:
+    """Whether the output of a layer may be cheap to compute again: it is a plain 1x1 convolution."""
     return (isinstance(layer, nn.Conv2d) and is_plain(layer, nn.Conv2d) and all(side == 1 for side in layer.kernel_size)
-            and layer.padding_mode == 'zeros' and not is_parametrized(layer))  # for which to read a weight is to compute it
+            and layer.padding_mode == 'zeros' and not is_parametrized(layer))  # reading a weight would compute it
 
 
-def way_back(layer: nn.Conv2d, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
-    """How to compute ``output``, which a ``layer`` that :func:`may_come_back` made of ``value``, again; None where it had better
-    be kept."""
+def recomputing(layer: nn.Conv2d, value: Any, output: Any) -> Optional[Callable[[], Tensor]]:
+    """A function that computes the ``output`` of an :func:`is_cheap` layer again; None if it is better saved."""
     if not output.requires_grad or output.numel() * output.element_size() < SMALL:
         return None
     weight, bias = layer.weight, layer.bias
     if weight.shape[1] > CHEAP or not output.dtype == value.dtype == weight.dtype:  # they differ under autocast
         return None
-    # Detached: what is computed again has its history already, and a weight may be moved for a while.
+    # Detached, because the output has its graph already, and because weights are moved for a while in the second order.
     tensors = value.detach(), weight.detach(), None if bias is None else bias.detach()
     compute = partial(unstrided, *tensors, layer.stride) if overruns(layer) else partial(
         nn.functional.conv2d, *tensors, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -55,11 +54,9 @@ def _again(watch: Watch, compute: Callable[[], Tensor]) -> Tensor:
 
 
 @contextmanager
-def not_kept(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
-    """Of what is computed in here, the graph keeps ``again`` in place of ``value``, which that gives.
-
-    Derivatives of any order flow as they would have: through what ``value`` was computed by at first.
-    """
+def without_saving(value: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
+    """In this context graphs save ``again`` instead of ``value``, which it computes. Derivatives of any order flow through the
+    graph by which ``value`` was computed at first."""
     given = [value]
 
     def pack(saved: Tensor) -> Any:
