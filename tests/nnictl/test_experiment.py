@@ -6,11 +6,13 @@ import re
 import sys
 import time
 
+import nni
 import pytest
+from conftest import ENDS
 from experiment import IS_V1, METHODS, MIXES_UP_TRIALS, Experiment
 from tiny import Space
 
-from nni_darts_ext import apply_fixed_architecture
+from nni_darts_ext import apply_fixed_architecture, random_architecture
 from nni_darts_ext.run import Run
 
 
@@ -28,22 +30,30 @@ def experiment(tmp_path, nnis_configuration):
 @pytest.mark.parametrize('interrupted', [sys.version_info < (3, 9)])  # slow, so each Python tests one of the ways
 def test_an_experiment_from_its_registration_to_the_best_architecture(experiment, nnis_configuration, interrupted):
     before = nnis_configuration()
-    experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1}))
+    n_random = 4 if interrupted and nni.__version__ in ENDS else 0
+    experiment.create(experiment.config({'searches': 2, 'evaluations': 1, 'final_trainings': 1, **(
+        {'random_architectures': n_random} if n_random else {})}))
     if interrupted:
-        finished = kill_and_resume(experiment)
+        finished = kill_and_resume(experiment, after=5 if n_random else 1)  # two searches, two evaluations, a random one
     experiment.wait(lambda: experiment.status() == 'DONE')
 
     assert experiment.mark.exists()
     said = experiment.run('nni-darts-ext', 'best', experiment.id, '--output', 'best.json')
     ranked = json.loads(experiment.run('nni-darts-ext', 'best', experiment.folder, '--json'))
+    if n_random:
+        ranked, others, compared = ranked['found'], ranked['random'], ranked['comparison']
+        drawn = {json.dumps(random_architecture(Space(), i), sort_keys=True) for i in range(n_random)}
+        assert {json.dumps(one['architecture'], sort_keys=True) for one in others} == drawn
+        assert all(list(one['accuracies']) == ['0'] for one in others)
+        assert (compared['n_found'], compared['n_random']) == (len(ranked), len(others)) and 'Rank of the best ' in said
     assert {task['seed'] for one in ranked for task in one['found_by']} == {0, 1} and all(one['accuracies'] for one in ranked)
-    assert len(said.splitlines()) == len(ranked) + 2 and ' + '.join(METHODS) in said
+    assert len(said.splitlines()) == len(ranked) + 2 + (3 if n_random else 0) and ' + '.join(METHODS) in said
     assert all(task['methods'] == METHODS for one in ranked for task in one['found_by'])
     runs = [Run.read(file.parent) for file in experiment.folder.rglob('run/config.json')]
     assert runs and all(run.settings['methods'] == ['Shrinking({1: 1})', 'Tempered(temperature=0.5)'] for run in runs)
     assert [one['mean'] for one in ranked] == sorted((one['mean'] for one in ranked), reverse=True)
     assert list(ranked[0]['finals']) == ['0'] and not any(one['finals'] for one in ranked[1:])
-    succeeded = 2 + len(ranked) + 1
+    succeeded = 2 + len(ranked) + 1 + n_random
     if interrupted:  # trials that were running when it was killed may run twice
         assert finished <= experiment.trials('SUCCEEDED')
         assert succeeded <= len(experiment.trials('SUCCEEDED')) <= succeeded + 2
@@ -64,9 +74,9 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
         assert nnis_configuration() == before
 
 
-def kill_and_resume(experiment):
-    """Kill the manager and its children after a trial has finished, and resume. Returns the finished trials."""
-    experiment.wait(lambda: experiment.trials('SUCCEEDED'))
+def kill_and_resume(experiment, after):
+    """Kill the manager and its children after some trials have finished, and resume. Returns the finished trials."""
+    experiment.wait(lambda: len(experiment.trials('SUCCEEDED')) >= after)
     finished, known = experiment.trials('SUCCEEDED'), experiment.trials()
     experiment.manager().kill()
     experiment.kill()
