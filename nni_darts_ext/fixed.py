@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Mapping, Optional, Sequence
+import os
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
-from torch import nn
+from torch import Tensor, nn
 
 from . import hosts
 from .core import decisions, export, tracing
 from .core.random_architecture import draw
+from .errors import ArchitectureError
+from .loop import checkpoint
+
+Weights = Union[nn.Module, Mapping[str, Tensor], str, 'os.PathLike[str]']
 
 _logger = logging.getLogger(__name__)
 
 
 def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architecture, verbose: bool = True, *, strict: bool = True,
-                             choose_from: Optional[Mapping[str, Sequence[str]]] = None) -> nn.Module:
+                             choose_from: Optional[Mapping[str, Sequence[str]]] = None,
+                             weights: Optional[Weights] = None) -> nn.Module:
     """Turn a search space into the network that an architecture describes, in place.
 
     Each LayerChoice is replaced by its chosen candidate, with its weights; each InputChoice by its chosen inputs. An edge whose
@@ -39,6 +45,10 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
     choose_from
         For InputChoices by key the sources of their candidates, if the model does not name them. Without it, a sample of
         NNI 3.0 drops no edge of such an InputChoice, and an architecture that names sources cannot be applied to it.
+    weights
+        The weights of the supernet, of which the network inherits those of what was chosen: the supernet itself, its
+        ``state_dict()``, or the path of a checkpoint of ``DartsTrainer``, its ``checkpoint_dir`` or its ``run_dir``. BatchNorm's
+        running statistics are then those of the supernet, in which candidates were mixed. Default: the model keeps its weights.
 
     Returns
     -------
@@ -49,7 +59,9 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
     ------
     ArchitectureError
         The file cannot be read, keys are missing or unexpected, a choice has no such candidate, or an InputChoice keeps an edge
-        that the architecture drops.
+        that the architecture drops. ``weights`` are not those of this model: some are missing, unexpected or of another shape.
+    CheckpointError
+        The checkpoint cannot be read.
     SearchSpaceError
         The model is not a search space.
     """
@@ -63,6 +75,8 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
                         'on them will have no data. The search does not see reads without gradients, or only in evaluation mode. '
                         'Name candidates for them if they are needed.', ', '.join(map(repr, still_read)))
     as_none = flow.straight if flow else set()
+    if weights is not None:
+        _load(model, weights)
     found = decisions.apply(model, choices, decided, as_none)
     if verbose:
         _logger.info('Applied the architecture %s.', dict(architecture))
@@ -102,3 +116,24 @@ def random_architecture(model: nn.Module, seed: int, form: str = 'classic', *,
     flow = tracing.flow(model, choices)
     space.readers = flow.readers if flow else None
     return export.in_form(form, space, draw(space, seed))
+
+
+def _load(model: nn.Module, weights: Weights) -> None:
+    """Load the weights of a supernet, all or none of them."""
+    if isinstance(weights, (str, os.PathLike)):
+        weights = checkpoint.weights_in(weights)
+    given = _without_logits(weights.state_dict() if isinstance(weights, nn.Module) else weights)
+    own = _without_logits(model.state_dict())
+    missing, unexpected = [name for name in own if name not in given], [name for name in given if name not in own]
+    misfits = [f'{name} {tuple(given[name].shape)} instead of {tuple(value.shape)}' for name, value in own.items()
+               if isinstance(value, Tensor) and name in given and given[name].shape != value.shape]
+    if missing or unexpected or misfits:
+        raise ArchitectureError(f'The weights do not fit this model: {missing} are missing, {unexpected} are unexpected, and '
+                                f'these have another shape: {misfits}. Pass the weights of the supernet, and build the model '
+                                'with the same arguments as the supernet.')
+    model.load_state_dict(given, strict=False)
+
+
+def _without_logits(state: Mapping[str, Any]) -> Dict[str, Any]:
+    """The state of a supernet without what a one-shot strategy has added to it."""
+    return {name: value for name, value in state.items() if not name.startswith('_darts.') and '._arch_alpha.' not in name}

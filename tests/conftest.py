@@ -62,6 +62,7 @@ NEEDS = {  # one of these families each
     'test_nn.py': hosts.FAMILIES,
     'test_partial_channels.py': hosts.FAMILIES,
     'test_processes.py': hosts.FAMILIES,
+    'test_ranked.py': hosts.FAMILIES,
     'test_recorded.py': hosts.FAMILIES,
     'test_resume.py': hosts.FAMILIES,
     'test_ten_steps.py': hosts.FAMILIES,
@@ -69,7 +70,7 @@ NEEDS = {  # one of these families each
 }
 AT_THE_ENDS = ('core', 'run', 'loop/test_batches.py', 'loop/test_data.py', 'test_malformed.py')
 """What hangs on Python and PyTorch, which are the same in the middle of the matrix as at its ends."""
-ONCE_A_FAMILY = ('methods', 'test_partial_channels.py')
+ONCE_A_FAMILY = ('methods', 'test_partial_channels.py', 'test_ranked.py')
 """What hangs on the family of the host: at the ends with the newest PyTorch, and with the oldest one on NNI 2.8."""
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
 

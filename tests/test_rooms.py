@@ -20,7 +20,7 @@ ROOMS = {
     'loop': (['errors', 'core', 'methods', 'run'], ['torch', 'tqdm', 'numpy']),
     'hosts': (['errors', 'core', 'methods', 'loop'], ['torch', 'nni', 'pytorch_lightning']),
     'nn': (['errors', 'core', 'hosts'], ['torch']),
-    'fixed': (['core', 'hosts'], ['torch']),
+    'fixed': (['errors', 'core', 'loop', 'hosts'], ['torch']),
     'trainer': (['errors', 'loop', 'hosts'], ['torch']),
     ROOT: (['errors', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
     'nnictl': (['errors', 'core', 'hosts'], ['nni', 'numpy']),

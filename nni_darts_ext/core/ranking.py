@@ -32,7 +32,9 @@ class Ranked(NamedTuple):
 
     architecture: Dict[str, Any]
     probability: float
-    """Its share of all architectures that can be ranked."""
+    """Those of all architectures that can be ranked add up to 1."""
+    relative: float
+    """The probability divided by that of the derived architecture."""
     differences: Dict[str, Tuple[Any, Any]]
     """By key what the derived architecture and this one choose, where they differ. Empty for the derived one."""
     metrics: Optional[Mapping[str, float]] = None
@@ -45,10 +47,10 @@ def ranking(n: int, derived: Derivation, weights: Mapping[str, Sequence[float]],
     positive."""
     if n < 1:
         raise ValueError(f'n={n!r}: expected the number of architectures to rank, at least 1.')
-    found = [(write(one), probability) for one, probability in islice(architectures(derived, weights, strengths, readers), n)]
-    first = found[0][0]
-    return [Ranked(one, probability, {key: (first[key], value) for key, value in one.items() if value != first[key]})
-            for one, probability in found]
+    found = [(write(one), log) for one, log in islice(architectures(derived, weights, strengths, readers), n)]
+    first, largest = found[0]
+    return [Ranked(one, math.exp(log), math.exp(log - largest),
+                   {key: (first[key], value) for key, value in one.items() if value != first[key]}) for one, log in found]
 
 
 def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], strengths: Mapping[str, Sequence[float]],
@@ -72,7 +74,8 @@ def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], s
     Yields
     ------
     Derivation, float
-        An architecture and its probability. ``best`` has its candidates, and of the edges that nothing reads the derived ones.
+        An architecture and the logarithm of its probability. ``best`` has its candidates, and for edges that nothing reads the
+        derived ones.
     """
     edges = [_edge(key, of_edge[:-1], derived.best[key]) for key, of_edge in weights.items()]
     nodes = [_node(key, of_node, derived.decisions[key]) for key, of_node in strengths.items()]
@@ -87,7 +90,7 @@ def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], s
         best = {**derived.best, **{edges[j].key: edges[j].order[rank] for j, rank in taken}}
         for key, of_edge in weights.items():
             decisions[key] = [key not in dropped and i == best[key] for i in range(len(of_edge) - 1)]
-        yield Derivation(decisions, best, derived.strengths), math.exp(-cost - log_total)
+        yield Derivation(decisions, best, derived.strengths), -cost - log_total
 
         last, rank = taken[-1] if taken else (0, 0)
         for j in range(last, len(edges)):  # no edge before the last one that was changed, so that each state comes up once

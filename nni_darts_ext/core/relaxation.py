@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
+from contextlib import contextmanager
 from functools import partial
 from inspect import signature
-from typing import Any, Callable, Dict, List, Mapping, MutableMapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, MutableMapping, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,8 @@ class Relaxation:
         self._weigh: Optional[Weigh] = None
         self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
         self.is_training = True
+        self._decisions: Optional[Mapping[str, Sequence[bool]]] = None
+        """Of the architecture that passes run, in the context of :meth:`fixed`."""
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -116,6 +119,22 @@ class Relaxation:
         self._drawn = None
         if not transforms_are_active():
             self._drawn = _Pass(self.relax_all() if relaxed is None else relaxed, self._choices.stamp())
+
+    @contextmanager
+    def fixed(self, decisions: Mapping[str, Sequence[bool]]) -> Iterator[None]:
+        """Run passes as the network with these decisions does, in a context without gradients. Methods have no part in them."""
+        def one_hot(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+            return {key: of_edge.new_tensor([*map(float, decisions[key]), 0.0]) for key, of_edge in logits.items()}
+        kept = dict(vars(self))
+        vars(self).update(_weigh=one_hot, weigh_inputs=_unweighed, samples=True, finish=None, compiled=None, _decisions=decisions,
+                          _pass=None, _drawn=None)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            vars(self).update(kept)
+            for key in self._choices:
+                self._choices[key]  # handed out, so that which candidates run is read again in the next pass
 
     def watch(self, model: nn.Module, weighs: bool = True) -> None:
         """Weigh all edges whenever this model is called, unless the host passes the weights of each edge (``weighs=False``), and
@@ -171,6 +190,7 @@ class Relaxation:
         candidates run is remembered for ``module``, the LayerChoice; default: it is found out for this call.
         """
         relaxed = relaxed or self._relax(key)
+        reduction = reduction if self._decisions is None else 'sum'  # of one candidate, which alone is in the network
         self._sources.note_edge(key, (args, kwargs))
         try:
             mixed = self._mixed(self._plan(module, candidates), relaxed, args, kwargs, reduction)
@@ -198,6 +218,9 @@ class Relaxation:
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, each times its weight if a method gives it one, reduced. Raises :class:`SearchSpaceError` if they are
         structures of different forms."""
+        if self._decisions is not None:
+            kept = [candidate for candidate, is_kept in zip(candidates, self._decisions[key]) if is_kept]
+            return reduce(kept, reduction) if kept or reduction == 'none' else None
         self.note(key, candidates)
         weights = self.weights_of_inputs(key)
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from ..errors import SearchSpaceError
 from . import export
+from .decisions import Architecture, decide, load
 from .derivation import Derivation, all_readers, derive
 from .logits import Logits
 from .ranking import Ranked, ranking
@@ -125,6 +127,28 @@ class Search:
                      else [0.0] * len(sources) for key, sources in self.space.sources.items()}
         readers = all_readers(self.space.edges, self.space.sources, self.space.readers)
         return ranking(n, derived, weights, strengths, readers, partial(export.in_form, form, self.space))
+
+    @contextmanager
+    def fixed(self, architecture: Architecture) -> Iterator[None]:
+        """Run the supernet as the network of an architecture, with its current weights: ``with mutator.fixed(architecture):``.
+
+        In the context, chosen candidates have the weight 1 and all others 0, InputChoices reduce what they keep, methods change
+        nothing, and no gradients are recorded. In the same mode, the outputs are those of
+        :func:`nni_darts_ext.apply_fixed_architecture` with the weights of the supernet. Afterwards the search is as before.
+
+        Parameters
+        ----------
+        architecture
+            An architecture of this search space, or the name of a JSON file, as for ``apply_fixed_architecture``.
+
+        Raises
+        ------
+        ArchitectureError
+            The architecture cannot be read or does not fit the search space.
+        """
+        decisions = decide(self.space, load(architecture), readers=self.space.readers)
+        with self._relaxation.fixed(decisions):
+            yield
 
     def cut(self, key: str, candidate: Name) -> None:
         """Remove a candidate, by name or index, from the LayerChoice ``key``.

@@ -3,6 +3,7 @@
 ========================  ==========================================================================
 :mod:`.steps`             the two steps of a batch, and the epochs around them
 :mod:`.search_trainer`    our own loop
+:mod:`.evaluating`        architectures compared by the weights of the supernet
 :mod:`.mutator`           the interface of NNI's ``DartsMutator``, for a loop of one's own
 :mod:`.arguments`         what trainer and strategies take alike
 :mod:`.data`              the two halves of the data

@@ -206,7 +206,7 @@ class Checkpoints:
     def save(self, epochs: int, state: Any) -> None:
         """Write the state after this number of epochs, and remove all but the last two."""
         write(self.folder / f'epoch-{epochs}.ckpt', state)
-        for outdated in self._found()[self.KEPT:]:
+        for outdated in found_in(self.folder)[self.KEPT:]:
             outdated.unlink()
         for left in self.folder.glob('.epoch-*.tmp'):  # temporary files of a process that was killed while it wrote
             left.unlink()
@@ -216,7 +216,7 @@ class Checkpoints:
         None if the folder has no checkpoints. Raises :class:`CheckpointError` if none of its checkpoints can be read and
         restored."""
         reasons = []
-        for file in self._found():
+        for file in found_in(self.folder):
             try:
                 restore(read(file))
             except DartsExtError as error:
@@ -230,9 +230,26 @@ class Checkpoints:
                                   'a new one.')
         return None
 
-    def _found(self) -> List[Path]:
-        """The checkpoints, last one first."""
-        names = re.compile(r'epoch-(\d{1,18})\.ckpt')
-        numbered = [(int(match.group(1)), file) for file in self.folder.iterdir()
-                    for match in [names.fullmatch(file.name)] if match]
-        return [file for _, file in sorted(numbered, reverse=True)]
+
+def found_in(folder: Path) -> List[Path]:
+    """The checkpoints in a folder, last one first."""
+    names = re.compile(r'epoch-(\d{1,18})\.ckpt')
+    numbered = [(int(match.group(1)), file) for file in folder.iterdir() for match in [names.fullmatch(file.name)] if match]
+    return [file for _, file in sorted(numbered, reverse=True)]
+
+
+def weights_in(path: files.Path) -> Mapping[str, Tensor]:
+    """The weights of the supernet in a checkpoint, or in the last one of a ``checkpoint_dir`` or ``run_dir``.
+
+    Raises
+    ------
+    CheckpointError
+        There is no checkpoint, or it cannot be read.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = next((one for folder in (file, file / 'checkpoints') if folder.is_dir() for one in found_in(folder)), file)
+    state = read(file)
+    if not isinstance(state, dict) or not isinstance(state.get('model'), dict):
+        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} has no weights of a model. Expected one of DartsTrainer.')
+    return state['model']

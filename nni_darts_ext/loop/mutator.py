@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from contextlib import contextmanager
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..core.bilevel.estimators import choose, unrolled_exact
+from ..core.decisions import Architecture
 from ..core.derivation import Derivation
 from ..core.edge import compilation, recomputation
 from ..core.edge.compilation import Compile, CompiledMixture
@@ -82,6 +84,17 @@ class MutatorInterface(Search):
         """Set how the edges run. The arguments are those of :class:`nni_darts_ext.DartsTrainer`."""
         self._relaxation.recompute = recompute
         self._relaxation.compiled = CompiledMixture(compile) if compile else None
+
+    @contextmanager
+    def fixed(self, architecture: Architecture) -> Iterator[None]:
+        kept = {name: vars(self)[name] for name in ('_sampled', '_relaxed', '_is_due')}
+        try:
+            with super().fixed(architecture):
+                self._is_due = True
+                yield
+        finally:
+            vars(self).update(kept)
+    fixed.__doc__ = Search.fixed.__doc__
 
     def device(self) -> torch.device:
         """The device of the logits."""

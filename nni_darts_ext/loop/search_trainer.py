@@ -27,17 +27,17 @@ from . import batches, processes
 from .arguments import known_keywords
 from .batches import ForwardBatch, Loss, MetricsFunction
 from .data import Data, Loading, begin_epoch, length, to_device
+from .evaluating import Evaluating
 from .guard import Guard
 from .meters import Metrics, RunningAverages
 from .mutator import MutatorInterface, check_execution, check_mutator
 from .progress import bar
-from .resuming import Resumable, with_random_states_restored
-from .steps import Host, Steps, of_search
+from .steps import Steps, of_search
 
 _logger = logging.getLogger(__name__)
 
 
-class SearchTrainer(Resumable, Host):
+class SearchTrainer(Evaluating):
     """The loop of :class:`nni_darts_ext.DartsTrainer`, which documents the arguments, whichever NNI the model is built for."""
 
     @known_keywords
@@ -242,10 +242,6 @@ class SearchTrainer(Resumable, Host):
 
     def weight_optimizers(self) -> Sequence[torch.optim.Optimizer]:
         return [self.optimizer]
-
-    def evaluate(self) -> Metrics:
-        with with_random_states_restored(self._loaders()):
-            return self.validate()
 
     def set_training(self) -> None:
         self.model.train()

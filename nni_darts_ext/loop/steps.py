@@ -72,7 +72,7 @@ class Host:
         """Put the supernet into training mode."""
         raise NotImplementedError
 
-    def evaluate(self) -> Mapping[str, float]:
+    def validated(self) -> Mapping[str, float]:
         """See :attr:`nni_darts_ext.methods.base.EndOfEpoch.evaluate`. Leaves the supernet in evaluation mode."""
         raise NotImplementedError
 
@@ -153,18 +153,19 @@ class Steps:
         self.guard.read()
         at = self.methods.move(step=None, phase=READING)
         self._end = EndOfEpoch(metrics, self._loss_on_first_batch, self.logits, self._host.network(), processes.average,
-                               self._architecture_steps, evaluate=self._evaluate)
+                               self._architecture_steps, evaluate=self.evaluate)
         self.stopped = self.methods.after_epoch(self._end)
         self.methods.move(phase=READING)
         if self.stopped is not None and processes.is_first():
             _logger.warning('The search ends after epoch %d: %s.', at.epoch, self.stopped)
         return self._end.indicators
 
-    def _evaluate(self) -> Mapping[str, float]:
+    def evaluate(self) -> Mapping[str, float]:
+        """See :attr:`nni_darts_ext.methods.base.EndOfEpoch.evaluate`."""
         try:
             with with_modes_restored(self._host.network()):
                 self.begin_validation()
-                return self._host.evaluate()
+                return self._host.validated()
         finally:
             self.methods.move(phase=READING)
 

@@ -20,9 +20,11 @@ from __future__ import annotations
 import os
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core import files
+from ..core.derivation import Derivation, all_readers, without_reader
+from ..core.ranking import Ranked, ranking
 from . import storage
 
 FORMAT, SCHEMA = 'nni_darts_ext run', 1
@@ -60,6 +62,11 @@ class SpaceRecord(NamedTuple):
     def size(self, key: str) -> int:
         """The number of candidates of a choice, without the zero op."""
         return len(self.edges[key]) if key in self.edges else len(self.inputs[key].choose_from)
+
+    @property
+    def sources(self) -> Dict[str, Tuple[str, ...]]:
+        """The ``choose_from`` of each input."""
+        return {key: node.choose_from for key, node in self.inputs.items()}
 
     @property
     def choices(self) -> List[str]:
@@ -194,10 +201,35 @@ class Run(NamedTuple):
         epoch
             The index in ``epochs``. Default: the last.
         """
-        chosen = self.epochs[epoch].architecture[key]
+        return self.named(key, self.epochs[epoch].architecture[key])
+
+    def named(self, key: str, chosen: Sequence[int]) -> str:
+        """The names of candidates of a choice, as text."""
         if key in self.space.edges:
             return ', '.join(str(self.space.edges[key][i]) for i in chosen) or 'dropped'
         return ', '.join(self.space.inputs[key].choose_from[i] or f'input {i}' for i in chosen) or 'none'
+
+    def ranked(self, n: int = 10) -> List[Ranked]:
+        """The ``n`` most probable architectures after the last epoch, the derived one first. Empty before the first epoch.
+
+        They are in the form of :attr:`Epoch.architecture`, and ranked by the recorded weights, see
+        :mod:`nni_darts_ext.core.ranking`. The weights of inputs that ``EdgeNormalization`` learns are not recorded: inputs are
+        ranked by their edges alone.
+        """
+        if not self.epochs:
+            return []
+        weights, architecture = self.epochs[-1].weights, self.epochs[-1].architecture
+        decisions = {key: [i in architecture[key] for i in range(self.space.size(key))] for key in self.space.choices}
+        best = {key: (architecture[key] or [of_edge.index(max(of_edge[:-1]))])[0] for key, of_edge in weights.items()}
+        strengths = {key: [weights[source][best[source]] if source in best else 0.0 for source in sources]
+                     for key, sources in self.space.sources.items()}
+        readers = all_readers(self.space.edges, self.space.sources, None)
+        for key in without_reader(readers, decisions):
+            readers[key] = {None} if architecture[key] else readers[key]  # other readers than InputChoices are not recorded
+
+        def write(one: Derivation) -> Dict[str, Any]:
+            return {key: [i for i, is_kept in enumerate(one.decisions[key]) if is_kept] for key in self.space.choices}
+        return ranking(n, Derivation(decisions, best, {}), weights, strengths, readers, write)
 
     @property
     def seconds_left(self) -> Optional[float]:

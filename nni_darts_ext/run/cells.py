@@ -29,7 +29,7 @@ NO_CHOICE = 'no choice'
 
 def cells(space: SpaceRecord) -> List[Cell]:
     """The cells of a space, in the order of their first nodes. Every InputChoice is in one of them."""
-    return cells_of({key: node.choose_from for key, node in space.inputs.items()})
+    return cells_of(space.sources)
 
 
 def free_edges(space: SpaceRecord) -> List[str]:

@@ -13,16 +13,23 @@ from .verdict import verdict
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``nni-darts-ext show``."""
     parser.add_argument('run_dir', metavar='RUN', help='the folder of a run')
+    parser.add_argument('--best', type=_count, default=0, metavar='N', help='also print the N most probable architectures')
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the state of the run."""
-    print(''.join(one if one.isprintable() or one == '\n' else '?' for one in render(Run.read(args.run_dir))))
+    print(''.join(one if one.isprintable() or one == '\n' else '?' for one in render(Run.read(args.run_dir), args.best)))
     return 0
 
 
-def render(run: Run) -> str:
-    """State, verdict, losses, metrics, indicators, and the architecture so far."""
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of at least 1')
+    return int(text)
+
+
+def render(run: Run, best: int = 0) -> str:
+    """State, verdict, losses, metrics, indicators, the architecture so far, and the ``best`` most probable ones."""
     lines = [f'{run.folder}: {text.status_line(run)}']
     methods = run.settings.get('methods')
     if methods:
@@ -43,6 +50,9 @@ def render(run: Run) -> str:
     free = free_edges(run.space)
     if free:
         lines += ['', 'choices outside cells', *_table(text.layers(run, free))]
+    if best:
+        ranked = text.ranking(run, best)
+        lines += ['', 'most probable architectures', *_table([('', 'probability', 'of the first', 'differences'), *ranked])]
     return '\n'.join(lines)
 
 

@@ -86,6 +86,13 @@ def _decided(decision: Decision) -> Tuple[str, str]:
     return f'{decision.probability:.2f}', f'by {decision.lead:.3f}, {decision.word}'
 
 
+def ranking(run: Run, n: int) -> List[Tuple[str, str, str, str]]:
+    """The most probable architectures, a row for each: rank, probability, its share of the first one's, and what differs."""
+    return [(str(rank), number(one.probability), f'{one.relative:.3f}', '; '.join(
+        f'{key}: {run.named(key, first)} -> {run.named(key, chosen)}' for key, (first, chosen) in one.differences.items()
+        if chosen) or 'as derived') for rank, one in enumerate(run.ranked(n), 1)]
+
+
 def metrics(run: Run) -> List[Tuple[str, str, str]]:
     """The supernet's losses and metrics after the last epoch, a row for each: name, training, validation."""
     train, valid = run.epochs[-1].train, run.epochs[-1].valid

@@ -55,8 +55,7 @@ def verdict(run: Run, rule: Criteria = Criteria()) -> Verdict:  # noqa: B008  it
     """
     named = run.settings.get('skip_connections')
     names = {str(name).lower() for name in named} if isinstance(named, list) else SKIP_CONNECTIONS
-    sources = {key: node.choose_from for key, node in run.space.inputs.items()}
-    skips = [most_skips(run.space.edges, sources, epoch.architecture, names) for epoch in run.epochs]
+    skips = [most_skips(run.space.edges, run.space.sources, epoch.architecture, names) for epoch in run.epochs]
     indicators = [{**epoch.indicators, 'skip_share': of_epoch.share} for epoch, of_epoch in zip(run.epochs, skips)]
     dominated, unmoved = rule.dominated(indicators), rule.unmoved(indicators)
     found = Verdict(skips[-1], dominated, rule.warm_up(indicators), unmoved, dominated >= rule.patience,

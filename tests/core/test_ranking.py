@@ -67,6 +67,13 @@ def written_out(space, weights, derived, strengths):
     return {network: weight / total for network, weight in found.items()}
 
 
+def ranked(space, weights, derived, strengths, n=None):
+    """With their probabilities, in place of the logarithms of them."""
+    readers = all_readers(space.edges, space.sources, space.readers)
+    return [(one, math.exp(log)) for one, log in itertools.islice(
+        ranking.architectures(derived, weights, strengths, readers), n)]
+
+
 def network_of(space, derivation):
     return (tuple(tuple(derivation.decisions[key]) for key in space.inputs),
             tuple(next((i for i, is_kept in enumerate(derivation.decisions[key]) if is_kept), None) for key in space.edges))
@@ -78,9 +85,8 @@ def test_it_is_what_sorting_all_architectures_gives(problem):
     space, weights, inputs, zero_op_wins, exactly = problem
     derived = derive(space, weights, zero_op_wins, exactly, input_weights=inputs)
     strengths = strengths_of(space, derived, inputs)
-    readers = all_readers(space.edges, space.sources, space.readers)
     expected = written_out(space, weights, derived, strengths)
-    found = list(ranking.architectures(derived, weights, strengths, readers))
+    found = ranked(space, weights, derived, strengths)
     assert found[0][0] == derived
     assert len(found) == len(expected) == len({network_of(space, one) for one, _ in found})
     for one, probability in found:
@@ -95,8 +101,7 @@ def test_what_is_derived_comes_first_even_where_other_edges_are_more_certain():
     space = SearchSpace([Edge('a', ('x', 'y')), Edge('b', ('x', 'y')), InputNode('i', ('a', 'b'), 1)])
     weights = {'a': [0.3, 0.29, 0.41], 'b': [0.2, 0.0, 0.8]}
     derived = derive(space, weights)
-    found = list(ranking.architectures(derived, weights, strengths_of(space, derived, {}),
-                                       all_readers(space.edges, space.sources, None)))
+    found = ranked(space, weights, derived, strengths_of(space, derived, {}))
     assert [(one.decisions['i'], round(probability, 4)) for one, probability in found] == [
         ([True, False], round(0.3 / 0.79, 4)), ([True, False], round(0.29 / 0.79, 4)), ([False, True], round(0.2 / 0.79, 4))]
     assert found[1][0].decisions == {'i': [True, False], 'a': [False, True], 'b': [False, False]}
@@ -138,9 +143,8 @@ def test_the_space_of_the_paper_takes_a_step_for_each_architecture(monkeypatch):
     original = ranking.heappush
     monkeypatch.setattr(ranking, 'heappush', counted)
     start = time.perf_counter()
-    found = list(itertools.islice(ranking.architectures(
-        derived, weights, strengths_of(space, derived, {}), all_readers(space.edges, space.sources, None)), 100))
-    assert time.perf_counter() - start < 10  # 0.02 s on an idle core
+    found = ranked(space, weights, derived, strengths_of(space, derived, {}), 100)
+    assert time.perf_counter() - start < 10  # 0.01 s on an idle core
     assert len(pushed) <= 100 * (len(space.edges) + 2 * len(space.inputs)) and len(set(pushed)) == len(pushed)
     assert len({network_of(space, one) for one, _ in found}) == 100
     # Each node draws two of its edges with one candidate each: the elementary symmetric polynomial in the edges' masses.
@@ -149,3 +153,12 @@ def test_the_space_of_the_paper_takes_a_step_for_each_architecture(monkeypatch):
     for one, probability in found:
         kept = [weights[key][one.best[key]] for key in space.edges if any(one.decisions[key])]
         assert len(kept) == 16 and probability == pytest.approx(product(kept) / total)
+
+
+def test_probabilities_too_small_for_a_number_still_compare():
+    keys = [f'e{i}' for i in range(600)]
+    space = SearchSpace([Edge(key, tuple('abcdefgh')) for key in keys])
+    weights = {key: [0.2, *[0.1] * 8] for key in keys}
+    derived = derive(space, weights)
+    found = ranking.ranking(3, derived, weights, {}, all_readers(space.edges, space.sources, None), lambda one: one.best)
+    assert [one.probability for one in found] == [0, 0, 0] and [one.relative for one in found] == pytest.approx([1, 0.5, 0.5])

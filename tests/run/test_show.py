@@ -57,6 +57,39 @@ def test_a_run_that_is_dead(tmp_path):
     assert 'was killed or crashed after 1 of 1 epochs' in render(Run.read(tmp_path / 'run'))
 
 
+def test_the_most_probable_architectures(tmp_path):
+    space = runs.SPACES['of all sorts']
+    shown = command('show', runs.write(tmp_path / 'run', space, 12), '--best', 3)
+    run = Run.read(tmp_path / 'run')
+    rows = [re.split('  +', line.strip()) for line in shown.split('most probable architectures\n')[1].splitlines()]
+    assert rows[0] == ['probability', 'of the first', 'differences']
+    first, second, _ = run.ranked(3)
+    assert rows[1] == ['1', text.number(first.probability), '1.000', 'as derived']
+    (key, (was, becomes)), = second.differences.items()
+    assert rows[2] == ['2', text.number(second.probability), f'{second.relative:.3f}',
+                       f'{key}: {run.named(key, was)} -> {run.named(key, becomes)}']
+    assert 'most probable' not in command('show', tmp_path / 'run')
+    for wrong in ('0', 'two'):
+        assert f"'{wrong}' is not a number of at least 1" in command('show', tmp_path / 'run', '--best', wrong, status=2)
+    writer = Writer(tmp_path / 'live', space, num_epochs=10)
+    try:
+        assert Run.read(tmp_path / 'live').ranked(3) == [] and command('show', tmp_path / 'live', '--best', 3)
+        writer.epoch(runs.epoch(space, 0))
+        assert 'as derived' in command('show', tmp_path / 'live', '--best', 3)
+    finally:
+        writer.end()
+
+
+@pytest.mark.parametrize('name', runs.SPACES)
+def test_the_ranking_begins_with_the_recorded_architecture(name, tmp_path):
+    runs.write(tmp_path / 'run', runs.SPACES[name], 3)
+    run = Run.read(tmp_path / 'run')
+    found = run.ranked(50)
+    assert found[0].architecture == run.epochs[-1].architecture and found[0].differences == {}
+    assert [one.probability for one in found] == sorted((one.probability for one in found), reverse=True)
+    assert len({str(one.architecture) for one in found}) == len(found) > 1
+
+
 def test_what_is_no_run_is_refused(tmp_path):
     assert command('show', tmp_path, status=1) == (
         f'nni-darts-ext: {tmp_path} is not the run of a search: it has no config.json. Pass the run_dir of DartsTrainer or of '
@@ -68,5 +101,5 @@ def test_what_is_no_run_is_refused(tmp_path):
 def test_showing_needs_neither_torch_nor_matplotlib(tmp_path):
     runs.write(tmp_path / 'run', runs.SPACES['no inputs'], 1)
     code = ('import sys; sys.modules.update(dict.fromkeys(["torch", "nni", "matplotlib", "networkx"]));'
-            'from nni_darts_ext.cli import main; sys.exit(main(["show", "run"]))')
+            'from nni_darts_ext.cli import main; sys.exit(main(["show", "run", "--best", "2"]))')
     subprocess.run([sys.executable, '-c', code], cwd=str(tmp_path), check=True, stdout=subprocess.PIPE)

@@ -215,7 +215,7 @@ class BilevelSteps(Host):
     def set_training(self) -> None:
         self.train()  # type: ignore[attr-defined]
 
-    def evaluate(self) -> Mapping[str, float]:
+    def validated(self) -> Mapping[str, float]:
         self.eval()  # type: ignore[attr-defined]
         return evaluated(self, self._index + 1)
 

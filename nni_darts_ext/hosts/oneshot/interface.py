@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ...core.logits import Logits
+from ...core.ranking import Ranked
 from ...core.space import Name
 from ...loop.arguments import SHARED
 from .oneshot_search import OneShotSearch
@@ -71,6 +72,13 @@ class StrategyInterface:
     @property
     def search(self) -> OneShotSearch:
         raise NotImplementedError
+
+    def ranked(self, n: int = 10, form: str = 'classic') -> List[Ranked]:
+        """The most probable architectures, see :meth:`nni_darts_ext.core.search.Search.ranked`.
+
+        They cannot be evaluated here, as the evaluator's loop is Lightning's: run the supernet on data of your own in
+        :meth:`strategy.search.fixed() <nni_darts_ext.core.search.Search.fixed>`."""
+        return self.search.ranked(n, form)
 
     def cut(self, key: str, candidate: Name) -> None:
         """See :meth:`nni_darts_ext.core.search.Search.cut`.
