@@ -32,7 +32,7 @@ class Ranked(NamedTuple):
 
     architecture: Dict[str, Any]
     probability: float
-    """Those of all architectures that can be ranked add up to 1."""
+    """Those of all architectures that can be ranked add up to 1. NaN if it takes too long to compute, see :func:`log_total`."""
     relative: float
     """The probability divided by that of the derived architecture."""
     differences: Dict[str, Tuple[Any, Any]]
@@ -48,8 +48,8 @@ def ranking(n: int, derived: Derivation, weights: Mapping[str, Sequence[float]],
     if n < 1:
         raise ValueError(f'n={n!r}: expected the number of architectures to rank, at least 1.')
     found = [(write(one), log) for one, log in islice(architectures(derived, weights, strengths, readers), n)]
-    first, largest = found[0]
-    return [Ranked(one, math.exp(log), math.exp(log - largest),
+    first, total = found[0][0], log_total(derived, weights, strengths, readers)
+    return [Ranked(one, math.exp(log - total), math.exp(log),
                    {key: (first[key], value) for key, value in one.items() if value != first[key]}) for one, log in found]
 
 
@@ -57,8 +57,7 @@ def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], s
                   readers: AllReaders) -> Iterator[Tuple[Derivation, float]]:
     """All architectures in descending order of their probability, the derived one first.
 
-    They are found one by one: the n-th takes n steps, each of which looks at every choice once. How probable they are takes time
-    that is exponential in the number of LayerChoices that each feed several InputChoices.
+    They are found one by one: the n-th takes n steps, each of which looks at every choice once.
 
     Parameters
     ----------
@@ -74,12 +73,10 @@ def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], s
     Yields
     ------
     Derivation, float
-        An architecture and the logarithm of its probability. ``best`` has its candidates, and for edges that nothing reads the
-        derived ones.
+        An architecture, and the logarithm of its probability over that of the derived one. ``best`` has its candidates, and for
+        edges that nothing reads the derived ones.
     """
-    edges = [_edge(key, of_edge[:-1], derived.best[key]) for key, of_edge in weights.items()]
-    nodes = [_node(key, of_node, derived.decisions[key]) for key, of_node in strengths.items()]
-    log_total = _log_total(edges, nodes, readers)
+    edges, nodes = _ranked_choices(derived, weights, strengths)
     start = tuple(tuple(range(node.n)) for node in nodes)
     heap: List[Tuple[float, _Kept, _Taken]] = [(0.0, start, ())]
     seen = {start}
@@ -90,7 +87,7 @@ def architectures(derived: Derivation, weights: Mapping[str, Sequence[float]], s
         best = {**derived.best, **{edges[j].key: edges[j].order[rank] for j, rank in taken}}
         for key, of_edge in weights.items():
             decisions[key] = [key not in dropped and i == best[key] for i in range(len(of_edge) - 1)]
-        yield Derivation(decisions, best, derived.strengths), -cost - log_total
+        yield Derivation(decisions, best, derived.strengths), -cost
 
         last, rank = taken[-1] if taken else (0, 0)
         for j in range(last, len(edges)):  # no edge before the last one that was changed, so that each state comes up once
@@ -138,6 +135,13 @@ class _Ranks(NamedTuple):
         return [is_always or i in kept for i, is_always in enumerate(self.always)]
 
 
+def _ranked_choices(derived: Derivation, weights: Mapping[str, Sequence[float]],
+                    strengths: Mapping[str, Sequence[float]]) -> Tuple[List[_Ranks], List[_Ranks]]:
+    """The edges, and the InputNodes."""
+    return ([_edge(key, of_edge[:-1], derived.best[key]) for key, of_edge in weights.items()],
+            [_node(key, of_node, derived.decisions[key]) for key, of_node in strengths.items()])
+
+
 def _edge(key: str, weights: Sequence[float], best: int) -> _Ranks:
     others = [i for i, weight in enumerate(weights) if i != best and 0 < weight <= weights[best]]
     return _Ranks(key, *_in_order([[best], others], weights))
@@ -153,19 +157,26 @@ def _node(key: str, strengths: Sequence[float], decision: Sequence[bool]) -> _Ra
 
 def _in_order(parts: Sequence[List[int]], weights: Sequence[float]) -> Tuple[List[int], List[float]]:
     order = [i for part in parts for i in sorted(part, key=lambda i: (-weights[i], i))]
-    return order, [math.log(weights[order[0]] / weights[i]) if weights[i] > 0 else 0.0 for i in order]
+    return order, [math.log(weights[order[0]]) - math.log(weights[i]) if weights[i] > 0 else 0.0 for i in order]
 
 
-def _log_total(edges: Sequence[_Ranks], nodes: Sequence[_Ranks], readers: AllReaders) -> float:
-    """The logarithm of the sum over all architectures of their factors, divided by those of the derived one.
+MAX_STATES = 10000
+"""The number of states that :func:`log_total` visits for an input at most."""
+
+
+def log_total(derived: Derivation, weights: Mapping[str, Sequence[float]], strengths: Mapping[str, Sequence[float]],
+              readers: AllReaders) -> float:
+    """The logarithm of the sum of the probabilities of all :func:`architectures` over that of the derived one.
 
     One input after another is left out or kept. An edge counts with the sum of its candidates as soon as one of its readers is
-    kept, so that edges whose readers are still ahead are remembered: those that feed several InputChoices.
+    kept. Which edges are read is remembered while they have further readers, so that the number of states is exponential in the
+    number of edges that several InputNodes read: NaN if they are too many.
     """
+    edges, nodes = _ranked_choices(derived, weights, strengths)
     logs = {edge.key: math.log(sum(math.exp(-cost) for cost in edge.costs)) for edge in edges}
     none_kept: Dict[str, Sequence[bool]] = {node.key: node.always for node in nodes}
     unread = without_reader(readers, none_kept)
-    log_total = sum(of_edge for key, of_edge in logs.items() if key not in unread)
+    total = sum(of_edge for key, of_edge in logs.items() if key not in unread)
     reads = [[frozenset(unread - without_reader(readers, {**none_kept, node.key: [j == i for j in range(len(node.always))]}))
               for i in node.order] for node in nodes]
     ahead = [key for of_node in reads for of_input in of_node for key in of_input]
@@ -184,8 +195,10 @@ def _log_total(edges: Sequence[_Ranks], nodes: Sequence[_Ranks], readers: AllRea
                                      ((number + 1, (read | of_input).intersection(ahead)), as_kept)):
                     if state[0] <= node.n:
                         by_number[state] = by_number.get(state, 0.0) + share
+            if len(by_number) > MAX_STATES:
+                return math.nan
         masses = {read: mass for (number, read), mass in by_number.items() if number == node.n}
-        total = sum(masses.values())
-        masses = {read: mass / total for read, mass in masses.items()}
-        log_total += math.log(total) + sum(node.costs[:node.n])
-    return log_total
+        mass_of_node = sum(masses.values())
+        masses = {read: mass / mass_of_node for read, mass in masses.items()}
+        total += math.log(mass_of_node) + sum(node.costs[:node.n])
+    return total

@@ -62,6 +62,8 @@ class Relaxation:
         Whether the model was in training mode when the last pass began.
     after_pass : callable or None
         Called with the model and its arguments when a pass has ended. Keyword arguments are known from PyTorch 2.0 on.
+    decisions : mapping or None
+        The decisions that passes run in the context of :meth:`fixed`; None outside it.
     compiled : CompiledMixture or None
         What computes the edges in place of :func:`nni_darts_ext.core.edge.mixture.mix`.
     """
@@ -76,8 +78,7 @@ class Relaxation:
         self._weigh: Optional[Weigh] = None
         self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
         self.is_training = True
-        self._decisions: Optional[Mapping[str, Sequence[bool]]] = None
-        """Of the architecture that passes run, in the context of :meth:`fixed`."""
+        self.decisions: Optional[Mapping[str, Sequence[bool]]] = None
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -126,7 +127,7 @@ class Relaxation:
         def one_hot(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
             return {key: of_edge.new_tensor([*map(float, decisions[key]), 0.0]) for key, of_edge in logits.items()}
         kept = dict(vars(self))
-        vars(self).update(_weigh=one_hot, weigh_inputs=_unweighed, samples=True, finish=None, compiled=None, _decisions=decisions,
+        vars(self).update(_weigh=one_hot, weigh_inputs=_unweighed, samples=True, finish=None, compiled=None, decisions=decisions,
                           _pass=None, _drawn=None)
         try:
             with torch.no_grad():
@@ -190,7 +191,7 @@ class Relaxation:
         candidates run is remembered for ``module``, the LayerChoice; default: it is found out for this call.
         """
         relaxed = relaxed or self._relax(key)
-        reduction = reduction if self._decisions is None else 'sum'  # of one candidate, which alone is in the network
+        reduction = reduction if self.decisions is None else 'sum'  # of one candidate, which alone is in the network
         self._sources.note_edge(key, (args, kwargs))
         try:
             mixed = self._mixed(self._plan(module, candidates), relaxed, args, kwargs, reduction)
@@ -218,8 +219,8 @@ class Relaxation:
     def inputs(self, key: str, candidates: List[Any], reduction: str) -> Any:
         """All candidates, each times its weight if a method gives it one, reduced. Raises :class:`SearchSpaceError` if they are
         structures of different forms."""
-        if self._decisions is not None:
-            kept = [candidate for candidate, is_kept in zip(candidates, self._decisions[key]) if is_kept]
+        if self.decisions is not None:
+            kept = [candidate for candidate, is_kept in zip(candidates, self.decisions[key]) if is_kept]
             return reduce(kept, reduction) if kept or reduction == 'none' else None
         self.note(key, candidates)
         weights = self.weights_of_inputs(key)

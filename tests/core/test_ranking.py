@@ -68,10 +68,10 @@ def written_out(space, weights, derived, strengths):
 
 
 def ranked(space, weights, derived, strengths, n=None):
-    """With their probabilities, in place of the logarithms of them."""
-    readers = all_readers(space.edges, space.sources, space.readers)
-    return [(one, math.exp(log)) for one, log in itertools.islice(
-        ranking.architectures(derived, weights, strengths, readers), n)]
+    """With their probabilities."""
+    problem = derived, weights, strengths, all_readers(space.edges, space.sources, space.readers)
+    total = ranking.log_total(*problem)
+    return [(one, math.exp(log - total)) for one, log in itertools.islice(ranking.architectures(*problem), n)]
 
 
 def network_of(space, derivation):
@@ -162,3 +162,14 @@ def test_probabilities_too_small_for_a_number_still_compare():
     derived = derive(space, weights)
     found = ranking.ranking(3, derived, weights, {}, all_readers(space.edges, space.sources, None), lambda one: one.best)
     assert [one.probability for one in found] == [0, 0, 0] and [one.relative for one in found] == pytest.approx([1, 0.5, 0.5])
+
+
+def test_it_ranks_where_probabilities_would_take_too_long():
+    keys = [f'e{i}' for i in range(20)]
+    space = SearchSpace([*(Edge(key, ('x', 'y')) for key in keys), *(InputNode(f'n{i}', tuple(keys), 2) for i in range(3))])
+    weights = {key: [0.5 - i / 100, 0.2, 0.3 + i / 100] for i, key in enumerate(keys)}
+    derived = derive(space, weights)
+    found = ranking.ranking(5, derived, weights, strengths_of(space, derived, {}),
+                            all_readers(space.edges, space.sources, None), lambda one: one.decisions)
+    assert found[0].architecture == derived.decisions
+    assert all(math.isnan(one.probability) and 0 < one.relative <= 1 for one in found)

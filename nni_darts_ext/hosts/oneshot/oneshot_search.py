@@ -137,7 +137,7 @@ class FedInputs:
 
     def forward(self, inputs: List[Any]) -> Any:
         self.relaxation.note(self.label, inputs)
-        if self.relaxation.is_fed(self.label):
+        if self.relaxation.is_fed(self.label) or self.relaxation.decisions is not None:
             return self.relaxation.inputs(self.label, inputs, self.how)
         return super().forward(inputs)  # type: ignore[misc]
 
