@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from nni_darts_ext import page
+from nni_darts_ext.page import of_run as page
 from nni_darts_ext.run import InputRecord, Run, SpaceRecord
 from nni_darts_ext.run import text as texts
 from nni_darts_ext.run.writer import Writer

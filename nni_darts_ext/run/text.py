@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta, timezone
 from typing import Dict, List, Optional, Tuple
 
@@ -97,6 +98,18 @@ def metrics(run: Run) -> List[Tuple[str, str, str]]:
     """The supernet's losses and metrics after the last epoch, a row for each: name, training, validation."""
     train, valid = run.epochs[-1].train, run.epochs[-1].valid
     return [(name, number(train.get(name)), number(valid.get(name))) for name in {**train, **valid}]
+
+
+def best(run: Run, name: str) -> str:
+    """The best value of a metric in validation, or in training if it is not validated, and its epoch. The smaller a loss is the
+    better, the larger any other metric."""
+    part = 'valid' if any(name in epoch.valid for epoch in run.epochs) else 'train'
+    values = [(getattr(epoch, part).get(name, math.nan), epoch.epoch + 1) for epoch in run.epochs]
+    finite = [one for one in values if math.isfinite(one[0])]
+    if not finite:
+        return ''
+    value, epoch = (min if 'loss' in name else max)(finite, key=lambda one: one[0])
+    return f'{number(value)} in epoch {epoch}'
 
 
 def indicators(run: Run) -> Dict[str, str]:

@@ -8,6 +8,7 @@ from ..core.criteria import SKIP_CONNECTIONS, Criteria, Skips, is_skip, most_ski
 from . import EPOCHS, RUNNING, Run
 
 DECIDED, LEANING, UNDECIDED, UNMOVED = 'decided', 'leaning', 'undecided', 'unmoved'
+GOOD, MAYBE, COLLAPSED, WARMING_UP = 'No sign of collapse', 'Maybe', 'Collapsed', 'Warming up'
 DECIDED_EPOCHS, LEANING_EPOCHS = 10, 3
 """An edge is decided if its lead would last more than ten epochs in which its probabilities move as they did lately, leaning if
 it would last more than three. The size of a lead alone says little: under a strong regulariser small leads persist."""
@@ -39,6 +40,9 @@ class Verdict(NamedTuple):
     """Whether skip connections have dominated for long enough."""
     decisions: Dict[str, Decision]
     """By edge."""
+    word: str
+    """The verdict in short: :data:`GOOD`, :data:`MAYBE` (skip connections have begun to dominate, or nothing moves),
+    :data:`COLLAPSED` or :data:`WARMING_UP`."""
     sentences: List[str]
     """The verdict in words, and what to try."""
 
@@ -58,8 +62,11 @@ def verdict(run: Run, rule: Criteria = Criteria()) -> Verdict:  # noqa: B008  it
     skips = [most_skips(run.space.edges, run.space.sources, epoch.architecture, names) for epoch in run.epochs]
     indicators = [{**epoch.indicators, 'skip_share': of_epoch.share} for epoch, of_epoch in zip(run.epochs, skips)]
     dominated, unmoved = rule.dominated(indicators), rule.unmoved(indicators)
-    found = Verdict(skips[-1], dominated, rule.warm_up(indicators), unmoved, dominated >= rule.patience,
-                    {key: decision(run, key, rule) for key in run.space.edges}, [])
+    warm_up, has_collapsed = rule.warm_up(indicators), dominated >= rule.patience
+    word = (WARMING_UP if warm_up == len(run.epochs) else COLLAPSED if has_collapsed else
+            MAYBE if dominated or unmoved >= rule.patience else GOOD)
+    found = Verdict(skips[-1], dominated, warm_up, unmoved, has_collapsed,
+                    {key: decision(run, key, rule) for key in run.space.edges}, word, [])
     found.sentences.extend(_sentences(run, rule, found, names))
     return found
 
@@ -85,7 +92,7 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
     counted = (f'{len(skips.keys)} of {skips.edges} edges {f"of cell {skips.cell} " if skips.cell else ""}'
                f'{"is a skip connection" if len(skips.keys) == 1 else "are skip connections"}')
     since = run.epochs[-found.dominated].epoch + 1 if found.dominated else None
-    if found.warm_up == len(run.epochs):
+    if found.word == WARMING_UP:
         return [f'The search is warming up: {counted} by the first logits, which no step has changed yet.']
     if found.has_collapsed:
         told.append(f'The search has collapsed since epoch {since}: {counted}.')
