@@ -14,6 +14,7 @@ from .errors import *  # noqa: F403
 if TYPE_CHECKING:
     from . import methods as methods
     from . import nn as nn
+    from .core.costs import cost as cost
     from .fixed import apply_fixed_architecture as apply_fixed_architecture
     from .fixed import random_architecture as random_architecture
     from .hosts import available as available
@@ -33,6 +34,7 @@ _LAZY = {  # the module that defines each name; a subpackage stands for itself
     'Run': '.run',
     'apply_fixed_architecture': '.fixed',
     'available': '.hosts',
+    'cost': '.core.costs',
     'methods': '.methods',
     'nn': '.nn',
     'random_architecture': '.fixed',

@@ -79,7 +79,8 @@ def apply_fixed_architecture(model: nn.Module, architecture: decisions.Architect
         _load(model, weights)
     found = decisions.apply(model, choices, decided, as_none)
     if verbose:
-        _logger.info('Applied the architecture %s.', dict(architecture))
+        _logger.info('Applied the architecture %s: %s parameters.', dict(architecture),
+                     f'{sum(parameter.numel() for parameter in found.parameters()):,}')
     return found
 
 

@@ -88,9 +88,10 @@ class Trial:
         nni.report_intermediate_result(reported)
         return reported
 
-    def result(self, accuracy: float, mutator: Any = None) -> Dict[str, Any]:
+    def result(self, accuracy: float, mutator: Any = None, **costs: float) -> Dict[str, Any]:
         """Report the final result: the accuracy and, for a search or a random one, the architecture, which is also written to
-        ``architecture.json`` in ``output``.
+        ``architecture.json`` in ``output``. ``nni-darts-ext best`` also shows ``parameters`` and ``multiply_adds`` of a network
+        that was trained, such as ``**nni_darts_ext.cost(network, inputs)._asdict()``.
 
         Returns
         -------
@@ -98,7 +99,7 @@ class Trial:
             The reported result.
         """
         import nni
-        reported = self._report_of(accuracy)
+        reported = {**self._report_of(accuracy), **costs}
         architecture = self.architecture if mutator is None else mutator.export()
         if architecture is not None and self._task.architecture is None:
             reported['architecture'] = architecture

@@ -13,13 +13,13 @@ import math
 import os
 import random
 import sys
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
 
-from . import DartsTrainer, apply_fixed_architecture, protocol
+from . import DartsTrainer, apply_fixed_architecture, cost, protocol
 from .errors import TrainingError
 from .loop import batches
 from .loop.data import check_samples, to_device
@@ -175,7 +175,15 @@ def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
             optimizer.step()
         scheduler.step()
         _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
-    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device))
+    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device), **_cost(model, args, loader, device))
+
+
+def _cost(model: nn.Module, args: argparse.Namespace, loader: Any, device: torch.device) -> Dict[str, float]:
+    """The parameters of a network, and its multiply-adds where a batch says what it is called with."""
+    if args.forward_batch is not None:
+        return {'parameters': sum(parameter.numel() for parameter in model.parameters())}
+    inputs, _ = batches.pair(to_device(next(iter(loader)), device))
+    return cost(model, inputs)._asdict()
 
 
 def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torch.device) -> float:

@@ -22,7 +22,7 @@ ROOMS = {
     'nn': (['errors', 'core', 'hosts'], ['torch']),
     'fixed': (['errors', 'core', 'loop', 'hosts'], ['torch']),
     'trainer': (['errors', 'loop', 'hosts'], ['torch']),
-    ROOT: (['errors', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
+    ROOT: (['errors', 'core', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
     'nnictl': (['errors', 'core', 'hosts'], ['nni', 'numpy']),
     'protocol': (['core', 'fixed', 'nnictl'], ['nni']),
     'trial': (['errors', 'methods', 'loop', ROOT, 'protocol'], ['torch', 'numpy']),

@@ -14,7 +14,6 @@ import statistics
 import time
 from contextlib import contextmanager
 from functools import partial
-from types import MappingProxyType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, TypeVar
 
 import torch
@@ -23,9 +22,11 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.module import register_module_forward_hook
 
 from .bilevel.side_effects import evaluating, without_side_effects
+from .decisions import DroppedEdge
 from .edge.mixture import reduce
 from .nested import map_tensors, tensors_of
-from .space import Edge, SearchSpace, candidates_in, candidates_of
+from .search import Search
+from .space import Edge, candidates_in, candidates_of
 
 FlopCounter: Any
 try:
@@ -39,8 +40,6 @@ RUNS = 10
 T = TypeVar('T')
 Meter = Callable[[], float]
 """What has been spent so far."""
-Cuts = Mapping[str, Sequence[int]]
-"""For each edge the candidates that are cut. They do not run and cost 0."""
 
 
 class Cost(NamedTuple):
@@ -71,43 +70,51 @@ def cost(model: nn.Module, *inputs: Any, **kwargs: Any) -> Cost:
         What it is called with. Multiply-adds are those of one sample, whatever the size of the batch, see
         :mod:`nni_darts_ext.core.costs`.
     """
+    absent: List[float] = []
     with _undisturbed(model), _multiply_adds() as spent:
-        model(*inputs, **kwargs)
-        total = spent()
+        dropped = [module for module in model.modules() if isinstance(module, DroppedEdge)]  # runs on tensors without data
+        hooks = [*(module.register_forward_pre_hook(lambda *_: absent.append(-spent())) for module in dropped),
+                 *(module.register_forward_hook(lambda *_: absent.append(spent())) for module in dropped)]
+        try:
+            model(*inputs, **kwargs)
+            total = spent() - sum(absent)
+        finally:
+            for hook in hooks:
+                hook.remove()
     return Cost(_size(model.parameters()), total / _batch_size((inputs, kwargs)))
 
 
-def parameters(model: nn.Module, space: SearchSpace, logits: Iterable[nn.Parameter] = ()) -> Costs:
-    """The numbers of parameters in a supernet. Parameters that several modules of a candidate share count once.
+def parameters(search: Search, model: nn.Module, *call: Any) -> Costs:
+    """The numbers of parameters in a supernet, without logits. What several modules of a candidate share counts once.
 
     Parameters
     ----------
-    logits
-        Parameters of the model that are none of the network. Default: none.
+    search
+        That of the supernet.
+    call
+        Not needed: what the model is called with, which the other costs depend on.
     """
     found: Dict[str, List[float]] = {}
-    own = {*logits}
-    for key, candidates in candidates_in(model, space).items():
-        n = len(space.edges[key].names)
+    own = set(search.parameters()) if isinstance(search, nn.Module) else set()  # a strategy's is a part of the model
+    for key, candidates in candidates_in(model, search.space).items():
+        n = len(search.space.edges[key].names)
         of_each = [{parameter for candidate in candidates[i::n] for parameter in candidate.parameters()} for i in range(n)]
         found[key] = [_size(of_one) for of_one in of_each]
         own.update(*of_each)
     return Costs(_size(set(model.parameters()) - own), found)
 
 
-def multiply_adds(model: nn.Module, space: SearchSpace, args: Sequence[Any], kwargs: Mapping[str, Any],
-                  cuts: Cuts = MappingProxyType({})) -> Costs:
-    """The multiply-adds in a supernet for one sample, counted in one pass in which every candidate runs that is not cut."""
+def multiply_adds(search: Search, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Costs:
+    """The multiply-adds in a supernet for one sample, counted in one pass. Candidates that are cut do not run and cost 0."""
     with _undisturbed(model), _multiply_adds() as spent:
-        found = _measured(model, space, args, kwargs, cuts, spent)
+        found = _measured(search, model, args, kwargs, spent)
     n = _batch_size((args, kwargs))
     return Costs(found.fixed / n, {key: [one / n for one in of_edge] for key, of_edge in found.candidates.items()})
 
 
-def latency(model: nn.Module, space: SearchSpace, args: Sequence[Any], kwargs: Mapping[str, Any],
-            cuts: Cuts = MappingProxyType({})) -> Costs:
+def latency(search: Search, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Costs:
     """The milliseconds that the parts of a supernet take for a whole batch, on the device at hand: the median of :data:`RUNS`
-    passes without gradients."""
+    passes without gradients. Candidates that are cut do not run and cost 0."""
     is_cuda = any(tensor.is_cuda for tensor in tensors_of((args, kwargs)))
 
     def now() -> float:
@@ -115,35 +122,39 @@ def latency(model: nn.Module, space: SearchSpace, args: Sequence[Any], kwargs: M
             torch.cuda.synchronize()
         return time.perf_counter() * 1000
     with _undisturbed(model):
-        _, *runs = [_measured(model, space, args, kwargs, cuts, now) for _ in range(RUNS + 1)]
+        _, *runs = [_measured(search, model, args, kwargs, now) for _ in range(RUNS + 1)]
     return Costs(statistics.median(run.fixed for run in runs), {
-        key: [statistics.median(of_one) for of_one in zip(*(run.candidates[key] for run in runs))] for key in space.edges})
+        key: [statistics.median(of_one) for of_one in zip(*(run.candidates[key] for run in runs))] for key in runs[0].candidates})
+
+
+def has_others() -> bool:
+    """Whether several processes search together."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def of_first(value: T) -> T:
     """The value of the first process, in all processes of a search."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not has_others():
         return value
     sent = [value]
     distributed.broadcast_object_list(sent, 0)
     return sent[0]
 
 
-def _measured(model: nn.Module, space: SearchSpace, args: Sequence[Any], kwargs: Mapping[str, Any], cuts: Cuts,
-              spent: Meter) -> Costs:
+def _measured(search: Search, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], spent: Meter) -> Costs:
     """One pass through a model whose LayerChoices run their candidates unweighed."""
     modules = dict(model.named_modules())
-    choices = [(modules[edge.path], edge) for edge in space.layer_choices if edge.path in modules]
+    choices = [(modules[edge.path], edge) for edge in search.space.layer_choices if edge.path in modules]
     found = {edge.key: [0.0] * len(edge.names) for _, edge in choices}
+    cuts = {key: search.choices.cuts(key) for key in found}
     inside: List[float] = []
 
     def run(module: nn.Module, edge: Edge, *args: Any, **kwargs: Any) -> Any:
         begin = spent()
         outputs: List[Any] = []
-        cut = set(cuts.get(edge.key, ()))
-        for i, candidate in enumerate(candidates_of(module, edge)):
-            if i in cut and (outputs or len(cut) < len(edge.names)):  # where all are cut, the first one tells the shape
-                continue
+        live = [i for i in range(len(edge.names)) if i not in cuts[edge.key]] or [0]  # which tells the shape of the zero op
+        for i in live:
+            candidate = candidates_of(module, edge)[i]
             own_args, own_kwargs = _copied((args, kwargs))  # for it may write over them
             before = spent()
             outputs.append(candidate(*own_args, **own_kwargs))

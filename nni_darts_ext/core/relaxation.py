@@ -126,7 +126,7 @@ class Relaxation:
         """Run passes as the network with these decisions does, in a context without gradients. Methods have no part in them."""
         def one_hot(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
             return {key: of_edge.new_tensor([*map(float, decisions[key]), 0.0]) for key, of_edge in logits.items()}
-        kept = dict(vars(self))
+        kept, drawn, before = dict(vars(self)), self._drawn, self._choices.stamp()
         vars(self).update(_weigh=one_hot, weigh_inputs=_unweighed, samples=True, finish=None, compiled=None, decisions=decisions,
                           _pass=None, _drawn=None)
         try:
@@ -136,6 +136,9 @@ class Relaxation:
             vars(self).update(kept)
             for key in self._choices:
                 self._choices[key]  # handed out, so that which candidates run is read again in the next pass
+            now = self._choices.stamp()
+            if drawn is not None and drawn.stamp == before and now[-1] == before[-1]:
+                drawn.stamp = now  # what it was drawn from is the same
 
     def watch(self, model: nn.Module, weighs: bool = True) -> None:
         """Weigh all edges whenever this model is called, unless the host passes the weights of each edge (``weighs=False``), and

@@ -8,7 +8,7 @@ Outperform Random Architecture Search? An Investigation With TuNAS", CVPR 2020, 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from torch import Tensor, nn
 
@@ -21,7 +21,8 @@ from ..errors import MethodError
 from .base import At, Method
 
 Number = Union[int, float]
-COSTS = ('parameters', 'multiply_adds', 'latency')
+MEASURES: Dict[str, Callable[..., Costs]] = {
+    'parameters': costs.parameters, 'multiply_adds': costs.multiply_adds, 'latency': costs.latency}
 
 
 class ExpectedCost(Method):
@@ -69,11 +70,11 @@ class ExpectedCost(Method):
         for name, value in (('weight', weight), ('target', target)):
             if not (value is None or (_is_number(value) and value > 0)):
                 raise MethodError(f'ExpectedCost({name}={value!r}): expected a number above 0, or None for the default.')
-        if not (cost in COSTS if isinstance(cost, str) else _is_table(cost)):
-            raise MethodError(f'ExpectedCost(cost={cost!r}): expected one of {", ".join(map(repr, COSTS))}, or a table of '
+        if not (cost in MEASURES if isinstance(cost, str) else _is_table(cost)):
+            raise MethodError(f'ExpectedCost(cost={cost!r}): expected one of {", ".join(map(repr, MEASURES))}, or a table of '
                               'numbers of at least 0, {candidate: number} or {key: {candidate: number}}.')
         self.cost = cost if isinstance(cost, str) else dict(cost)
-        self.weight, self.target = weight, target
+        self.weight, self.target = (0.2 if target is None else 1.0) if weight is None else weight, target
         self._costs: Optional[Costs] = None
         self._is_checked = False
 
@@ -82,32 +83,26 @@ class ExpectedCost(Method):
         if not isinstance(self.cost, str):
             self._costs = _of_table(self, self.cost, search.space)
         elif self.cost == 'parameters' and isinstance(model, nn.Module):
-            self._costs = costs.parameters(model, search.space)
+            self._costs = costs.parameters(search, model)
 
     def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], at: At) -> None:
         if self._costs is None:
-            self._costs = costs.of_first(self._measured(model, args, kwargs, at.search))
-        if not self._is_checked:
-            self._check(at.search)
-
-    def _measured(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], search: Search) -> Costs:
-        if self.cost == 'parameters':
-            return costs.parameters(model, search.space, _parameters_of(search))
-        try:
-            measure = costs.latency if self.cost == 'latency' else costs.multiply_adds
-            return measure(model, search.space, args, kwargs, {key: search.choices.cuts(key) for key in search.space.edges})
-        except Exception as error:  # a user's model may raise anything
-            raise MethodError(f'{self!r} cannot run the model once more to measure its candidates: {type(error).__name__}: '
-                              f'{error}. Pass cost={{candidate: number}}, or cost=\'parameters\'.') from error
+            try:
+                found = MEASURES[str(self.cost)](at.search, model, args, kwargs)
+            except Exception as error:  # a user's model may raise anything
+                raise MethodError(f'{self!r} cannot run the model once more to measure its candidates: {type(error).__name__}: '
+                                  f'{error}. Pass cost={{candidate: number}}, or cost=\'parameters\'.') from error
+            self._costs = costs.of_first(found)
+        if not self._is_checked and at.search.space.readers is not None:
+            self._check(*_range(self._costs, at.search))
 
     def regularizer(self, logits: Mapping[str, Tensor], at: At) -> Optional[Tensor]:
         if self._costs is None:  # in a training loop of your own before its first pass
             return None
         expected, fixed = self.expected(at.search, at.search.choices.weigh(logits)), self._costs.fixed
         if self.target is not None:
-            return (1 if self.weight is None else self.weight) * (expected / self.target - 1).abs()
-        most = _range(self._costs, at.search)[1]
-        return (0.2 if self.weight is None else self.weight) * (expected - fixed) / (most - fixed)
+            return self.weight * (expected / self.target - 1).abs()
+        return self.weight * (expected - fixed) / (_range(self._costs, at.search)[1] - fixed)
 
     def expected(self, search: Search, probabilities: Optional[Mapping[str, Tensor]] = None) -> Tensor:
         """E, a differentiable scalar, by default of the current probabilities.
@@ -127,15 +122,12 @@ class ExpectedCost(Method):
             total = total + edge.kept * (of_edge * of_edge.new_tensor(edge.costs)).sum() / (mass + (mass == 0))
         return total
 
-    def _check(self, search: Search) -> None:
-        """Refuse a target that cannot be reached, once it is known what reads each edge."""
-        if self._costs is None or search.space.readers is None:
-            return
+    def _check(self, least: float, most: float) -> None:
+        """Refuse a target that cannot be reached."""
         self._is_checked = True
-        least, most = _range(self._costs, search)
         if self.target is not None and not least <= self.target <= most:
-            raise MethodError(f'{self!r}: the expected cost is from {least:,.6g} to {most:,.6g}, of which '
-                              f'{self._costs.fixed:,.6g} are outside the LayerChoices. Expected a target in this range.')
+            raise MethodError(f'{self!r}: the expected cost is from {least:,.6g} to {most:,.6g}. Expected a target '
+                              'in this range.')
         if least == most:
             raise MethodError(f'{self!r} has no effect: all architectures cost {least:,.6g}. Pass another cost, or leave it out.')
 
@@ -181,17 +173,10 @@ def _of_table(method: Method, table: Mapping[str, Any], space: SearchSpace) -> C
                        for key, edge in space.edges.items()})
 
 
-def _parameters_of(search: Any) -> List[nn.Parameter]:
-    """The logits, which are parameters of the model in a strategy."""
-    return list(search.parameters()) if isinstance(search, nn.Module) else []
-
-
-def _is_table(value: Any) -> bool:
-    if not (isinstance(value, Mapping) and value):
-        return False
-    nested = [isinstance(one, Mapping) for one in value.values()]
-    return all(map(_is_table, value.values())) if all(nested) else not any(nested) and all(
-        _is_number(one) and one >= 0 for one in value.values())
+def _is_table(table: Any, may_nest: bool = True) -> bool:
+    values = list(table.values()) if isinstance(table, Mapping) else []
+    return bool(values) and (all(_is_number(one) and one >= 0 for one in values)
+                             or (may_nest and all(_is_table(one, False) for one in values)))
 
 
 def _is_number(value: Any) -> bool:

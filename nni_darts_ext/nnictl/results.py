@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from ..errors import ExperimentError
 from .comparison import Comparison, compare
 from .selection import Ranked, rank
-from .task import Task, task_of
+from .task import COSTS, Task, task_of
 
 
 class Results(NamedTuple):
@@ -69,11 +69,14 @@ def _decoded(data: str) -> Any:
 
 def table(ranked: Sequence[Ranked]) -> str:
     """The ranking as a table for the terminal."""
-    rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings')]
+    known = [name for name in COSTS if any(name in one.costs for one in ranked)]
+    rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings',
+             *(name.replace('_', '-') for name in known))]
     for i, one in enumerate(ranked, 1):
         rows.append((f'{i}.', '; '.join(sorted({_named(task) for task in one.found_by})),
                      _numbers(one.accuracies.values()), _numbers([one.mean]), _numbers([one.spread]),
-                     _numbers(one.finals.values())))
+                     _numbers(one.finals.values()),
+                     *(f'{one.costs[name]:,.0f}' if name in one.costs else '-' for name in known)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -87,7 +90,8 @@ def as_json(results: Results) -> Any:
 
 def _as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
     return [{'architecture': one.architecture, 'found_by': [task.parameters() for task in one.found_by],
-             'accuracies': one.accuracies, 'mean': one.mean, 'spread': one.spread, 'finals': one.finals} for one in ranked]
+             'accuracies': one.accuracies, 'mean': one.mean, 'spread': one.spread, 'finals': one.finals,
+             'costs': one.costs} for one in ranked]
 
 
 def _named(search: Task) -> str:

@@ -10,7 +10,7 @@ import statistics
 from collections import deque
 from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from .task import EVALUATE, FINAL, SEARCH, Task, accuracy_of, architecture_of, canonical
+from .task import EVALUATE, FINAL, SEARCH, Task, accuracy_of, architecture_of, canonical, costs_of
 
 _logger = logging.getLogger(__name__)
 
@@ -130,6 +130,8 @@ class Ranked(NamedTuple):
     """The results of its short trainings, by seed."""
     finals: Dict[int, float]
     """The results of its long trainings, by seed."""
+    costs: Dict[str, float]
+    """``'parameters'`` and ``'multiply_adds'`` of the network that was trained, as far as its trials report them."""
 
     @property
     def mean(self) -> Optional[float]:
@@ -165,11 +167,12 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True, randoms: bo
         architecture = architecture_of(value) if task.architecture is None else task.architecture
         if architecture is None or (task.random_architecture is not None) != randoms:
             continue
-        of_it = ranked.setdefault(canonical(architecture), Ranked(architecture, [], {}, {}))
+        of_it = ranked.setdefault(canonical(architecture), Ranked(architecture, [], {}, {}, {}))
         accuracy = accuracy_of(value)
         if task.phase == SEARCH:
             of_it.found_by.append(task)
         elif accuracy is not None:
             (of_it.accuracies if task.phase == EVALUATE else of_it.finals)[task.seed] = accuracy
+            of_it.costs.update(costs_of(value))
     sign = -1 if maximize else 1
     return sorted(ranked.values(), key=lambda one: (one.mean is None, sign * (one.mean or 0.0), canonical(one.architecture)))

@@ -10,6 +10,9 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
 """The phases: search an architecture; train one from scratch for a short time; train the best one for a long time."""
 
+COSTS = ('parameters', 'multiply_adds')
+"""What a training may report of its network."""
+
 _OWN = ('phase', 'seed', 'architecture', 'random_architecture')
 
 
@@ -71,6 +74,12 @@ def accuracy_of(result: Any) -> Optional[float]:
     if not isinstance(number, (int, float)) or isinstance(number, bool) or not math.isfinite(number):
         return None
     return float(number)
+
+
+def costs_of(result: Any) -> Dict[str, float]:
+    """The finite numbers of :data:`COSTS` in a trial's result."""
+    given = result if isinstance(result, Mapping) else {}
+    return {name: given[name] for name in COSTS if accuracy_of(given.get(name)) is not None}
 
 
 def architecture_of(result: Any) -> Optional[Dict[str, Any]]:

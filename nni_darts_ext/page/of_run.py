@@ -51,6 +51,8 @@ def _supernet(run: Run) -> Iterator[Element]:
     yield table(f'After epoch {run.epochs[-1].epoch + 1}', ('', 'train', 'valid', 'best'),
                 [(*metric, text.best(run, metric[0])) for metric in text.metrics(run)], numbers=3, kind='large')
     yield table('Indicators of collapse', ('', ''), list(text.indicators(run).items()), numbers=1)
+    if run.cost:
+        yield e('p', text.cost(run))
 
 
 def _decisions(run: Run) -> Iterator[Element]:
@@ -77,8 +79,8 @@ def _times_and_configuration(run: Run) -> List[Element]:
              *([('ended', state.ended)] if state.ended else []), ('read', now())]
     settings = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in run.settings.items()]
     edges = [(key, ', '.join(map(str, names))) for key, names in run.space.edges.items()]
-    inputs = [(key, 'all' if node.n_chosen is None else str(node.n_chosen), ', '.join(key or NO_CHOICE for key in node.choose_from))
-              for key, node in run.space.inputs.items()]
+    inputs = [(key, 'all' if node.n_chosen is None else str(node.n_chosen),
+               ', '.join(key or NO_CHOICE for key in node.choose_from)) for key, node in run.space.inputs.items()]
     return [details('Times', table('', ('', ''), times)),
             details('Configuration', table('Settings', ('', ''), [('epochs', str(run.num_epochs or 'not known')), *settings]),
                     table('Versions', ('', ''), list(run.versions.items()))),

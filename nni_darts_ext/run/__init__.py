@@ -2,7 +2,8 @@
 
 =====================  =========================================================================================================
 ``config.json``        ``format``, ``schema``, ``num_epochs`` (null: unknown), ``settings``, ``versions`` and ``space``: for each
-                       edge its candidates, for each input its ``choose_from`` and ``n_chosen``
+                       edge its candidates, for each input its ``choose_from`` and ``n_chosen``; from the first forward pass on
+                       ``costs``, see :class:`CostRecord`
 ``epochs.jsonl``       a line for each epoch, see :class:`Epoch`; the process that writes it holds a lock on it
 ``state.json``         ``started``, ``resumed`` (times), ``pid``, ``host``, ``ended``, ``error``
 ``architecture.json``  the architecture after the last epoch, for ``apply_fixed_architecture``
@@ -20,7 +21,8 @@ from __future__ import annotations
 import os
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..core import files
 from ..core.derivation import Derivation, all_readers, without_reader
@@ -72,6 +74,15 @@ class SpaceRecord(NamedTuple):
     def choices(self) -> List[str]:
         """The keys of all choices, edges first."""
         return [*self.edges, *self.inputs]
+
+
+class CostRecord(NamedTuple):
+    """What the parts of a supernet cost, as ``config.json`` holds it: ``parameters``, or ``multiply_adds`` for one sample."""
+
+    fixed: float
+    """Of everything outside the LayerChoices."""
+    candidates: Dict[str, List[float]]
+    """For each edge its candidates, each in all LayerChoices with that key."""
 
 
 class Epoch(NamedTuple):
@@ -137,6 +148,8 @@ class Run(NamedTuple):
     space: SpaceRecord
     epochs: List[Epoch]
     """In ascending order."""
+    costs: Mapping[str, CostRecord] = MappingProxyType({})
+    """``'parameters'`` and ``'multiply_adds'`` of the supernet's parts, where they are known."""
 
     @property
     def name(self) -> str:
@@ -168,7 +181,8 @@ class Run(NamedTuple):
         try:
             space = reading.space_in(config['space'])
             reading.check_counts(config['num_epochs'], *(node.n_chosen for node in space.inputs.values()))
-            run = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [])
+            run = cls(folder, state, config['num_epochs'], dict(config['settings']), dict(config['versions']), space, [],
+                      reading.costs_in(config.get('costs', {}), space))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise storage.broken(folder / CONFIG, error) from error
         lines = written.split(b'\n')[:-1]  # a last line without newline is incomplete: still being written, or cut by a kill
@@ -230,6 +244,13 @@ class Run(NamedTuple):
         def write(one: Derivation) -> Dict[str, Any]:
             return {key: [i for i, is_kept in enumerate(one.decisions[key]) if is_kept] for key in self.space.choices}
         return ranking(n, Derivation(decisions, best, {}), weights, strengths, readers, write)
+
+    @property
+    def cost(self) -> Dict[str, float]:
+        """What the network costs that is derived after the last epoch, as far as :attr:`costs` are known."""
+        chosen = self.epochs[-1].architecture if self.epochs else None
+        return {} if chosen is None else {name: of_all.fixed + sum(of_edge[i] for key, of_edge in of_all.candidates.items()
+                                                                   for i in chosen[key]) for name, of_all in self.costs.items()}
 
     @property
     def seconds_left(self) -> Optional[float]:

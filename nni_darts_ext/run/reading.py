@@ -20,6 +20,7 @@ from . import (
     SCHEMA,
     STATE,
     UNKNOWN,
+    CostRecord,
     Epoch,
     InputRecord,
     SpaceRecord,
@@ -53,6 +54,16 @@ def space_in(config: Mapping[str, Any]) -> SpaceRecord:
         if not isinstance(source, str):
             raise ValueError(f'a source is named {source!r}')
     return space
+
+
+def costs_in(config: Mapping[str, Any], space: SpaceRecord) -> Dict[str, CostRecord]:
+    found = {name: CostRecord(_number('a cost', of_all['fixed']), {key: [_number(f'a cost of {key!r}', one) for one in of_edge]
+                                                                   for key, of_edge in of_all['candidates'].items()})
+             for name, of_all in config.items()}
+    for of_all in found.values():
+        if {key: len(of_edge) for key, of_edge in of_all.candidates.items()} != {key: len(of) for key, of in space.edges.items()}:
+            raise ValueError('costs are not those of the candidates')
+    return found
 
 
 def state(folder: Path, by_writer: bool) -> State:

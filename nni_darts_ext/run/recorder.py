@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Dict, Iterable, Mapping, Optional, Type
+from types import MappingProxyType, TracebackType
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Type
+
+from torch import nn
 
 from .. import __version__
+from ..core import costs
 from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
 from ..core.search import Search
 from ..core.weights import numbers_of
 from ..methods.base import At, EndOfEpoch, Method
-from . import Epoch, InputRecord, PathLike, Run, SpaceRecord, now
+from . import CostRecord, Epoch, InputRecord, PathLike, Run, SpaceRecord, now
 from .usage import Usage
 from .writer import Writer
+
+_logger = logging.getLogger(__name__)
 
 PACKAGES = ('nni', 'torch', 'pytorch_lightning', 'lightning')
 """The packages whose versions a run records, if the process has imported them."""
@@ -66,6 +72,27 @@ class Recorder:
             self._writer.end(error)
             raise
         self._since = time.monotonic()
+
+    def count(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Record what the candidates cost, unless the run knows it already. Trainer and strategies do so in the first pass.
+
+        Parameters
+        ----------
+        model
+            The supernet.
+        args, kwargs
+            What it is called with, once more, to count multiply-adds without side effects. They are left out where it cannot run
+            so, and where several processes search, as its passes may wait for all of them.
+        """
+        if self._writer.costs:
+            return
+        found = {'parameters': costs.parameters(self._search, model)}
+        if not costs.has_others():
+            try:
+                found['multiply_adds'] = costs.multiply_adds(self._search, model, args, kwargs)
+            except Exception as error:  # a user's model may raise anything, which must not end the search
+                _logger.info('Multiply-adds are not recorded: %s: %s', type(error).__name__, error)
+        self._writer.update_space(self._space, {name: CostRecord(*of_all) for name, of_all in found.items()})
 
     def epoch(self, epoch: int, train: Mapping[str, float], valid: Optional[Mapping[str, float]] = None,
               **indicators: Optional[float]) -> Epoch:
@@ -125,6 +152,10 @@ class Recording(Method):
             self._recorder = Recorder(self._folder, at.search, at.epochs, self._settings,
                                       resume=bool(at.epoch) or self._is_empty())
             self._board = _board(self._recorder.folder / TENSORBOARD)
+
+    def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], at: At) -> None:
+        if self._recorder is not None:
+            self._recorder.count(model, args, kwargs)
 
     def _is_empty(self) -> bool:
         """Whether the folder contains a run without a finished epoch, which a new search may replace."""

@@ -45,6 +45,8 @@ def render(run: Run, best: int = 0) -> str:
     indicators = text.indicators(run)
     if indicators:
         lines += ['', '  '.join(f'{name} {value}' for name, value in indicators.items())]
+    if run.cost:
+        lines += ['', text.cost(run)]
     for cell in cells(run.space):
         lines += ['', f'cell {cell.name}', *_table(text.cell(run, cell))]
     free = free_edges(run.space)

@@ -94,6 +94,12 @@ def ranking(run: Run, n: int) -> List[Tuple[str, str, str, str]]:
         if chosen) or 'as derived') for rank, one in enumerate(run.ranked(n), 1)]
 
 
+def cost(run: Run) -> str:
+    """What the network costs that is derived after the last epoch; an empty text if that is not known."""
+    found = [f'{number:,.0f} {name.replace("_", "-")}' for name, number in run.cost.items()]
+    return f'The derived network has {" and ".join(found)}{" a sample" if len(found) > 1 else ""}.' if found else ''
+
+
 def metrics(run: Run) -> List[Tuple[str, str, str]]:
     """The supernet's losses and metrics after the last epoch, a row for each: name, training, validation."""
     train, valid = run.epochs[-1].train, run.epochs[-1].valid

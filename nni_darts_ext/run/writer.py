@@ -6,12 +6,26 @@ import errno
 import os
 import socket
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Dict, Mapping, Optional, Type
 from weakref import WeakSet
 
 from ..errors import RunError
-from . import ARCHITECTURE, CONFIG, EPOCHS, FORMAT, SCHEMA, STATE, Epoch, InputRecord, PathLike, Run, SpaceRecord, now
+from . import (
+    ARCHITECTURE,
+    CONFIG,
+    EPOCHS,
+    FORMAT,
+    SCHEMA,
+    STATE,
+    CostRecord,
+    Epoch,
+    InputRecord,
+    PathLike,
+    Run,
+    SpaceRecord,
+    now,
+)
 from .storage import cut_torn_line, dumps, lock, write_json
 
 
@@ -31,6 +45,7 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._config = {'format': FORMAT, 'schema': SCHEMA, 'num_epochs': num_epochs, 'settings': dict(settings or {}),
                         'versions': dict(versions or {})}
+        self.costs: Dict[str, CostRecord] = {}
         self._lines = open(self.folder / EPOCHS, 'ab', buffering=0)  # noqa: SIM115  closed by end()
         try:
             if not lock(self._lines):
@@ -48,7 +63,7 @@ class Writer:
                        'resumed': [*before.state.resumed, now()] if before else [],
                        'pid': os.getpid(), 'host': socket.gethostname(), 'ended': None, 'error': None}
         write_json(self.folder / STATE, self._state)
-        self.update_space(_with_sources(space, before.space) if before else space)
+        self.update_space(_with_sources(space, before.space) if before else space, before.costs if before else {})
 
     def _run_to_resume(self, space: SpaceRecord, resume: bool) -> Optional[Run]:
         """The run in the folder; None if there is none."""
@@ -67,11 +82,13 @@ class Writer:
                            'was started with, or pass another folder.')
         return before
 
-    def update_space(self, space: SpaceRecord) -> None:
-        """Record the space again, when the sources of inputs that the model does not name have become known."""
+    def update_space(self, space: SpaceRecord, costs: Mapping[str, CostRecord] = MappingProxyType({})) -> None:
+        """Record the space again, when the sources of inputs that the model does not name, or costs, have become known."""
+        self.costs.update(costs)
         edges = {key: list(names) for key, names in space.edges.items()}
         inputs = {key: {'choose_from': list(node.choose_from), 'n_chosen': node.n_chosen} for key, node in space.inputs.items()}
-        write_json(self.folder / CONFIG, {**self._config, 'space': {'edges': edges, 'inputs': inputs}})
+        write_json(self.folder / CONFIG, {**self._config, 'space': {'edges': edges, 'inputs': inputs},
+                                          'costs': {name: of_all._asdict() for name, of_all in self.costs.items()}})
 
     def epoch(self, epoch: Epoch, architecture: Optional[Mapping[str, Any]] = None) -> None:
         """Append an epoch, and write ``architecture.json``. If the disk is full, an incomplete line is removed."""

@@ -50,6 +50,16 @@ def test_the_ranking_is_printed_and_the_best_architecture_written(tmp_path, caps
     assert json.loads((tmp_path / 'architecture.json').read_text()) == {'edge': 'b'}
 
 
+def test_the_ranking_says_what_the_networks_cost_that_were_trained(tmp_path, capsys):
+    costs = {'parameters': 3349034, 'multiply_adds': 5e8}
+    folder = experiment(tmp_path / 'x', [*FOUND[:3], ('t3', B, {'default': 0.9, **costs})])
+    main(['best', folder])
+    assert [re.split('  +', line)[-2:] for line in capsys.readouterr().out.splitlines()[:3]] == [
+        ['parameters', 'multiply-adds'], ['3,349,034', '500,000,000'], ['-', '-']]
+    main(['best', folder, '--json'])
+    assert [one['costs'] for one in json.loads(capsys.readouterr().out)] == [costs, {}]
+
+
 def test_the_ranking_says_which_methods_a_search_had(tmp_path, capsys):
     texts = ['', 'Shrinking:schedule={10: 5, 20: 3}', ['EarlyStopping', 'mine.Own:weight=0.5']]
     main(['best', experiment(tmp_path / 'x', [(f't{i}', Task('search', 0, None, {'methods': text, 'order': 2}), {

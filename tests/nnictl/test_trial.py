@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import nni
 import pytest
+import tiny
 import torch
 from tiny import Space
 
-from nni_darts_ext import TrainingError, protocol, random_architecture, trial
+from nni_darts_ext import TrainingError, apply_fixed_architecture, cost, protocol, random_architecture, trial
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.run import Run
 
@@ -70,8 +71,9 @@ def test_a_random_architecture_is_drawn_trained_as_a_found_one_is_and_reported(t
 def test_an_architecture_is_trained_from_scratch(phase, epochs, told):
     told.parameters = {'phase': phase, 'seed': 0, 'architecture': {'a': 'linear', 'b': [], 'c': 'tanh', 'inputs': ['a', 'c']}}
     trial.main(TINY)
-    assert len(told.intermediate) == epochs and told.final == [told.intermediate[-1]]
-    assert set(told.final[0]) == {'default', 'task'}
+    network = apply_fixed_architecture(Space(), told.parameters['architecture'])
+    assert len(told.intermediate) == epochs and set(told.intermediate[-1]) == {'default', 'task'}
+    assert told.final == [{**told.intermediate[-1], **cost(network, tiny.data()[0][0][0][None])._asdict()}]
 
 
 def test_a_gradient_that_is_clipped_to_0_is_not_clipped(told):

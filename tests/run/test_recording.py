@@ -7,9 +7,9 @@ import torch
 from spaces import TWO_NODES, Cells, batches
 from torch import nn
 
-from nni_darts_ext import DartsTrainer, RunError
+from nni_darts_ext import DartsTrainer, RunError, apply_fixed_architecture, cost
 from nni_darts_ext.methods import Shrinking
-from nni_darts_ext.run import DONE, FAILED, Run
+from nni_darts_ext.run import DONE, FAILED, Run, show
 
 pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
 
@@ -66,3 +66,35 @@ def test_a_bar_shows_the_epoch_where_it_is_of_search(capsys):
     assert 'Epoch 1/1:' in capsys.readouterr().err
     trainer(1).train()
     assert 'Epoch' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('n_chosen', [1, None])
+def test_the_run_tells_what_the_derived_network_costs(n_chosen, tmp_path):
+    def space():
+        return Cells([((4, 3), n_chosen, 'sum'), ((5, 2, 3), 2, 'sum')], cells=2).double()
+    model, data = space(), tuple(zip(*batches(2)))
+    search = DartsTrainer(model, nn.functional.cross_entropy, None, torch.optim.SGD(model.parameters(), 0.05), 1, data,
+                          device='cpu', run_dir=tmp_path / 'run', arc_learning_rate=0.5)
+    search.mutator.double()
+    search.train()
+    run = Run.read(tmp_path / 'run')
+    derived = apply_fixed_architecture(space(), search.export())
+    assert run.cost == cost(derived, data[0][0][0])._asdict() and run.cost['parameters'] > 8
+    shown = f"The derived network has {run.cost['parameters']:,.0f} parameters and {run.cost['multiply_adds']:,.0f} multiply-adds"
+    assert shown in show.render(run)
+
+
+def test_what_is_known_of_the_costs_stays_when_the_search_resumes(tmp_path):
+    trainer(1, run_dir=tmp_path).train()
+    costs = Run.read(tmp_path).costs
+    search = trainer(2, run_dir=tmp_path)
+    search.mutator.cut('node0_edge0', 0)
+    search.train()
+    assert Run.read(tmp_path).costs == costs and set(costs) == {'parameters', 'multiply_adds'}
+
+
+def test_a_model_that_runs_only_in_training_is_searched_without_its_multiply_adds(tmp_path):
+    search = trainer(1, run_dir=tmp_path)
+    search.model.cells[0].register_forward_pre_hook(lambda module, args: {}[module.training] if not module.training else None)
+    search.train(validate=False)
+    assert set(Run.read(tmp_path).cost) == {'parameters'}
