@@ -14,6 +14,22 @@ from .selection import Ranked, rank
 from .task import COSTS, Task, task_of
 
 
+FAILED = 'FAILED'
+"""The status of a trial that ended with an error."""
+
+
+class Trial(NamedTuple):
+    """A trial as NNI has recorded it."""
+
+    name: str
+    """NNI's id."""
+    task: Task
+    status: str
+    """NNI's last word on it, such as ``'RUNNING'``, ``'SUCCEEDED'`` or :data:`FAILED`."""
+    run: Optional[Path]
+    """The folder of the run of a search; None if it is not on this machine."""
+
+
 class Results(NamedTuple):
     """What an experiment has found so far."""
 
@@ -23,6 +39,8 @@ class Results(NamedTuple):
     """The random architectures, the best first."""
     comparison: Optional[Comparison]
     """The found ones among the random ones, by their means; None for an experiment without random architectures."""
+    trials: List[Trial]
+    """All trials that have started, in their order."""
 
 
 def read(folder: Path) -> Results:
@@ -33,7 +51,7 @@ def read(folder: Path) -> Results:
     ExperimentError
         The database cannot be read, or no search has ended yet.
     """
-    profile, results = _read(folder)
+    profile, results, trials = _read(folder)
     arguments = profile.get('tuner', {}).get('classArgs') or {}
     maximize = arguments.get('optimize_mode', 'maximize') == 'maximize'
     found, random = rank(results, maximize), rank(results, maximize, randoms=True)
@@ -41,24 +59,30 @@ def read(folder: Path) -> Results:
         raise ExperimentError(f'No search of the experiment in {folder} has found an architecture yet. Wait for the first one, '
                               'or read the trials\' logs with nnictl if none is running.')
     of_found, of_random = ([one.mean for one in ranked if one.mean is not None] for ranked in (found, random))
-    return Results(found, random, compare(of_found, of_random, maximize) if arguments.get('random_architectures') else None)
+    return Results(found, random, compare(of_found, of_random, maximize) if arguments.get('random_architectures') else None,
+                   trials)
 
 
-def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]]]:
-    """The experiment's configuration, and the tasks of its trials with their final results."""
+def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List[Trial]]:
+    """The experiment's configuration, the tasks of its trials with their final results, and its trials."""
     file = folder / 'db' / 'nni.sqlite'
     try:
         with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
             profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
-            events = database.execute("select trialJobId, data from TrialJobEvent where data like '{%'").fetchall()
+            events = database.execute('select trialJobId, event, data from TrialJobEvent order by timestamp, rowid').fetchall()
             finals = database.execute(
                 "select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
     except sqlite3.Error as error:
         raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
-    recorded = {trial: _decoded(data).get('parameters') for trial, data in events}
+    recorded = {trial: _decoded(data).get('parameters') for trial, _, data in events if str(data).startswith('{')}
     profile = _decoded(profiles[0][0]) if profiles else {}
     values = [(trial, _decoded(data)) for trial, data in finals]
-    return profile, [(task_of(value, recorded.get(trial)), value) for trial, value in values]
+    tasks = [(task_of(value, recorded.get(trial)), value) for trial, value in values]
+    of_trials = {**{trial: Task.of(recorded.get(trial)) for trial, _, _ in events},
+                 **{trial: task for (trial, _), (task, _) in zip(values, tasks)}}
+    statuses = {trial: event for trial, event, _ in events}
+    runs = {run.parent.name: run for where in ('trials', 'environments/*/trials') for run in folder.glob(f'{where}/*/run')}
+    return profile, tasks, [Trial(trial, of_trials[trial], status, runs.get(trial)) for trial, status in statuses.items()]
 
 
 def _decoded(data: str) -> Any:
@@ -67,16 +91,19 @@ def _decoded(data: str) -> Any:
     return json.loads(value) if isinstance(value, str) else value
 
 
+def rows_of(ranked: Sequence[Ranked]) -> List[Tuple[str, ...]]:
+    """The ranking as rows of text, of which the first one has the heads. Costs have columns if any are known."""
+    known = [name for name in COSTS if any(name in one.costs for one in ranked)]
+    heads = ('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings', *(name.replace('_', '-') for name in known))
+    return [heads, *((f'{i}.', '; '.join(sorted({named(task) for task in one.found_by})), _numbers(one.accuracies.values()),
+                      _numbers([one.mean]), _numbers([one.spread]), _numbers(one.finals.values()),
+                      *(f'{one.costs[name]:,.0f}' if name in one.costs else '-' for name in known))
+                     for i, one in enumerate(ranked, 1))]
+
+
 def table(ranked: Sequence[Ranked]) -> str:
     """The ranking as a table for the terminal."""
-    known = [name for name in COSTS if any(name in one.costs for one in ranked)]
-    rows = [('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings',
-             *(name.replace('_', '-') for name in known))]
-    for i, one in enumerate(ranked, 1):
-        rows.append((f'{i}.', '; '.join(sorted({_named(task) for task in one.found_by})),
-                     _numbers(one.accuracies.values()), _numbers([one.mean]), _numbers([one.spread]),
-                     _numbers(one.finals.values()),
-                     *(f'{one.costs[name]:,.0f}' if name in one.costs else '-' for name in known)))
+    rows = rows_of(ranked)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
@@ -94,7 +121,8 @@ def _as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
              'costs': one.costs} for one in ranked]
 
 
-def _named(search: Task) -> str:
+def named(search: Task) -> str:
+    """The seed and the hyperparameters of a search."""
     return ', '.join([f'seed {search.seed}', *(f'{name} {_shown(value)}' for name, value in search.hyperparameters.items())])
 
 

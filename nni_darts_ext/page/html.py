@@ -16,6 +16,7 @@ h2 { margin: 1.5rem 0 .5rem; font-size: 1.3rem; }
 .grid { display: grid; grid-template-columns: minmax(0, 1fr); column-gap: 2.5rem; align-items: start; }
 @media (min-width: 1200px) {
   .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .lead { grid-template-columns: minmax(0, 5fr) minmax(0, 3fr); }
   .grid > .whole { grid-column: 1 / -1; }
 }
 figure { margin: 0 0 1rem; overflow-x: auto; }
@@ -24,7 +25,8 @@ img { max-width: 100%; height: auto; }
 .large { font-size: 1.25rem; }
 table { border-collapse: collapse; overflow-wrap: normal; }
 caption { text-align: left; font-weight: bold; padding: .2rem 0; white-space: nowrap; }
-th, td { text-align: left; vertical-align: top; padding: .2rem 1rem .2rem 0; border-bottom: 1px solid #ccc; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ccc; }
+td:not(:last-child) { white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 summary { font-weight: bold; cursor: pointer; padding: .3rem 0; }
 pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; margin: .5rem 0; }

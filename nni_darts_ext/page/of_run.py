@@ -15,6 +15,8 @@ from .html import verdict as box
 
 KINDS = {GOOD: 'good', MAYBE: 'maybe', COLLAPSED: 'bad', WARMING_UP: 'open'}
 """The box of each verdict."""
+RANKED = 10
+"""The number of architectures in the ranking."""
 
 
 def render(run: Run) -> str:
@@ -30,10 +32,12 @@ def render(run: Run) -> str:
         found = verdict(run)
         drawn = plot.pictures(run)
         derived = [picture(one) for one in drawn if is_derived(one)]
-        curves = sorted((one for one in drawn if not is_derived(one)), key=lambda one: one.name != 'progress')
+        curves = sorted((one for one in drawn if not is_derived(one)),
+                        key=lambda one: (one.name.startswith('weights'), one.name != 'progress'))
         body += [box(KINDS[found.word], found.word, found.sentences),
-                 e('div', section('Architecture', *derived), section('Supernet', *_supernet(run)), kind='grid'),
-                 e('div', section('How decided each edge is', *_decisions(run)), kind='grid'),
+                 e('div', section('Architecture', *derived), section('Supernet', *_supernet(run)), kind='grid lead'),
+                 e('div', section('How decided each edge is', *_decisions(run)),
+                   section('The next best architectures', _ranking(run)), kind='grid'),
                  section('Price', e('p', text.price(run))),
                  section('Curves', e('div', *map(picture, curves), kind='grid')),
                  section('Tables', details('Epochs', _epochs(run)), *_times_and_configuration(run))]
@@ -62,6 +66,11 @@ def _decisions(run: Run) -> Iterator[Element]:
     if free:
         yield table('Choices outside cells', ('choice', 'candidate', 'probability', 'lead', 'derived'), text.layers(run, free))
     yield details('For apply_fixed_architecture', e('pre', json.dumps(run.epochs[-1].architecture)))
+
+
+def _ranking(run: Run) -> Element:
+    return table(f'The {RANKED} most probable by the recorded weights', ('', 'probability', 'of the first', 'differences'),
+                 text.ranking(run, RANKED))
 
 
 def _epochs(run: Run) -> Element:

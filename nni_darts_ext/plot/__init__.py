@@ -8,7 +8,8 @@ import io
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any, List, NamedTuple, Sequence
+from statistics import mean
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..errors import PackageMissing, RunError
 from ..run import PICTURES, Run, text
@@ -87,6 +88,32 @@ def pictures(run: Run, all_edges: bool = False) -> List[Picture]:
     return drawn
 
 
+def results(rows: Mapping[str, Sequence[float]], label: str, best: Optional[float] = None) -> Picture:
+    """Results of several groups of networks, such as found and random architectures: a row of marks for each group.
+
+    Parameters
+    ----------
+    rows
+        The results by the name of their group.
+    label
+        What a result is.
+    best
+        The result to mark in the first row. Default: none.
+
+    Raises
+    ------
+    PackageMissing
+        matplotlib or networkx is not installed.
+    """
+    _check_packages()
+    from . import dots, style
+    told = [f'{name}: {len(values)} from {min(values):.4g} to {max(values):.4g}, mean {mean(values):.4g}' if values
+            else f'{name}: none' for name, values in rows.items()]
+    with style.applied():
+        return Picture('accuracies', f'{label}. {"; ".join(told)}.' + (f' Best: {best:.4g}.' if best is not None else ''),
+                       dots.draw(rows, label, best))
+
+
 def comparison(runs: Sequence[Run]) -> Picture:
     """A comparison of several runs: validation and indicators over the epochs, and the differences of their architectures.
 
@@ -130,7 +157,7 @@ def _folded(file: Path) -> str:
     return unicodedata.normalize('NFC', unicodedata.normalize('NFD', file.name).casefold())
 
 
-def _check_drawable(run: Run) -> None:
+def _check_packages() -> None:
     try:
         for package in PACKAGES:
             importlib.import_module(package)
@@ -138,6 +165,10 @@ def _check_drawable(run: Run) -> None:
         packages = ' and '.join(PACKAGES)
         raise PackageMissing(f'Pictures need {packages}: {error}. Install them with\n  python -m pip install '
                              + ' '.join(PACKAGES)) from error
+
+
+def _check_drawable(run: Run) -> None:
+    _check_packages()
     if not run.epochs:
         raise RunError(f'The run in {run.folder} has no epoch to draw yet ({run.state.status}). Wait for the first epoch to end.')
 

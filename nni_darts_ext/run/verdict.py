@@ -8,7 +8,7 @@ from ..core.criteria import SKIP_CONNECTIONS, Criteria, Skips, is_skip, most_ski
 from . import EPOCHS, RUNNING, Run
 
 DECIDED, LEANING, UNDECIDED, UNMOVED = 'decided', 'leaning', 'undecided', 'unmoved'
-GOOD, MAYBE, COLLAPSED, WARMING_UP = 'No sign of collapse', 'Maybe', 'Collapsed', 'Warming up'
+GOOD, MAYBE, COLLAPSED, WARMING_UP = 'No collapse', 'Maybe', 'Collapsed', 'Warming up'
 DECIDED_EPOCHS, LEANING_EPOCHS = 10, 3
 """An edge is decided if its lead would last more than ten epochs in which its probabilities move as they did lately, leaning if
 it would last more than three. The size of a lead alone says little: under a strong regulariser small leads persist."""
