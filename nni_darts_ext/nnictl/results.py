@@ -13,7 +13,6 @@ from .comparison import Comparison, compare
 from .selection import Ranked, rank
 from .task import COSTS, Task, task_of
 
-
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
 

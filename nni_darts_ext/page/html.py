@@ -90,7 +90,7 @@ def section(title: str, *contents: Content, kind: str = '') -> Element:
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Content]], numbers: int = 0, kind: str = '') -> Element:
     """A table, in a box that scrolls, whose last columns are numbers. Columns without content are left out."""
-    columns = [i for i in range(len(heads)) if any(len(row[i]) for row in rows) or any(heads) and not rows]
+    columns = [i for i in range(len(heads)) if any(len(row[i]) for row in rows) or (any(heads) and not rows)]
 
     def row(tag: str, cells: Sequence[Content], **options: Any) -> Element:
         return e('tr', *(e(tag, cells[i], **options, **({'kind': 'number'} if i >= len(heads) - numbers else {}))
