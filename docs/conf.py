@@ -24,7 +24,7 @@ numpydoc_show_class_members = False
 nitpicky = True  # a reference that leads nowhere is a defect, unless it leads to another package
 nitpick_ignore_regex = [
     ('py:.*', r'(torch|nni|nn|pytorch_lightning|argparse|datetime|os|pathlib|types)\..*|Dataset|Module|ModuleType|Path|Tensor'),
-    ('py:.*', r'nni_darts_ext.*\.[A-Z]|[A-Z]\w*Error|decisions.Architecture|files.Path|PathLike|'
+    ('py:.*', r'nni_darts_ext.*\.[A-Z]|[A-Z]\w*Error|(decisions.)?Architecture|Metrics|files.Path|PathLike|'
              'Compile|Data|ForwardBatch|MetricsFunction|Name|Version')]
 # the last: type variables, short names, aliases
 

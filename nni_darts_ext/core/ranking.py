@@ -27,7 +27,7 @@ AllReaders = Mapping[str, AbstractSet[Any]]
 """The result of :func:`nni_darts_ext.core.derivation.all_readers`."""
 
 
-class Ranked(NamedTuple):
+class RankedArchitecture(NamedTuple):
     """An architecture in a ranking."""
 
     architecture: Dict[str, Any]
@@ -42,14 +42,14 @@ class Ranked(NamedTuple):
 
 
 def ranking(n: int, derived: Derivation, weights: Mapping[str, Sequence[float]], strengths: Mapping[str, Sequence[float]],
-            readers: AllReaders, write: Callable[[Derivation], Dict[str, Any]]) -> List[Ranked]:
+            readers: AllReaders, write: Callable[[Derivation], Dict[str, Any]]) -> List[RankedArchitecture]:
     """The n most probable :func:`architectures`, each in the form that ``write`` gives it. Raises ``ValueError`` if n is not
     positive."""
     if n < 1:
         raise ValueError(f'n={n!r}: expected the number of architectures to rank, at least 1.')
     found = [(write(one), log) for one, log in islice(architectures(derived, weights, strengths, readers), n)]
     first, total = found[0][0], log_total(derived, weights, strengths, readers)
-    return [Ranked(one, math.exp(log - total), math.exp(log),
+    return [RankedArchitecture(one, math.exp(log - total), math.exp(log),
                    {key: (first[key], value) for key, value in one.items() if value != first[key]}) for one, log in found]
 
 

@@ -14,7 +14,7 @@ from . import export
 from .decisions import Architecture, decide, load
 from .derivation import Derivation, all_readers, derive
 from .logits import Logits
-from .ranking import Ranked, ranking
+from .ranking import RankedArchitecture, ranking
 from .relaxation import Relaxation
 from .space import Name, SearchSpace
 
@@ -102,11 +102,11 @@ class Search:
         """
         return export.in_form(form, self.space, self._derive())
 
-    def ranked(self, n: int = 10, form: str = 'classic') -> List[Ranked]:
+    def ranked(self, n: int = 10, form: str = 'classic') -> List[RankedArchitecture]:
         """The ``n`` most probable architectures, the derived one first, see :mod:`nni_darts_ext.core.ranking`.
 
         Decisions of methods hold in all of them: candidates that were ruled out and inputs that were selected. The number of skip
-        connections that :class:`nni_darts_ext.methods.SkipLimit` leaves to a cell holds only in the first.
+        connections that :class:`~nni_darts_ext.methods.skip_limit.SkipLimit` leaves to a cell holds only in the first.
 
         Parameters
         ----------

@@ -7,7 +7,7 @@ from typing import List, Mapping, Optional, Tuple
 
 from ..core.bilevel.side_effects import on_batch_statistics, with_modes_restored
 from ..core.decisions import Architecture
-from ..core.ranking import Ranked
+from ..core.ranking import RankedArchitecture
 from ..errors import TrainingError
 from .meters import Metrics
 from .mutator import MutatorInterface
@@ -43,7 +43,7 @@ class Evaluating(Resumable, Host):
                 on_batch_statistics(self.network()), with_modes_restored(self.mutator):
             return dict(self.steps.evaluate())
 
-    def ranked(self, n: int = 10, by: Optional[str] = None) -> List[Ranked]:
+    def ranked(self, n: int = 10, by: Optional[str] = None) -> List[RankedArchitecture]:
         """The ``n`` most probable architectures, see :meth:`nni_darts_ext.core.search.Search.ranked`.
 
         Parameters
@@ -68,7 +68,7 @@ class Evaluating(Resumable, Host):
         if by is None:
             return found
 
-        def worth(one: Ranked) -> Tuple[bool, float]:
+        def worth(one: RankedArchitecture) -> Tuple[bool, float]:
             value = (one.metrics or {})[by]
             return math.isnan(value), value if by == 'loss' else -value
         return sorted((one._replace(metrics=self.evaluate(one.architecture)) for one in found), key=worth)

@@ -26,7 +26,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 from ..core import files
 from ..core.derivation import Derivation, all_readers, without_reader
-from ..core.ranking import Ranked, ranking
+from ..core.ranking import RankedArchitecture, ranking
 from . import storage
 
 FORMAT, SCHEMA = 'nni_darts_ext run', 1
@@ -223,10 +223,10 @@ class Run(NamedTuple):
             return ', '.join(str(self.space.edges[key][i]) for i in chosen) or 'dropped'
         return ', '.join(self.space.inputs[key].choose_from[i] or f'input {i}' for i in chosen) or 'none'
 
-    def ranked(self, n: int = 10) -> List[Ranked]:
+    def ranked(self, n: int = 10) -> List[RankedArchitecture]:
         """The ``n`` most probable architectures after the last epoch, the derived one first. Empty before the first epoch.
 
-        They are in the form of :attr:`Epoch.architecture`, and ranked by the recorded weights, see
+        They are in the form of ``Epoch.architecture``, and ranked by the recorded weights, see
         :mod:`nni_darts_ext.core.ranking`. The weights of inputs that ``EdgeNormalization`` learns are not recorded: inputs are
         ranked by their edges alone.
         """
@@ -247,7 +247,7 @@ class Run(NamedTuple):
 
     @property
     def cost(self) -> Dict[str, float]:
-        """What the network costs that is derived after the last epoch, as far as :attr:`costs` are known."""
+        """What the network costs that is derived after the last epoch, as far as ``costs`` are known."""
         chosen = self.epochs[-1].architecture if self.epochs else None
         return {} if chosen is None else {name: of_all.fixed + sum(of_edge[i] for key, of_edge in of_all.candidates.items()
                                                                    for i in chosen[key]) for name, of_all in self.costs.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Tuple
 
 from ...core.logits import Logits
-from ...core.ranking import Ranked
+from ...core.ranking import RankedArchitecture
 from ...core.space import Name
 from ...loop.arguments import SHARED
 from .oneshot_search import OneShotSearch
@@ -73,7 +73,7 @@ class StrategyInterface:
     def search(self) -> OneShotSearch:
         raise NotImplementedError
 
-    def ranked(self, n: int = 10, form: str = 'classic') -> List[Ranked]:
+    def ranked(self, n: int = 10, form: str = 'classic') -> List[RankedArchitecture]:
         """The most probable architectures, see :meth:`nni_darts_ext.core.search.Search.ranked`.
 
         They cannot be evaluated here, as the evaluator's loop is Lightning's: run the supernet on data of your own in
