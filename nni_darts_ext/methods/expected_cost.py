@@ -8,21 +8,26 @@ Outperform Random Architecture Search? An Investigation With TuNAS", CVPR 2020, 
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import Tensor, nn
 
 from ..core import costs
 from ..core.costs import Costs
-from ..core.derivation import all_readers, is_optional, kept_share
-from ..core.search import Search
+from ..core.derivation import Derivation, all_readers, is_optional, kept_share
+from ..core.search import Search, Weights
 from ..core.space import SearchSpace
 from ..errors import MethodError
 from .base import At, Method
+from .skip_limit import NEVER
 
 Number = Union[int, float]
 MEASURES: Dict[str, Callable[..., Costs]] = {
     'parameters': costs.parameters, 'multiply_adds': costs.multiply_adds, 'latency': costs.latency}
+
+
+TOLERANCE = 0.1
+"""The share of a target by which the cost of the derived network may miss it."""
 
 
 class ExpectedCost(Method):
@@ -44,6 +49,11 @@ class ExpectedCost(Method):
     ``DartsMutator``. Otherwise, costs are measured when the first forward pass ends, on its inputs, in one more pass (11 for the
     latency) without side effects, and saved in checkpoints; all processes use those of the first one. Candidates that are cut by
     then cost 0. Choices that NNI itself relaxes in a strategy, such as those of its ``Cell``, belong to c as they are.
+
+    E comes to a target while the probabilities are still far from 0 and 1, where the most probable candidates may cost much more
+    or less than E. So with a target the architecture is derived anew while its cost misses the target by more than 10 %: one edge
+    after another takes the candidate that comes closer to the target for the smallest factor in probability. If no exchange of a
+    single candidate comes closer, it stays that far from it. Weights that are recorded, and the search, stay as they are.
 
     Parameters
     ----------
@@ -130,6 +140,46 @@ class ExpectedCost(Method):
                               'in this range.')
         if least == most:
             raise MethodError(f'{self!r} has no effect: all architectures cost {least:,.6g}. Pass another cost, or leave it out.')
+
+    def derive(self, weights: Weights, at: At) -> Weights:
+        if self.target is None or self._costs is None:
+            return weights
+        left, found = weights, at.search.derive(weights)
+        while self._miss(found) > TOLERANCE:
+            for _, key, i in sorted(self._exchanges(left, found)):
+                *others, zero_op = left[key]
+                tried = {**left, key: [*(NEVER if j != i and weight >= others[i] else weight for j, weight in enumerate(others)),
+                                       zero_op]}
+                derived = at.search.derive(tried)
+                if self._miss(derived) < self._miss(found):
+                    left, found = tried, derived
+                    break
+            else:
+                return left
+        return left
+
+    def _cost(self, found: Derivation) -> float:
+        assert self._costs is not None
+        return self._costs.fixed + sum(one for key, of_edge in self._costs.candidates.items()
+                                       for one, is_kept in zip(of_edge, found.decisions[key]) if is_kept)
+
+    def _miss(self, found: Derivation) -> float:
+        assert self.target is not None
+        return abs(self._cost(found) / self.target - 1)
+
+    def _exchanges(self, weights: Weights, found: Derivation) -> Iterator[Tuple[Tuple[bool, float], str, int]]:
+        """Other candidates of kept edges that come closer to the target: those that hit it first, by their factor in probability,
+        then the others by it for each unit of cost."""
+        assert self._costs is not None and self.target is not None
+        cost, miss = self._cost(found), self._miss(found)
+        for key, of_edge in self._costs.candidates.items():
+            best = found.best[key]
+            for i, weight in enumerate(weights[key][:-1] if found.decisions[key][best] else ()):
+                change = of_edge[i] - of_edge[best]
+                its = abs((cost + change) / self.target - 1)
+                if weight > 0 and its < miss:
+                    factor = math.log(weights[key][best] / weight)
+                    yield (its > TOLERANCE, factor if its <= TOLERANCE else factor / abs(change)), key, i
 
     def state_dict(self) -> Dict[str, Any]:
         return {} if self._costs is None else {'fixed': self._costs.fixed, 'candidates': {

@@ -1,12 +1,15 @@
 """The expected cost against the formula on plain tensors, and against what the derived networks have."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from papers import FAMILIES, ORDERS, Space, check_loop, check_strategy, check_trainer, trainer
 from spaces import Cells
+from torch import nn
 
+import nni_darts_ext.nn as dnn
 from nni_darts_ext import DartsMutator, apply_fixed_architecture, hosts
 from nni_darts_ext.core import costs
 from nni_darts_ext.errors import MethodError
@@ -114,6 +117,57 @@ def test_a_search_with_a_target_comes_to_it(target):
     search.train()
     assert abs(before / target - 1) > 0.15
     assert method.expected(search.mutator).item() == pytest.approx(target, rel=0.1)
+
+
+class Chain(dnn.ModelSpace):
+    """Four choices between a convolution of 3 x 3, one of 1 x 1 and none: 36, 4 and 0 parameters of 80 and 2 others."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([dnn.LayerChoice({
+            'large': nn.Conv2d(2, 2, 3, padding=1, bias=False), 'small': nn.Conv2d(2, 2, 1, bias=False), 'skip': nn.Identity()},
+            key=key) for key in 'abcd'])
+        self.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x + self.bias[:, None, None]
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_the_derived_network_has_the_target_and_hardly_less_probable_candidates(seed):
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, 4, generator=draw)
+    target = [2 + 36 * n for n in (1, 2, 3)][seed % 3]
+    mutator = DartsMutator(Chain(), methods=[ExpectedCost(target=target)])
+    plain = DartsMutator(Chain())
+    for one in (mutator, plain):
+        for of_edge, value in zip(one.choices.values(), logits):
+            of_edge.data = value.clone()
+    logs, candidates = logits[:, :3].log_softmax(1), {'large': (0, 36), 'small': (1, 4), 'skip': (2, 0)}
+
+    def judged(architecture):
+        chosen = [candidates[architecture[key]] for key in 'abcd']
+        return abs((2 + sum(cost for _, cost in chosen)) / target - 1), sum(logs[j, i].item() for j, (i, _) in enumerate(chosen))
+    every = [judged(dict(zip('abcd', names))) for names in itertools.product(candidates, repeat=4)]
+    most_probable = max(log for miss, log in every if miss <= 0.1)
+    miss, log = judged(mutator.export())
+    assert miss <= 0.1 and log > most_probable - 1.5
+    if judged(plain.export())[0] <= 0.1:
+        assert mutator.export() == plain.export()
+    assert all(torch.equal(one, other) for one, other in zip(mutator.probabilities().values(), plain.probabilities().values()))
+
+
+def test_what_no_exchange_brings_closer_stays():
+    mutator = DartsMutator(Chain(), methods=[ExpectedCost(target=21)])
+    for of_edge in mutator.choices.values():
+        of_edge.data = torch.tensor([3., 0., 1., 0.])
+    mutator.cut('a', 'small')
+    counts = [0, 0, 0]
+    for name in mutator.export().values():
+        counts[['large', 'small', 'skip'].index(name)] += 1
+    assert counts == [0, 3, 1]
 
 
 def test_without_a_target_it_gets_cheaper():
