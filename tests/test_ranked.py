@@ -10,7 +10,7 @@ from spaces import TWO_NODES, Cells, batches, smooth, write_weights
 from torch import nn
 
 import nni_darts_ext.nn as dnn
-from nni_darts_ext import ArchitectureError, CheckpointError, DartsMutator, DartsTrainer, apply_fixed_architecture, hosts
+from nni_darts_ext import ArchitectureError, CheckpointError, DartsTrainer, apply_fixed_architecture, hosts
 from nni_darts_ext.errors import TrainingError
 from nni_darts_ext.methods import READING, AuxiliarySkip, EdgeNormalization, GumbelSoftmax, Method, SkipLimit
 
@@ -56,7 +56,7 @@ def images(n):
 def made(**options):
     torch.manual_seed(0)
     model = write_weights(Sorts())
-    mutator = DartsMutator(model, **options).double()
+    mutator = hosts.of_model(model).DartsMutator(model, **options).double()
     for i, logits in enumerate(mutator.choices.values()):
         logits.data = 2 * smooth(logits.shape, i)
     mutator.reset()
@@ -121,7 +121,7 @@ def test_the_supernet_with_an_architecture_is_the_network_that_inherits_its_weig
     model, mutator = made(methods=[EdgeNormalization()])
     model.eval()
     for form in ('classic', 'sample'):
-        for one in mutator.ranked(15, form):
+        for one in mutator.ranked(6, form):
             fresh = apply_fixed_architecture(Sorts().double(), one.architecture, False, weights=model.state_dict())
             with mutator.fixed(one.architecture):
                 assert torch.equal(fresh.eval()(images(2)[1][0]), model(images(2)[1][0]))
@@ -175,7 +175,7 @@ def by_hand(search, architecture):
 def test_the_trainer_evaluates_an_architecture_by_the_weights_of_the_supernet(form, tmp_path):
     search = trainer()
     search.train()
-    for one in search.mutator.ranked(8, form):
+    for one in search.mutator.ranked(5, form):
         found = search.evaluate(one.architecture)
         assert set(found) == {'loss', 'acc', 'most'}
         assert found['loss'] == pytest.approx(by_hand(search, one.architecture), rel=1e-12)
@@ -285,8 +285,8 @@ def test_a_strategy_ranks_and_runs_and_leaves_weights():
         return models[-1]
     searched('first order', data=batches(2), epochs=2, space=space, changes={1: seen.append})
     strategy, x = seen[0], batches(1)[0][0][0]
-    found = strategy.ranked(10)
-    assert found[0].architecture == strategy.search.architecture() and len(found) == 10
+    found = strategy.ranked(5)
+    assert found[0].architecture == strategy.search.architecture() and len(found) == 5
     model = models[-1].eval()
     with preferring_strategies():
         for one in found:

@@ -79,6 +79,7 @@ class Relaxation:
         self.weigh_inputs: Callable[[str], Optional[Tensor]] = _unweighed
         self.is_training = True
         self.decisions: Optional[Mapping[str, Sequence[bool]]] = None
+        self._fixed: Dict[str, Relaxed] = {}
         self._choices = choices
         self._space = space
         self._sources = SourceFinder(space)
@@ -112,7 +113,7 @@ class Relaxation:
 
     def relax_all(self) -> Dict[str, Relaxed]:
         """The relaxation of all edges as the logits are now."""
-        return self._choices.relax_all(self.weigh, self.samples)
+        return self._choices.relax_all(self.weigh, self.samples) if self.decisions is None else dict(self._fixed)
 
     def begin(self, relaxed: Optional[Mapping[str, Relaxed]] = None) -> None:
         """Weigh all edges for the next call of the model, unless logits, or the recording of gradients, change before it.
@@ -124,21 +125,15 @@ class Relaxation:
     @contextmanager
     def fixed(self, decisions: Mapping[str, Sequence[bool]]) -> Iterator[None]:
         """Run passes as the network with these decisions does, in a context without gradients. Methods have no part in them."""
-        def one_hot(logits: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-            return {key: of_edge.new_tensor([*map(float, decisions[key]), 0.0]) for key, of_edge in logits.items()}
-        kept, drawn, before = dict(vars(self)), self._drawn, self._choices.stamp()
-        vars(self).update(_weigh=one_hot, weigh_inputs=_unweighed, samples=True, finish=None, compiled=None, decisions=decisions,
-                          _pass=None, _drawn=None)
-        try:
-            with torch.no_grad():
+        kept = dict(vars(self))
+        with torch.no_grad():
+            vars(self).update(finish=None, compiled=None, decisions=decisions, _pass=None, _drawn=None, _fixed={
+                key: Relaxed.of(of_edge.new_tensor([float(is_kept) for is_kept in decisions[key]]))
+                for key, of_edge in self._choices.all_probabilities().items()})
+            try:
                 yield
-        finally:
-            vars(self).update(kept)
-            for key in self._choices:
-                self._choices[key]  # handed out, so that which candidates run is read again in the next pass
-            now = self._choices.stamp()
-            if drawn is not None and drawn.stamp == before and now[-1] == before[-1]:
-                drawn.stamp = now  # what it was drawn from is the same
+            finally:
+                vars(self).update(kept)
 
     def watch(self, model: nn.Module, weighs: bool = True) -> None:
         """Weigh all edges whenever this model is called, unless the host passes the weights of each edge (``weighs=False``), and
@@ -177,6 +172,8 @@ class Relaxation:
                                              if getattr(hook, '__self__', None) is not self))
 
     def _relax(self, key: str) -> Relaxed:
+        if self.decisions is not None:
+            return self._fixed[key]
         if transforms_are_active():
             return self._choices.relax(key, self.weigh)
         if self._pass is not None and (self._pass.has_graph or not torch.is_grad_enabled()):
