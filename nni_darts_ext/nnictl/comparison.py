@@ -13,6 +13,7 @@ from statistics import mean, variance
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 CONFIDENCE = 0.95
+"""The probability with which the interval contains the true difference."""
 
 
 class Comparison(NamedTuple):
