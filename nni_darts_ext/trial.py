@@ -13,7 +13,7 @@ import math
 import os
 import random
 import sys
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -175,15 +175,19 @@ def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
             optimizer.step()
         scheduler.step()
         _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
-    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device), **_cost(model, args, loader, device))
+    costs = cost(_OnBatches(model, args.forward_batch), to_device(next(iter(loader)), device))
+    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device), **costs._asdict())
 
 
-def _cost(model: nn.Module, args: argparse.Namespace, loader: Any, device: torch.device) -> Dict[str, float]:
-    """The parameters of a network, and its multiply-adds where a batch says what it is called with."""
-    if args.forward_batch is not None:
-        return {'parameters': sum(parameter.numel() for parameter in model.parameters())}
-    inputs, _ = batches.pair(to_device(next(iter(loader)), device))
-    return cost(model, inputs)._asdict()
+class _OnBatches(nn.Module):
+    """A network as it runs on a whole batch, of any form."""
+
+    def __init__(self, model: nn.Module, forward_batch: Any) -> None:
+        super().__init__()
+        self.model, self._forward_batch = model, forward_batch
+
+    def forward(self, batch: Any) -> Any:
+        return batches.forward(self.model, batch, None, self._forward_batch)
 
 
 def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torch.device) -> float:

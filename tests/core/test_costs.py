@@ -98,10 +98,11 @@ def test_candidates_that_are_cut_do_not_run():
 
 def test_counting_leaves_no_trace():
     model, x = Supernet().train(), torch.randn(4, 3)
+    search = search_of(model)
     given, state = x.clone(), torch.get_rng_state()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for count in (costs.multiply_adds, costs.latency):
-        count(search_of(model), model, [x], {})
+        count(search, model, [x], {})
     assert torch.equal(x, given) and torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(module.training and 'forward' not in vars(module) for module in model.modules())
