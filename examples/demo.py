@@ -78,17 +78,6 @@ def summary(accuracies):
         statistics.median(accuracies), statistics.stdev(accuracies), ' '.join('{:.1%}'.format(one) for one in accuracies))
 
 
-def drawn(found, others):
-    """A picture with a point for each training."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(6, 1.5), layout='constrained')
-    axes = figure.add_subplot(xlabel='test accuracy', ylim=(-0.5, 1.5))
-    axes.set_yticks([0, 1], ['random cells', 'found cell'])
-    for row, accuracies in enumerate([others, found]):
-        axes.plot(accuracies, [row] * len(accuracies), 'o', alpha=0.6)
-    return plot.Picture('accuracies', 'Test accuracies of the found cell and of random cells', figure)
-
-
 def options():
     parser = digits.options(__doc__)
     parser.add_argument('--run-dir', metavar='DIR', help="where to write the search's run "
@@ -129,7 +118,7 @@ def main():
 
     print('\nThe run of the search is in {}. Its pictures and page:'.format(run_dir), flush=True)
     if cli.main(['plot', str(run_dir)]) == 0:  # without matplotlib or networkx it prints an error and the demo continues
-        picture = drawn(found, others)
+        picture = plot.results({'found cell': found, 'random cells': others}, 'test accuracy of each training')
         print(*plot.save([picture], run_dir / 'pictures'))
         if args.pictures:
             pictures = [picture, *plot.pictures(Run.read(run_dir))]

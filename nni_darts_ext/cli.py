@@ -87,9 +87,11 @@ def parser() -> argparse.ArgumentParser:
     plot.add_arguments(command)
     command.set_defaults(run=plot.run)
 
-    command = commands.add_parser('report', help='a run as one HTML page, including its pictures',
-                                  description='Write a run as one HTML page: the verdict that show prints, its architecture\n'
-                                  'and its pictures. It needs no network.',
+    command = commands.add_parser('report', help='a run or an experiment as one HTML page, with pictures',
+                                  description='Write a run as one HTML page: the verdict that show prints, the architecture,\n'
+                                  'the next best ones, the price, curves and tables. Of an experiment with DartsTuner,\n'
+                                  'the best architecture, where the found ones stand among random ones, the ranking\n'
+                                  'and the searches. A page needs no network.',
                                   epilog=_RUN + '  nni-darts-ext report runs/first --output first.html',
                                   formatter_class=RawDescriptionHelpFormatter)
     page.add_arguments(command)

@@ -27,7 +27,7 @@ ROOMS = {
     'protocol': (['core', 'fixed', 'nnictl'], ['nni']),
     'trial': (['errors', 'methods', 'loop', ROOT, 'protocol'], ['torch', 'numpy']),
     'plot': (['errors', 'run'], ['matplotlib', 'networkx']),
-    'page': (['run', 'plot'], []),
+    'page': (['errors', 'run', 'nnictl', 'plot'], []),
     'cli': (['errors', 'run', 'nnictl', 'plot', 'page'], []),
     '__main__': (['cli'], []),
 }

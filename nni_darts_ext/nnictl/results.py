@@ -13,6 +13,8 @@ from .comparison import Comparison, compare
 from .selection import Ranked, rank
 from .task import COSTS, Task, task_of
 
+RUN = 'run'
+"""The folder of the run of a search, in that of its trial."""
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
 
@@ -25,8 +27,8 @@ class Trial(NamedTuple):
     task: Task
     status: str
     """NNI's last word on it, such as ``'RUNNING'``, ``'SUCCEEDED'`` or :data:`FAILED`."""
-    run: Optional[Path]
-    """The folder of the run of a search; None if it is not on this machine."""
+    folder: Optional[Path]
+    """NNI's folder for its files; None if it is not on this machine."""
 
 
 class Results(NamedTuple):
@@ -80,8 +82,8 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
     of_trials = {**{trial: Task.of(recorded.get(trial)) for trial, _, _ in events},
                  **{trial: task for (trial, _), (task, _) in zip(values, tasks)}}
     statuses = {trial: event for trial, event, _ in events}
-    runs = {run.parent.name: run for where in ('trials', 'environments/*/trials') for run in folder.glob(f'{where}/*/run')}
-    return profile, tasks, [Trial(trial, of_trials[trial], status, runs.get(trial)) for trial, status in statuses.items()]
+    folders = {place.name: place for where in ('trials', 'environments/*/trials') for place in folder.glob(f'{where}/*')}
+    return profile, tasks, [Trial(trial, of_trials[trial], status, folders.get(trial)) for trial, status in statuses.items()]
 
 
 def _decoded(data: str) -> Any:

@@ -18,6 +18,7 @@ h2 { margin: 1.5rem 0 .5rem; font-size: 1.3rem; }
   .grid { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .lead { grid-template-columns: minmax(0, 5fr) minmax(0, 3fr); }
   .grid > .whole { grid-column: 1 / -1; }
+  .grid img { min-width: 0 !important; }
 }
 figure { margin: 0 0 1rem; overflow-x: auto; }
 img { max-width: 100%; height: auto; }
@@ -27,6 +28,7 @@ table { border-collapse: collapse; overflow-wrap: normal; }
 caption { text-align: left; font-weight: bold; padding: .2rem 0; white-space: nowrap; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ccc; }
 td:not(:last-child) { white-space: nowrap; }
+td:last-child:not(.number) { min-width: 8rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 summary { font-weight: bold; cursor: pointer; padding: .3rem 0; }
 pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; margin: .5rem 0; }
@@ -46,7 +48,7 @@ pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; margin: .5rem 
 }
 '''
 SCALE, LEAST = 1.25, 0.75
-"""The width of a picture, and its least width on a narrow screen, in terms of its size in print."""
+"""The width of a picture where there is room for it, and where it scrolls instead of shrinking, divided by its size in print."""
 WHOLE = 9
 """A picture that is wider than this, in inches, takes the whole width of a wide screen."""
 
@@ -90,14 +92,15 @@ def section(title: str, *contents: Content, kind: str = '') -> Element:
 
 def table(caption: str, heads: Sequence[str], rows: Sequence[Sequence[Content]], numbers: int = 0, kind: str = '') -> Element:
     """A table, in a box that scrolls, whose last columns are numbers. Columns without content are left out."""
-    columns = [i for i in range(len(heads)) if any(len(row[i]) for row in rows) or (any(heads) and not rows)]
+    columns = [i for i in range(len(heads)) if not rows or any(len(row[i]) for row in rows)]
 
     def row(tag: str, cells: Sequence[Content], **options: Any) -> Element:
         return e('tr', *(e(tag, cells[i], **options, **({'kind': 'number'} if i >= len(heads) - numbers else {}))
                          for i in columns))
-    head = [e('thead', row('th', heads, scope='col'))] if any(heads) else []
-    return e('div', e('table', e('caption', caption), *head, e('tbody', *(row('td', cells) for cells in rows))),
-             kind=f'wide {kind}'.strip())
+    above = [e('caption', caption)] if caption else []
+    if any(heads):
+        above.append(e('thead', row('th', heads, scope='col')))
+    return e('div', e('table', *above, e('tbody', *(row('td', cells) for cells in rows))), kind=f'wide {kind}'.strip())
 
 
 def details(summary: str, *contents: Content) -> Element:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from .. import plot
 from ..errors import RunError
-from ..nnictl.results import FAILED, Results, Trial, named, rows_of
+from ..nnictl.results import FAILED, RUN, Results, Trial, named, rows_of
 from ..nnictl.selection import Ranked
 from ..nnictl.task import SEARCH
 from ..run import DONE, Run, text
@@ -43,17 +43,20 @@ def render(name: str, results: Results, file: Path, run_page: str) -> str:
         matplotlib or networkx is not installed.
     """
     statuses = Counter(trial.status.lower() for trial in results.trials)
-    failed = [(trial.name, trial.task.phase, named(trial.task)) for trial in results.trials if trial.status == FAILED]
+    failed = [(trial.name, trial.task.phase, named(trial.task), str(trial.folder or 'not on this machine'))
+              for trial in results.trials if trial.status == FAILED]
     searches = [trial for trial in results.trials if trial.task.phase == SEARCH]
     body = [e('p', f'{len(results.found)} architectures found, {len(results.random)} random ones; trials: '
                    + ', '.join(f'{n} {status}' for status, n in statuses.items())),
             _verdict(results),
             e('div', section('The best architecture', *_best(results)),
-              section('Found among random architectures' if results.random else 'Results', _standing(results)), kind='grid'),
+              section('Found among random architectures' if results.random else 'Results', *_standing(results)),
+              kind='grid lead'),
             section('Ranking', _ranking('The architectures that were found', results.found)),
             section('Searches', table('', ('trial', 'search', 'status', 'verdict', 'run'),
                                       [_search(trial, file, run_page) for trial in searches])),
-            section('Failed trials', table('', ('trial', 'phase', 'of'), failed) if failed else e('p', 'None.'))]
+            section('Failed trials', table('', ('trial', 'phase', 'of', 'folder with its logs'), failed) if failed else
+                    e('p', 'None.'))]
     if results.random:
         body.append(section('Tables', details('Random architectures', _ranking('', results.random))))
     return document(f'Experiment {name}', body)
@@ -81,8 +84,8 @@ def _ranking(caption: str, ranked: Sequence[Ranked]) -> Element:
 def _best(results: Results) -> Iterator[Element]:
     best = results.found[0]
     heads, row = rows_of([best])
-    yield table('', heads[1:], [row[1:]])
-    runs = (_read(trial) for trial in results.trials if trial.run is not None and trial.task in best.found_by)
+    yield table('', ('', ''), list(zip(heads[1:], row[1:])))
+    runs = (_read(trial) for trial in results.trials if trial.task in best.found_by)
     run = next((run for run in runs if run is not None and run.epochs and run.state.status == DONE), None)
     if run is not None:
         yield from (picture(drawn) for drawn in plot.pictures(run) if is_derived(drawn))
@@ -90,11 +93,15 @@ def _best(results: Results) -> Iterator[Element]:
     yield details('For apply_fixed_architecture', pre) if run else pre
 
 
-def _standing(results: Results) -> Element:
+def _standing(results: Results) -> Iterator[Element]:
     found, random = ([one.mean for one in ranked if one.mean is not None] for ranked in (results.found, results.random))
     rows = {'found': found, **({'random': random} if random else {})}
     sentences = str(results.comparison).splitlines()[1:] if results.comparison else []
-    return picture(plot.results(rows, LABEL, results.found[0].mean), *sentences)
+    yield picture(plot.results(rows, LABEL, results.found[0].mean), *sentences)
+    sized = {name: [(one.costs['parameters'], one.mean) for one in ranked if one.mean is not None and 'parameters' in one.costs]
+             for name, ranked in (('found', results.found), ('random', results.random))}
+    if any(sized.values()):
+        yield picture(plot.against({name: points for name, points in sized.items() if points}, 'parameters', 'mean result'))
 
 
 def _search(trial: Trial, file: Path, run_page: str) -> Tuple[Content, ...]:
@@ -109,6 +116,6 @@ def _search(trial: Trial, file: Path, run_page: str) -> Tuple[Content, ...]:
 
 def _read(trial: Trial) -> Optional[Run]:
     try:
-        return Run.read(trial.run) if trial.run else None
-    except RunError:  # what is broken there is no reason to have no page
+        return Run.read(trial.folder / RUN) if trial.folder else None
+    except RunError:  # there is none, or it is broken
         return None

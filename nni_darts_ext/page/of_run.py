@@ -69,7 +69,7 @@ def _decisions(run: Run) -> Iterator[Element]:
 
 
 def _ranking(run: Run) -> Element:
-    return table(f'The {RANKED} most probable by the recorded weights', ('', 'probability', 'of the first', 'differences'),
+    return table('By their probability', ('', 'probability', 'of the first', 'differences'),
                  text.ranking(run, RANKED))
 
 

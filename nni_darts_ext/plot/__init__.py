@@ -9,7 +9,7 @@ import re
 import unicodedata
 from pathlib import Path
 from statistics import mean
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..errors import PackageMissing, RunError
 from ..run import PICTURES, Run, text
@@ -112,6 +112,29 @@ def results(rows: Mapping[str, Sequence[float]], label: str, best: Optional[floa
     with style.applied():
         return Picture('accuracies', f'{label}. {"; ".join(told)}.' + (f' Best: {best:.4g}.' if best is not None else ''),
                        dots.draw(rows, label, best))
+
+
+def against(groups: Mapping[str, Sequence[Tuple[float, float]]], x: str, y: str) -> Picture:
+    """Two numbers of each network, such as its parameters and its accuracy, as points.
+
+    Parameters
+    ----------
+    groups
+        The points (x, y) of each group of networks, such as found and random ones, at least one in each.
+    x, y
+        What the numbers are.
+
+    Raises
+    ------
+    PackageMissing
+        matplotlib or networkx is not installed.
+    """
+    _check_packages()
+    from . import dots, style
+    told = [f'{name}: {len(points)} with {x} from {min(points)[0]:,.4g} to {max(points)[0]:,.4g}'
+            for name, points in groups.items()]
+    with style.applied():
+        return Picture('against', f'{y} against {x}. {"; ".join(told)}.', dots.scatter(groups, x, y))
 
 
 def comparison(runs: Sequence[Run]) -> Picture:

@@ -1,14 +1,16 @@
-"""Results of networks as marks on an axis, a row for each group. Marks that would overlap are stacked."""
+"""Results of networks: as marks on an axis, a row for each group, stacked where they would overlap; and against a cost."""
 
 from __future__ import annotations
 
 from statistics import mean
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from matplotlib.ticker import MaxNLocator
 
 from . import style
 from .style import MARGIN, SMALL
 
-WIDTH, ROW, MARK, BOTTOM = 5.5, 0.7, 0.085, 0.5
+WIDTH, ROW, MARK, BOTTOM = 4.5, 0.7, 0.085, 0.5
 """In inches: the width of the axis, the height of a row, the size of a mark, the space for the axis."""
 
 
@@ -29,16 +31,36 @@ def draw(rows: Mapping[str, Sequence[float]], label: str, best: Optional[float] 
     for i, row in enumerate(rows.values()):
         middle, ordered = (i + 0.5) * ROW, sorted(row)
         heights = [middle + height for height in stacked([value * inches for value in ordered])]
-        axes.plot(ordered, heights, linestyle='', marker='os^D'[i % 4], markersize=72 * MARK, alpha=0.7,
-                  color=style.PALETTE[(1, 0, 2, 3)[i % 4]])
+        axes.plot(ordered, heights, **_look(i))
         if row:
             axes.plot([mean(row)] * 2, [middle - 0.35 * ROW, middle + 0.35 * ROW], color='black', linewidth=1.3)
         if i == 0 and best in ordered:
             at = best, heights[ordered.index(best)]
             axes.plot(*at, marker='*', markersize=150 * MARK, color='black')
-            axes.annotate(f'best: {best:.4g}', at, (0, 7), textcoords='offset points', fontsize=SMALL,
+            axes.annotate(f'best: {best:.4g}', at, (0, 9), textcoords='offset points', fontsize=SMALL,
                           ha='right' if best > (low + high) / 2 else 'left')
     return figure
+
+
+def scatter(groups: Mapping[str, Sequence[Tuple[float, float]]], x: str, y: str) -> Any:
+    """The points (x, y) of groups."""
+    left, height, legend = 4 * MARGIN, 2.2, 0.3
+    figure = style.sheet(left + WIDTH + 2 * MARGIN, MARGIN + legend + height + BOTTOM + MARGIN)
+    axes = style.place(figure, left, MARGIN + legend, WIDTH, height)
+    for i, (name, points) in enumerate(groups.items()):
+        axes.plot(*zip(*points), label=style.plain(name), **_look(i))
+    axes.set_xlabel(style.plain(x))
+    axes.set_ylabel(style.plain(y))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter('{x:,.6g}')
+    axes.legend(loc='lower left', bbox_to_anchor=(0, 1), ncol=len(groups), frameon=False)
+    return figure
+
+
+def _look(i: int) -> Dict[str, Any]:
+    """The marks of group i."""
+    return {'linestyle': '', 'marker': 'os^D'[i % 4], 'markersize': 72 * MARK, 'alpha': 0.7,
+            'color': style.PALETTE[(1, 0, 2, 3)[i % 4]]}
 
 
 def stacked(places: Sequence[float]) -> List[float]:

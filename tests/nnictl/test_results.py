@@ -2,39 +2,14 @@
 
 import json
 import re
-import sqlite3
 
 import pytest
+from nnictl_database import experiment
 
 from nni_darts_ext.cli import main
 from nni_darts_ext.nnictl.task import Task
 
 SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('evaluate', 0, {'edge': 'b'})
-
-
-def experiment(folder, trials, optimize_mode='maximize', **arguments):
-    """Trials are (id, recorded task, value), encoded twice where NNI does so."""
-    (folder / 'db').mkdir(parents=True)
-    database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
-    database.executescript('''
-        create table TrialJobEvent (timestamp integer, trialJobId text, event text, data text, logPath text, sequenceId integer);
-        create table MetricData (timestamp integer, trialJobId text, parameterId text, type text, sequence integer, data text);
-        create table ExperimentProfile (params text, id text, execDuration integer, startTime integer, endTime integer,
-                                        logDir text, nextSequenceId integer, revision integer);''')
-    database.execute('insert into ExperimentProfile values (?, "x", 0, 0, 0, "", 0, 1)',
-                     [json.dumps({'tuner': {'classArgs': {'optimize_mode': optimize_mode, **arguments}}})])
-    for i, (trial, task, value) in enumerate(trials):
-        recorded = {'parameter_id': i, 'parameters': task.parameters()}
-        database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
-        database.execute('insert into TrialJobEvent values (?, ?, "SUCCEEDED", null, "", ?)', [i, trial, i])
-        if value is not None:
-            database.execute('insert into MetricData values (?, ?, ?, "FINAL", 0, ?)',
-                             [i, trial, str(i), json.dumps(json.dumps(value))])
-    database.commit()
-    database.close()
-    return str(folder)
-
-
 FOUND = [('t0', SEARCH, {'default': 0.4, 'architecture': {'edge': 'a'}}),
          ('t1', Task('search', 1, None, {'order': 2}), {'default': 0.6, 'architecture': {'edge': 'b'}}),
          ('t2', A, {'default': 0.7}), ('t3', B, {'default': 0.9}),

@@ -23,7 +23,7 @@ if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # in that environment a mi
 import matplotlib.figure
 import networkx as nx
 
-from nni_darts_ext.plot import graph, style
+from nni_darts_ext.plot import dots, graph, style
 
 pytestmark = pytest.mark.ends
 LONG = 'a_very_long_name_of_an_operation_that_nobody_would_choose_for_an_edge_of_a_cell'
@@ -78,6 +78,30 @@ def test_no_text_lies_over_another_or_outside(read, name, tmp_path):
         assert_readable(picture)
     files = plot.save(drawn, tmp_path / 'out')
     assert len(set(files)) == len(files) and all(file.parent == tmp_path / 'out' and file.exists() for file in files)
+
+
+@pytest.mark.parametrize('groups', [
+    {'found': [0.93, 0.94], 'random': [0.9 + random.Random(i).gauss(0, 0.02) for i in range(40)]},
+    {'one & only': [0.5]}, {'found': [], 'a $very$ long name of a group': [0.0, 0.0, 0.0]}])
+def test_results_are_marks_that_can_be_told_apart(groups):
+    first = next(iter(groups.values()))
+    picture = plot.results(groups, 'accuracy', max(first, default=None))
+    assert_readable(picture)
+    axes, = picture.figure.axes
+    marks = [list(line.get_xdata()) for line in axes.lines if line.get_linestyle() == 'None' and line.get_marker() != '*']
+    assert marks == [sorted(values) for values in groups.values()]
+    places = [place for line in axes.lines if line.get_marker() in 'os' for place in axes.transData.transform(line.get_xydata())]
+    size = dots.MARK * picture.figure.dpi
+    near = sum(abs(a - b).max() < 0.9 * size for i, a in enumerate(places) for b in places[:i])
+    assert near <= len(places) / 20
+
+
+def test_results_against_a_cost():
+    picture = plot.against({'found': [(2.5e6, 0.9), (1.2e6, 0.8)], 'random': [(3e6, 0.7)]}, 'parameters', 'accuracy')
+    assert_readable(picture)
+    found, others = picture.figure.axes[0].lines
+    assert found.get_xydata().tolist() == [[2.5e6, 0.9], [1.2e6, 0.8]] and found.get_marker() != others.get_marker()
+    assert 'found: 2 with parameters from 1.2e+06 to 2.5e+06' in picture.alt
 
 
 def test_names_of_files_differ_in_more_than_case(tmp_path):
