@@ -32,8 +32,10 @@ def folder_of(experiment: str) -> Path:
     for parent in ([Path(place)] if isinstance(place, str) else []) + [_home()]:
         if (parent / experiment / 'db').is_dir():
             return parent / experiment
+    known = list(listed())
+    latest = ', '.join(known[-5:]) + (f' and {len(known) - 5} older ones' if len(known) > 5 else '') or 'none'
     raise ExperimentError(f'There is no experiment {experiment!r}: it is not a folder with a db in it, and {_home()} lists '
-                          f'{sorted(listed()) or "none"}. Pass the id that nnictl create printed, or the experiment\'s folder.')
+                          f'{latest}. Pass the id that nnictl create printed, or the experiment\'s folder.')
 
 
 def end(experiment: str, n_trials: int) -> None:
