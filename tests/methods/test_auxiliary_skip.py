@@ -78,7 +78,7 @@ def test_an_edge_that_cannot_have_it_is_named_once(inputs, output, caplog):
     method = AuxiliarySkip()
     for _ in range(2):
         assert method.edge(output, inputs, 'a', At(None, epoch=0, epochs=4)) is output
-    assert [record.getMessage()[:56] for record in caplog.records] == ["LayerChoice 'a' has no auxiliary skip connection: its in"]
+    assert [record.getMessage()[:56] for record in caplog.records] == ["LayerChoice 'a' has no auxiliary skip connection: its fi"]
 
 
 def test_the_type_of_the_output_stays():
