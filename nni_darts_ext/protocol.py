@@ -99,7 +99,7 @@ class Trial:
             The reported result.
         """
         import nni
-        reported = {**self._report_of(accuracy), **costs}
+        reported = {**costs, **self._report_of(accuracy)}
         architecture = self.architecture if mutator is None else mutator.export()
         if architecture is not None and self._task.architecture is None:
             reported['architecture'] = architecture

@@ -175,8 +175,12 @@ def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
             optimizer.step()
         scheduler.step()
         _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
-    costs = cost(_OnBatches(model, args.forward_batch), to_device(next(iter(loader)), device))
-    trial.result(_mean(model, args, held_out[-1 if is_final else 0], device), **costs._asdict())
+    accuracy, costs = _mean(model, args, held_out[-1 if is_final else 0], device), {}
+    try:
+        costs = cost(_OnBatches(model, args.forward_batch), to_device(next(iter(loader)), device))._asdict()
+    except Exception as error:  # a user's network may raise anything, which must not lose the result
+        _logger.warning('The network cannot be counted: %s: %s', type(error).__name__, error)
+    trial.result(accuracy, **costs)
 
 
 class _OnBatches(nn.Module):

@@ -63,7 +63,7 @@ def test_a_run_of_an_earlier_version_is_read_shown_and_computed_again(tmp_path, 
     shutil.copytree(str(FOLDER / 'run'), str(tmp_path / 'run'))
     run = Run.read(tmp_path / 'run')
     assert (run.state.status, run.num_epochs, [epoch.epoch for epoch in run.epochs]) == (DONE, 4, [0, 1, 2, 3])
-    assert show.run(show.argparse.Namespace(run_dir=tmp_path / 'run')) == 0
+    assert show.run(show.argparse.Namespace(run_dir=tmp_path / 'run', best=0)) == 0
     shown = capsys.readouterr().out
     assert '4 of 4 epochs' in shown and {run.decision(key) for key in run.space.edges} - {'dropped'} <= set(shown.split())
 

@@ -10,7 +10,9 @@ ConvTranspose and Linear. Norms, poolings, activations and sums count nothing. N
 
 from __future__ import annotations
 
+import random
 import statistics
+import sys
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -179,10 +181,15 @@ def _measured(search: Search, model: nn.Module, args: Sequence[Any], kwargs: Map
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
+    numpy = sys.modules.get('numpy')
+    states = random.getstate(), numpy and numpy.random.get_state()
     with torch.no_grad(), without_side_effects(model), evaluating(model):
         try:
             yield
         finally:
+            random.setstate(states[0])
+            if numpy:
+                numpy.random.set_state(states[1])
             torch.clear_autocast_cache()  # its casts have no graph
 
 

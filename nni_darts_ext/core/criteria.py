@@ -93,9 +93,9 @@ class Criteria(NamedTuple):
 
     @staticmethod
     def warm_up(epochs: Sequence[Mapping[str, Any]]) -> int:
-        """The number of epochs at the beginning in which no optimiser stepped the logits: those without ``movement``. One alone
-        may only have had nothing to be compared with, and is not counted."""
-        still = sum(1 for _ in takewhile(lambda epoch: epoch.get('movement') is None, epochs))
+        """The number of epochs at the beginning in which no optimiser stepped the logits: those with ``entropy`` and without
+        ``movement``. One alone may only have had nothing to be compared with, and is not counted."""
+        still = sum(1 for _ in takewhile(lambda epoch: 'entropy' in epoch and epoch.get('movement') is None, epochs))
         return still if still > 1 else 0
 
     def unmoved(self, epochs: Sequence[Mapping[str, Any]]) -> int:

@@ -181,8 +181,8 @@ def log_total(derived: Derivation, weights: Mapping[str, Sequence[float]], stren
               for i in node.order] for node in nodes]
     ahead = [key for of_node in reads for of_input in of_node for key in of_input]
 
-    masses: Dict[FrozenSet[str], float] = {frozenset(): 1.0}
-    """By the edges that are read and that inputs ahead also read."""
+    masses: Dict[FrozenSet[str], float] = {frozenset(): 0.0}
+    """Logarithms, by the edges that are read and that inputs ahead also read."""
     for node, of_node in zip(nodes, reads):
         by_number: Dict[Tuple[int, FrozenSet[str]], float] = {(0, read): mass for read, mass in masses.items()}
         for cost, of_input in zip(node.costs, of_node):
@@ -190,15 +190,21 @@ def log_total(derived: Derivation, weights: Mapping[str, Sequence[float]], stren
                 ahead.remove(key)
             states, by_number = by_number, {}
             for (number, read), mass in states.items():
-                as_kept = mass * math.exp(sum((logs[key] for key in sorted(of_input - read)), -cost))
+                as_kept = mass + sum((logs[key] for key in sorted(of_input - read)), -cost)
                 for state, share in (((number, read.intersection(ahead)), mass),
                                      ((number + 1, (read | of_input).intersection(ahead)), as_kept)):
                     if state[0] <= node.n:
-                        by_number[state] = by_number.get(state, 0.0) + share
+                        by_number[state] = _log_of_sum([by_number[state], share]) if state in by_number else share
             if len(by_number) > MAX_STATES:
                 return math.nan
         masses = {read: mass for (number, read), mass in by_number.items() if number == node.n}
-        mass_of_node = sum(masses.values())
-        masses = {read: mass / mass_of_node for read, mass in masses.items()}
-        total += math.log(mass_of_node) + sum(node.costs[:node.n])
+        mass_of_node = _log_of_sum(list(masses.values()))
+        masses = {read: mass - mass_of_node for read, mass in masses.items()}
+        total += mass_of_node + sum(node.costs[:node.n])
     return total
+
+
+def _log_of_sum(logs: Sequence[float]) -> float:
+    """The logarithm of the sum of numbers whose logarithms these are."""
+    largest = max(logs)
+    return largest + math.log(sum(math.exp(log - largest) for log in logs))

@@ -127,7 +127,7 @@ class Relaxation:
         """Run passes as the network with these decisions does, in a context without gradients. Methods have no part in them."""
         kept = dict(vars(self))
         with torch.no_grad():
-            vars(self).update(finish=None, compiled=None, decisions=decisions, _pass=None, _drawn=None, _fixed={
+            vars(self).update(finish=None, after_pass=None, compiled=None, decisions=decisions, _pass=None, _drawn=None, _fixed={
                 key: Relaxed.of(of_edge.new_tensor([float(is_kept) for is_kept in decisions[key]]))
                 for key, of_edge in self._choices.all_probabilities().items()})
             try:

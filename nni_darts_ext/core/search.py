@@ -106,7 +106,8 @@ class Search:
         """The ``n`` most probable architectures, the derived one first, see :mod:`nni_darts_ext.core.ranking`.
 
         Decisions of methods hold in all of them: candidates that were ruled out and inputs that were selected. The number of skip
-        connections that :class:`~nni_darts_ext.methods.skip_limit.SkipLimit` leaves to a cell holds only in the first.
+        connections that :class:`~nni_darts_ext.methods.skip_limit.SkipLimit` leaves to a cell, and the target of
+        :class:`~nni_darts_ext.methods.expected_cost.ExpectedCost`, hold only in the first.
 
         Parameters
         ----------

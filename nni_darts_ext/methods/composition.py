@@ -144,7 +144,7 @@ class Methods:
     def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Tell the methods that a pass has ended."""
         at = self._in_pass()
-        for method in self.all:
+        for method in self.all if at.search is not None else ():  # None in a copy of the model alone
             method.after_pass(model, args, kwargs, at)
 
     def revise(self, weights: Weights) -> Weights:
@@ -269,7 +269,7 @@ class Methods:
     def load_state_dict(self, states: Mapping[str, Any]) -> None:
         """Restore the states of the methods; one without a saved state starts from the beginning. Raises
         :class:`CheckpointError` if a state does not fit."""
-        if states.get('seed') is not None:  # which checkpoints of early versions lack
+        if 'seed' in states and states['seed'] is not None:  # which checkpoints of early versions lack
             self.move(seed=states['seed'])
         for method in self.all:
             if name_of(method) in states:

@@ -7,6 +7,7 @@ Outperform Random Architecture Search? An Investigation With TuNAS", CVPR 2020, 
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -20,6 +21,8 @@ from ..core.space import SearchSpace
 from ..errors import MethodError
 from .base import At, Method
 from .skip_limit import NEVER
+
+_logger = logging.getLogger(__name__)
 
 Number = Union[int, float]
 MEASURES: Dict[str, Callable[..., Costs]] = {
@@ -48,12 +51,14 @@ class ExpectedCost(Method):
     What is counted how is said in :mod:`nni_darts_ext.core.costs`. Parameters are known at once in ``DartsTrainer`` and
     ``DartsMutator``. Otherwise, costs are measured when the first forward pass ends, on its inputs, in one more pass (11 for the
     latency) without side effects, and saved in checkpoints; all processes use those of the first one. Candidates that are cut by
-    then cost 0. Choices that NNI itself relaxes in a strategy, such as those of its ``Cell``, belong to c as they are.
+    then cost 0, and layers that edges share count for each. Choices that NNI itself relaxes in a strategy, such as those of its
+    ``Cell``, belong to c as they are.
 
     E comes to a target while the probabilities are still far from 0 and 1, where the most probable candidates may cost much more
-    or less than E. So with a target the architecture is derived anew while its cost misses the target by more than 10 %: one edge
-    after another takes the candidate that comes closer to the target for the smallest factor in probability. If no exchange of a
-    single candidate comes closer, it stays that far from it. Weights that are recorded, and the search, stay as they are.
+    or less than E. So with a target the architecture is derived anew while its cost misses the target by more than 10 %: one
+    edge after another takes the candidate that comes closer to the target for the smallest factor in probability. If no exchange
+    of a single candidate comes closer, it stays that far from it, and a warning says so. Weights that are recorded, and the
+    search, stay as they are.
 
     Parameters
     ----------
@@ -86,7 +91,12 @@ class ExpectedCost(Method):
         self.cost = cost if isinstance(cost, str) else dict(cost)
         self.weight, self.target = (0.2 if target is None else 1.0) if weight is None else weight, target
         self._costs: Optional[Costs] = None
-        self._is_checked = False
+        self._is_checked = self._is_warned = False
+
+    @property
+    def conflicts(self) -> Sequence[str]:  # type: ignore[override]
+        """With a target, others that also decide what is derived: neither would hold."""
+        return () if self.target is None else ('SkipLimit', 'PerturbationSelection')
 
     def attach(self, search: Search) -> None:
         model = getattr(search, 'model', None)
@@ -112,7 +122,8 @@ class ExpectedCost(Method):
         expected, fixed = self.expected(at.search, at.search.choices.weigh(logits)), self._costs.fixed
         if self.target is not None:
             return self.weight * (expected / self.target - 1).abs()
-        return self.weight * (expected - fixed) / (_range(self._costs, at.search)[1] - fixed)
+        most = _range(self._costs, at.search)[1]
+        return None if most == fixed else self.weight * (expected - fixed) / (most - fixed)  # refused after the first pass
 
     def expected(self, search: Search, probabilities: Optional[Mapping[str, Tensor]] = None) -> Tensor:
         """E, a differentiable scalar, by default of the current probabilities.
@@ -155,8 +166,15 @@ class ExpectedCost(Method):
                     left, found = tried, derived
                     break
             else:
+                self._warn(found)
                 return left
         return left
+
+    def _warn(self, found: Derivation) -> None:
+        if not self._is_warned:
+            self._is_warned = True
+            _logger.warning('%r: the derived network costs %s, which no exchange of a single candidate brings closer to the '
+                            'target. Pass a target that a network of this space has.', self, f'{self._cost(found):,.6g}')
 
     def _cost(self, found: Derivation) -> float:
         assert self._costs is not None

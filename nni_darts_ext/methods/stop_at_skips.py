@@ -66,4 +66,6 @@ class StopAtSkips(Method):
         return {'snapshot': self._snapshot, 'epoch': self._epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._snapshot, self._epoch = state['snapshot'], state['epoch']
+        early = {'logits': state.get('logits'), 'stepped': state.get('stepped')}  # of early versions
+        self._snapshot = state.get('snapshot', early if early['logits'] else None)
+        self._epoch = state['epoch']

@@ -176,6 +176,9 @@ class Recording(Method):
     def settings(self) -> None:
         return None
 
+    def __getstate__(self) -> Dict[str, Any]:  # a copy of the model records nothing
+        return {**super().__getstate__(), '_recorder': None, '_board': None}
+
     def end(self, error: Optional[BaseException] = None) -> None:
         if self._recorder is not None:
             self._recorder.end(error)

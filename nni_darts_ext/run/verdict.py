@@ -8,7 +8,7 @@ from ..core.criteria import SKIP_CONNECTIONS, Criteria, Skips, is_skip, most_ski
 from . import EPOCHS, RUNNING, Run
 
 DECIDED, LEANING, UNDECIDED, UNMOVED = 'decided', 'leaning', 'undecided', 'unmoved'
-GOOD, MAYBE, COLLAPSED, WARMING_UP = 'No collapse', 'Maybe', 'Collapsed', 'Warming up'
+GOOD, MAYBE, COLLAPSED, WARMING_UP = 'No collapse', 'Maybe', 'Collapsed', 'No architecture step yet'
 DECIDED_EPOCHS, LEANING_EPOCHS = 10, 3
 """An edge is decided if its lead would last more than ten epochs in which its probabilities move as they did lately, leaning if
 it would last more than three. The size of a lead alone says little: under a strong regulariser small leads persist."""
@@ -93,7 +93,10 @@ def _sentences(run: Run, rule: Criteria, found: Verdict, names: AbstractSet[str]
                f'{"is a skip connection" if len(skips.keys) == 1 else "are skip connections"}')
     since = run.epochs[-found.dominated].epoch + 1 if found.dominated else None
     if found.word == WARMING_UP:
-        return [f'The search is warming up: {counted} by the first logits, which no step has changed yet.']
+        return [f'The search is warming up: {counted} by the first logits, which no step has changed yet.'] \
+            if run.state.status == RUNNING else [
+                f'No step has changed the logits in {found.warm_up} epochs, by which {counted}: check that an optimiser holds '
+                'them, or search for more epochs than the warm-up has.']
     if found.has_collapsed:
         told.append(f'The search has collapsed since epoch {since}: {counted}.')
         told.append(_remedy(run, found.dominated))

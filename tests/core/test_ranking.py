@@ -164,6 +164,15 @@ def test_probabilities_too_small_for_a_number_still_compare():
     assert [one.probability for one in found] == [0, 0, 0] and [one.relative for one in found] == pytest.approx([1, 0.5, 0.5])
 
 
+def test_strengths_that_underflow_are_ranked():
+    keys = [f'e{i}' for i in range(14)]
+    space = SearchSpace([*(Edge(key, ('x', 'y')) for key in keys), InputNode('n', tuple(keys), 14)])
+    weights = {key: [0.6, 0.3, 0.1] if key == 'e0' else [2e-60, 1e-60, 1.0] for key in keys}
+    found = ranking.ranking(2, derive(space, weights), weights, {'n': [of_edge[0] for of_edge in weights.values()]},
+                            all_readers(space.edges, space.sources, None), lambda one: one.best)
+    assert [one.probability for one in found] == pytest.approx([(2 / 3) ** 14, (2 / 3) ** 13 / 3])
+
+
 def test_it_ranks_where_probabilities_would_take_too_long():
     keys = [f'e{i}' for i in range(20)]
     space = SearchSpace([*(Edge(key, ('x', 'y')) for key in keys), *(InputNode(f'n{i}', tuple(keys), 2) for i in range(3))])

@@ -37,6 +37,18 @@ def test_it_ends_after_the_epoch_and_goes_back_to_the_last_with_fewer(resumed_at
                                      'reduce_2': 'c'}
 
 
+def test_the_state_of_early_versions_is_read():
+    method, search = StopAtSkips(), search_of(MANY, NODES)
+    kept = search.choices.state_dict()
+    kept['a'] = logits_of(CONV)
+    method.load_state_dict({'logits': kept, 'stepped': [], 'epoch': 3})
+    end = EndOfEpoch({}, None, [], nn.Module(), None)
+    assert method.after_epoch(At(search, epoch=4, epochs=9), end).endswith('the logits are those after epoch 3')
+    assert search.architecture()['a'] == 'conv'
+    method.load_state_dict({'logits': None, 'stepped': [], 'epoch': None})
+    assert 'as many from the start' in StopAtSkips(1).after_epoch(At(search, epoch=4, epochs=9), end)
+
+
 def test_it_takes_the_weights_of_inputs_back_as_well():
     method, weighing = StopAtSkips(), EdgeNormalization()
     search = search_of(dict(a=CONV, b=CONV, c=SKIP, d=SKIP), {'node': ('abcd', 2)}, method, weighing)

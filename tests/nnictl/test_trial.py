@@ -63,7 +63,7 @@ def test_a_random_architecture_is_drawn_trained_as_a_found_one_is_and_reported(t
     assert json.loads((tmp_path / 'architecture.json').read_text()) == drawn['architecture']
     told.parameters = {'phase': 'evaluate', 'seed': 1, 'architecture': drawn['architecture']}
     trial.main(TINY)
-    assert told.final[1] == {'default': drawn['default'], 'task': told.parameters}
+    assert told.final[1] == {**{name: value for name, value in drawn.items() if name != 'architecture'}, 'task': told.parameters}
     assert [epoch['default'] for epoch in told.intermediate[:2]] == [epoch['default'] for epoch in told.intermediate[2:]]
 
 

@@ -75,8 +75,10 @@ def test_a_warm_up_has_not_collapsed():
     for epoch in run.epochs[:4]:
         del epoch.indicators['movement']
     assert verdict(run).sentences[0] == f'The search has collapsed since epoch 5: {FIVE}'
-    assert verdict(run._replace(epochs=run.epochs[:4])).sentences == [
+    early = run._replace(epochs=run.epochs[:4])
+    assert verdict(early._replace(state=early.state._replace(status='running'))).sentences == [
         'The search is warming up: 5 of 6 edges are skip connections by the first logits, which no step has changed yet.']
+    assert verdict(early).sentences[0].startswith('No step has changed the logits in 4 epochs, by which 5 of 6 edges are skip')
 
 
 def test_probabilities_that_do_not_move_are_told_unless_they_are_decided():
