@@ -55,16 +55,17 @@ def plot(found, path):
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(9, 5), constrained_layout=True)
+    figure, axes = pyplot.subplots(figsize=(11, 5), constrained_layout=True)
+    axes.set_prop_cycle(color=pyplot.get_cmap('tab20').colors)
     for name, of_seeds in found.items():
         runs = [[epoch['accuracy'] for epoch in run[:-1]] for run in of_seeds.values()]
         epochs = range(1, max(map(len, runs)) + 1)
         held = [run + [of_seed[-1]['accuracy']] * (len(epochs) - len(run)) for run, of_seed in zip(runs, of_seeds.values())]
         line, = axes.plot(epochs, [statistics.mean(values) for values in zip(*held)], label=name)
         least, most = zip(*((min(values), max(values)) for values in zip(*held)))
-        axes.fill_between(epochs, least, most, alpha=0.12, color=line.get_color())
+        axes.fill_between(epochs, least, most, alpha=0.07, color=line.get_color())
     axes.set(xlabel='epoch', ylabel='test accuracy of the found cell (%)', ylim=(85, 94.6))
-    axes.legend(loc='lower left', fontsize='small')
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), fontsize='small')
     figure.savefig(str(path))
 
 
