@@ -49,7 +49,7 @@ class Experiment:
 
     def config(self, tuner, assessor=None, space='tiny:failing_once'):
         """Write the configuration in the schema of the installed NNI."""
-        command = f'python -m nni_darts_ext.trial --space {space} --data tiny:data --batch-size 8 ' \
+        command = f'python -m nni_darts_ext.trial --space {space} --data tiny:digits --batch-size 8 ' \
                   '--search-epochs 2 --evaluation-epochs 1 --final-epochs 1'
         search_space = self.home / 'search_space.json'
         search_space.write_text(json.dumps({name: {'_type': 'choice', '_value': [value]} for name, value in {

@@ -60,6 +60,7 @@ def test_a_run_says_what_it_has_taken(tmp_path):
 
 
 def test_the_bar_estimates_the_whole_search(monkeypatch, capfd):
+    pytest.importorskip('tqdm')
     monkeypatch.setattr(progress, 'EVERY', 0)
     times = iter(float(10 * i) for i in range(100))
     monkeypatch.setattr(progress.time, 'monotonic', lambda: next(times))
