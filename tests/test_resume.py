@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
 from nni_darts_ext.loop.checkpoint import Checkpoints, read
+from nni_darts_ext.loop.resuming import random_states, set_random_states
 from nni_darts_ext.run import DONE, Run
 
 TESTS = Path(__file__).parent
@@ -466,3 +467,11 @@ def test_a_checkpoint_of_another_nni_is_gone_on_from(written, tmp_path):
 if __name__ == '__main__':
     Checkpoints('.').save(2, portable(None, 2).checkpoint())
     os.replace('epoch-2.ckpt', sys.argv[1])
+
+
+@pytest.mark.parametrize('damage', [lambda state: state[:4], lambda state: [*state, 0],
+                                    lambda state: [*state[:2], 10 ** 5, *state[3:]]])
+def test_a_damaged_random_state_of_numpy_is_refused_before_numpy_reads_beyond_it(damage):
+    states = random_states()
+    with pytest.raises(CheckpointError, match='state of NumPy is damaged'):
+        set_random_states({**states, 'numpy': damage(list(states['numpy']))})

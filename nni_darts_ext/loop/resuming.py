@@ -259,7 +259,10 @@ def set_random_states(states: Mapping[str, Any], loaders: Sequence[Any] = ()) ->
         generator.set_state(state)
     if states['numpy'] is not None:
         import numpy
-        numpy.random.set_state(states['numpy'])
+        name, key, position, *gauss = states['numpy']
+        if len(gauss) != 2 or not 0 <= position <= len(key):  # for which NumPy reads beyond its memory
+            raise CheckpointError('The random state of NumPy is damaged.')
+        numpy.random.set_state((name, key, position, *gauss))
     if torch.cuda.is_initialized():
         for device, state in enumerate(states['cuda'][:torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
