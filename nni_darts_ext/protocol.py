@@ -13,24 +13,42 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional, Union
 
-from .nnictl.task import EVALUATE, FINAL, SEARCH, Task
+from .nnictl.task import EVALUATE, FINAL, RUN, SEARCH, Task
 
 __all__ = ['EVALUATE', 'FINAL', 'SEARCH', 'Trial', 'start']
 
+PathLike = Union[str, 'os.PathLike[str]']
 
-def start(skip_connections: Optional[Iterable[str]] = None) -> Trial:
+
+def start(skip_connections: Optional[Iterable[str]] = None, storage: Optional[PathLike] = None) -> Trial:
     """Get the task of this trial from NNI. Outside an experiment it is a search with seed 0.
+
+    In several processes, of which each must call the same methods, rank 0 alone talks to NNI. There must be a process group of
+    ``torch.distributed`` before.
 
     Parameters
     ----------
     skip_connections
         The names of the candidates that count as skip connections in the collapse indicators. Default: those of
         :data:`nni_darts_ext.core.criteria.SKIP_CONNECTIONS`.
+    storage
+        A folder that outlives the trial, in which each task of each experiment has a folder of its own: a trial that is repeated,
+        also on another machine, finds there what it had written before. Default: none.
+
+    Raises
+    ------
+    TrainingError
+        There are several processes, but no process group.
     """
-    import nni
-    return Trial(Task.of(nni.get_next_parameter()), skip_connections)
+    import nni  # on every rank before rank 0 reports, as importing it may empty the file of reports
+
+    from .loop import processes
+    processes.refuse_strangers()
+    told = [nni.get_next_parameter(), nni.get_experiment_id(), os.environ.get('NNI_OUTPUT_DIR')] if processes.is_first() else []
+    parameters, experiment, output = processes.gathered(told)[0]
+    return Trial(Task.of(parameters), skip_connections, output, None if storage is None else Path(storage, experiment).absolute())
 
 
 class Trial:
@@ -50,17 +68,27 @@ class Trial:
         The number of the random architecture to train, if it is one.
     output : Path
         NNI's folder for the trial's files; the working directory outside an experiment.
+    storage : Path or None
+        The folder of the task in the ``storage`` that was passed to :func:`start`, which a repeated trial gets again; None
+        without one.
     run_dir : Path or None
-        A folder in ``output`` for ``DartsTrainer(run_dir=...)``; None outside an experiment, where several trials would share it.
+        A folder in ``storage``, else in ``output``, for ``DartsTrainer(run_dir=...)``; None outside an experiment without
+        ``storage``, where several trials would share it.
+    checkpoint_dir : Path or None
+        A folder in ``storage`` for the checkpoints of a training from scratch; None without ``storage``.
     """
 
-    def __init__(self, task: Task, skip_connections: Optional[Iterable[str]] = None) -> None:
+    def __init__(self, task: Task, skip_connections: Optional[Iterable[str]] = None, output: Optional[str] = None,
+                 storage: Optional[Path] = None) -> None:
         self._task = task
         self._skip_connections = skip_connections
         self._collapse: Any = None
         self.phase, self.seed, self.architecture, self.hyperparameters, self.random_architecture = task
-        self.output = Path(os.environ.get('NNI_OUTPUT_DIR') or '.')
-        self.run_dir = self.output / 'run' if os.environ.get('NNI_OUTPUT_DIR') else None
+        self.output = Path(output or '.')
+        self.storage = None if storage is None else storage / task.name()
+        kept = self.storage or (self.output if output else None)
+        self.run_dir = None if kept is None else kept / RUN
+        self.checkpoint_dir = None if self.storage is None else self.storage / 'checkpoints'
 
     def architecture_for(self, model: Any) -> Dict[str, Any]:
         """The architecture to train, for :func:`nni_darts_ext.apply_fixed_architecture` on this model.
@@ -80,12 +108,11 @@ class Trial:
         dict
             The reported result.
         """
-        import nni
         reported = self._report_of(accuracy)
         if mutator is not None:
             indicators = self._watch(mutator).read()._asdict()
             reported.update((name, value) for name, value in indicators.items() if value is not None)
-        nni.report_intermediate_result(reported)
+        _tell('report_intermediate_result', reported)
         return reported
 
     def result(self, accuracy: float, mutator: Any = None, **costs: float) -> Dict[str, Any]:
@@ -98,18 +125,20 @@ class Trial:
         dict
             The reported result.
         """
-        import nni
+        from .loop import processes
         reported = {**costs, **self._report_of(accuracy)}
         architecture = self.architecture if mutator is None else mutator.export()
         if architecture is not None and self._task.architecture is None:
             reported['architecture'] = architecture
-            (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True))
-        nni.report_final_result(reported)
+            if processes.is_first():
+                (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True))
+        _tell('report_final_result', reported)
         return reported
 
     def _report_of(self, accuracy: float) -> Dict[str, Any]:
-        """A report contains its task, because NNI 3.0 may assign it to another trial."""
-        return {'default': float(accuracy), 'task': self._task.parameters()}
+        """A report contains its task, because NNI 3.0 may assign it to another trial, and the run of a search in ``storage``."""
+        stored = {'run': str(self.run_dir)} if self.storage is not None and self.phase == SEARCH else {}
+        return {'default': float(accuracy), 'task': self._task.parameters(), **stored}
 
     def _watch(self, mutator: Any) -> Any:
         """The indicators of a mutator, created on first use because they import torch."""
@@ -117,3 +146,12 @@ class Trial:
         if self._collapse is None:
             self._collapse = CollapseWatch(mutator, self._skip_connections or SKIP_CONNECTIONS)
         return self._collapse
+
+
+def _tell(report: str, value: Dict[str, Any]) -> None:
+    """Report to NNI, from rank 0 alone."""
+    import nni
+
+    from .loop import processes
+    if processes.is_first():
+        getattr(nni, report)(value)

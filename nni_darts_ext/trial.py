@@ -1,7 +1,8 @@
 """One trial of ``DartsTuner``: ``python -m nni_darts_ext.trial --space module:function --data module:function``.
 
-NNI tells the trial whether to search or to train an architecture. Defaults are those of the paper (Liu et al., appendix A): SGD
-with momentum 0.9, weight decay 3e-4 and a learning rate of 0.025 with cosine annealing, gradients clipped to the norm 5.
+NNI tells the trial whether to search or to train an architecture. Processes that ``torchrun`` has started search and train
+together. Defaults are those of the paper (Liu et al., appendix A): SGD with momentum 0.9, weight decay 3e-4 and a learning rate
+of 0.025 with cosine annealing, gradients clipped to the norm 5.
 """
 
 from __future__ import annotations
@@ -9,21 +10,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
-import math
 import os
 import random
 import sys
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
+from torch.utils.data import IterableDataset, Subset
 
 from . import DartsTrainer, apply_fixed_architecture, cost, protocol
 from .errors import TrainingError
-from .loop import batches
-from .loop.data import check_samples, to_device
-from .loop.meters import number
+from .loop import batches, processes
+from .loop.data import Loading, check_samples, to_device
+from .loop.training import Training, mean_metric
 from .methods import all_named
 
 _logger = logging.getLogger('nni_darts_ext.trial')  # __name__ would be '__main__'
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--search-epochs', type=int, default=50)
     made.add_argument('--evaluation-epochs', type=int, default=100)
     made.add_argument('--final-epochs', type=int, default=600)
-    made.add_argument('--batch-size', type=int, default=64)
+    made.add_argument('--batch-size', type=int, default=64, help='of all processes together')
     made.add_argument('--learning-rate', type=float, default=0.025)
     made.add_argument('--momentum', type=float, default=0.9)
     made.add_argument('--weight-decay', type=float, default=3e-4)
@@ -68,7 +68,10 @@ def parser() -> argparse.ArgumentParser:
                       help='a candidate that counts as a skip connection in the collapse indicators; may be given several times '
                       '(default: skip_connect and the like)')
     made.add_argument('--workers', type=int, default=0, help='processes that load data')
-    made.add_argument('--device', help='(default: a GPU if there is one)')
+    made.add_argument('--device', help='(default: a GPU if there is one; of several processes, one for each)')
+    made.add_argument('--storage', metavar='FOLDER',
+                      help='a folder that outlives the trial, for the run of a search and the checkpoints of a training: a trial '
+                      'that is repeated, also on another machine, resumes from them')
     return made
 
 
@@ -76,6 +79,9 @@ VARIED = {'epochs': 'search_epochs', **{name: name for name in (
     'arc_learning_rate', 'batch_size', 'grad_clip', 'learning_rate', 'methods', 'momentum', 'order', 'weight_decay')}}
 """The hyperparameters that an experiment's search space may vary, and the options that they set. A value of ``methods`` is one
 string as for ``--method``, such as ``recommended``, ``''`` for no method, or a list of such strings."""
+
+RECIPE = ('batch_size', 'learning_rate', 'momentum', 'weight_decay', 'grad_clip')
+"""The options that must be the same for a training to resume."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -85,7 +91,10 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     ------
     TrainingError
         The search space varies something that is not in :data:`VARIED`; ``--data`` does not return data sets;
-        ``--forward-batch`` is given with ``--loss`` or without ``--metric``; a method cannot be built, or combined with another.
+        ``--forward-batch`` is given with ``--loss`` or without ``--metric``; a method cannot be built, or combined with another;
+        several processes cannot share a batch equally.
+    CheckpointError, RunError
+        The folder in ``--storage`` belongs to another search or training.
     """
     sys.path.insert(0, os.getcwd())  # NNI runs a trial in the folder of the user's code
     args = parser().parse_args(argv)
@@ -94,20 +103,30 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     elif args.loss is not None or args.metric is None:
         raise TrainingError('--forward-batch returns the loss, so leave --loss out. It needs --metric, a function of the output '
                             'and the batch, whose mean is reported to NNI.')
-    trial = protocol.start(args.skip_connection)
+    with processes.group(args.device):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
+    trial = protocol.start(args.skip_connection, args.storage)
     logging.basicConfig(level=logging.INFO)  # no effect in an experiment, where NNI has set up logging to a file
+    if not processes.is_first():
+        logging.getLogger('nni_darts_ext').setLevel(logging.WARNING)
     unknown = sorted(set(trial.hyperparameters) - set(VARIED))
     if unknown:
         raise TrainingError(f'The search space varies {unknown}, which a trial does not support. Expected some of '
                             f'{sorted(VARIED)}.')
     for name, value in trial.hyperparameters.items():
         setattr(args, VARIED[name], value)
-    _seed(trial.seed)
     _logger.info('%s with seed %d: %s', trial.phase, trial.seed, trial.architecture or trial.hyperparameters)
-    (search if trial.phase == protocol.SEARCH else train)(trial, args)
+    device = processes.device() if args.device is None else torch.device(args.device)
+    loading = Loading(processes.part_of_batch(args.batch_size), args.workers, device, args.collate_fn,
+                      args.forward_batch is None, trial.seed)
+    _seed(trial.seed)
+    (search if trial.phase == protocol.SEARCH else train)(trial, args, loading)
 
 
-def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
+def search(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) -> None:
     """Search. Report the validation metric of the supernet after each epoch, and the architecture at the end."""
     methods = all_named(args.methods)
     training, validation = _data(args)[:2]
@@ -115,24 +134,25 @@ def search(trial: protocol.Trial, args: argparse.Namespace) -> None:
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     trainer = DartsTrainer(
         model, args.loss, lambda output, target: {'metric': args.metric(output, target)}, optimizer, args.search_epochs,
-        training, validation, batch_size=args.batch_size, workers=args.workers, device=args.device, callbacks=[_Reporter(trial)],
-        arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2, grad_clip=args.grad_clip, run_dir=trial.run_dir,
-        forward_batch=args.forward_batch, collate_fn=args.collate_fn, methods=methods)
+        loading.halves(training, 0.5), validation, batch_size=loading.batch_size, workers=args.workers, device=loading.device,
+        callbacks=[_Reporter(trial)], arc_learning_rate=args.arc_learning_rate, unrolled=args.order == 2,
+        grad_clip=args.grad_clip, run_dir=trial.run_dir, forward_batch=args.forward_batch, collate_fn=args.collate_fn,
+        methods=methods)
+    _seed_rank(trial.seed)
     trainer.train()
     trial.result(_validated(trainer), trainer.mutator)
 
 
 def _validated(trainer: DartsTrainer) -> float:
     """The validation metric of the last epoch."""
-    metrics = trainer.history[-1]['valid']
-    if 'metric' not in metrics:
-        raise _nothing_to_measure()
-    return metrics['metric']
+    return _measured(trainer.history[-1]['valid'].get('metric'))
 
 
-def _nothing_to_measure() -> TrainingError:
-    return TrainingError('--forward-batch gave None as output in validation (not model.training), so --metric has nothing to '
-                         'measure. Return the output that --metric takes.')
+def _measured(value: Optional[float]) -> float:
+    if value is None:
+        raise TrainingError('--forward-batch gave None as output in validation (not model.training), so --metric has nothing to '
+                            'measure. Return the output that --metric takes.')
+    return value
 
 
 class _Reporter:
@@ -153,34 +173,31 @@ class _Reporter:
         _logger.info('%s', self._trial.epoch(_validated(self._trainer), self._mutator))
 
 
-def train(trial: protocol.Trial, args: argparse.Namespace) -> None:
+def train(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) -> None:
     """Train an architecture from scratch. Report its validation metric after each epoch."""
     is_final = trial.phase == protocol.FINAL
     epochs = args.final_epochs if is_final else args.evaluation_epochs
-    training, *held_out = _data(args)
-    device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    dataset, *held_out = _data(args)
     model = (args.evaluation_space or args.space)()
-    model = apply_fixed_architecture(model, trial.architecture_for(model)).to(device)
+    model = apply_fixed_architecture(model, trial.architecture_for(model)).to(loading.device)
     optimizer = torch.optim.SGD(model.parameters(), args.learning_rate, args.momentum, weight_decay=args.weight_decay)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    loader = DataLoader(training, args.batch_size, shuffle=True, num_workers=args.workers, collate_fn=args.collate_fn,
-                        drop_last=len(training) > args.batch_size)
-    for _ in range(epochs):
-        model.train()
-        for batch in loader:
-            optimizer.zero_grad()
-            _, loss = batches.forward(model, to_device(batch, device), args.loss, args.forward_batch)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), args.grad_clip or math.inf)  # 0 means no clipping, as in a search
-            optimizer.step()
-        scheduler.step()
-        _logger.info('%s', trial.epoch(_mean(model, args, held_out[0], device)))
-    accuracy, costs = _mean(model, args, held_out[-1 if is_final else 0], device), {}
+    training = Training(model, optimizer, scheduler, epochs, args.loss, dataset, loading, forward_batch=args.forward_batch,
+                        grad_clip=args.grad_clip, checkpoint_dir=trial.checkpoint_dir,
+                        settings={name: getattr(args, name) for name in RECIPE})
+
+    def measured(data: Any) -> float:
+        return _measured(mean_metric(model, args.metric, data, loading, args.forward_batch))
+    _seed_rank(trial.seed)
+    for _ in training.epochs():
+        _logger.info('%s', trial.epoch(measured(held_out[0])))
+    result, costs = measured(held_out[-1 if is_final else 0]), {}
     try:
-        costs = cost(_OnBatches(model, args.forward_batch), to_device(next(iter(loader)), device))._asdict()
+        inputs = to_device(next(iter(training.loader)), loading.device)
+        costs = cost(_OnBatches(model, args.forward_batch), inputs)._asdict()
     except Exception as error:  # a user's network may raise anything, which must not lose the result
         _logger.warning('The network cannot be counted: %s: %s', type(error).__name__, error)
-    trial.result(accuracy, **costs)
+    trial.result(result, **costs)
 
 
 class _OnBatches(nn.Module):
@@ -192,33 +209,6 @@ class _OnBatches(nn.Module):
 
     def forward(self, batch: Any) -> Any:
         return batches.forward(self.model, batch, None, self._forward_batch)
-
-
-def _mean(model: nn.Module, args: argparse.Namespace, dataset: Any, device: torch.device) -> float:
-    """The mean of the metric over the samples of a data set."""
-    model.eval()
-    total, n = 0.0, 0
-    loader = DataLoader(dataset, args.batch_size, num_workers=args.workers, collate_fn=_Counted(args.collate_fn))
-    with torch.no_grad():
-        for n_samples, batch in loader:
-            batch = to_device(batch, device)
-            output, _ = batches.forward(model, batch, None, args.forward_batch)
-            if output is None and args.forward_batch is not None:
-                raise _nothing_to_measure()
-            metric = args.metric(output, batches.target(batch, args.forward_batch))
-            total += float(number('metric', metric)) * n_samples
-            n += n_samples
-    return total / n
-
-
-class _Counted:
-    """A ``collate_fn`` that returns the number of samples and their batch, as a batch of any form does not tell its size."""
-
-    def __init__(self, collate_fn: Optional[Callable[[Any], Any]]) -> None:
-        self._collate_fn = default_collate if collate_fn is None else collate_fn
-
-    def __call__(self, samples: List[Any]) -> Tuple[int, Any]:
-        return len(samples), self._collate_fn(samples)
 
 
 def _data(args: argparse.Namespace) -> List[Any]:
@@ -254,6 +244,12 @@ def imported(name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise argparse.ArgumentTypeError(f'{name!r} cannot be imported from {os.getcwd()}: {error}') from error
+
+
+def _seed_rank(seed: int) -> None:
+    """Give each rank its own dropout masks and augmentations, once data and model, which must be the same, are built."""
+    if not processes.is_first():
+        _seed(seed + processes.rank())
 
 
 def _seed(seed: int) -> None:

@@ -20,6 +20,9 @@ def experiment(folder, trials, optimize_mode='maximize', failed=(), **arguments)
         database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
         database.execute('insert into TrialJobEvent values (?, ?, ?, null, "", ?)',
                          [i, trial, 'FAILED' if trial in failed else 'SUCCEEDED', i])
+        if isinstance(value, dict) and 'run' in value:  # as in each report of a search that has a storage
+            database.execute('insert into MetricData values (?, ?, ?, "PERIODICAL", 0, ?)',
+                             [i, trial, str(i), json.dumps(json.dumps({name: value[name] for name in ('default', 'run')}))])
         if value is not None:
             database.execute('insert into MetricData values (?, ?, ?, "FINAL", 0, ?)',
                              [i, trial, str(i), json.dumps(json.dumps(value))])

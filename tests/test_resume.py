@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
+from nni_darts_ext.core.random_states import random_states, set_random_states
 from nni_darts_ext.loop.checkpoint import Checkpoints, read
-from nni_darts_ext.loop.resuming import random_states, set_random_states
 from nni_darts_ext.run import DONE, Run
 
 TESTS = Path(__file__).parent

@@ -24,7 +24,7 @@ ROOMS = {
     'trainer': (['errors', 'loop', 'hosts'], ['torch']),
     ROOT: (['errors', 'core', 'methods', 'run', 'hosts', 'nn', 'fixed', 'trainer'], []),
     'nnictl': (['errors', 'core', 'hosts'], ['nni', 'numpy']),
-    'protocol': (['core', 'fixed', 'nnictl'], ['nni']),
+    'protocol': (['core', 'fixed', 'nnictl', 'loop'], ['nni']),
     'trial': (['errors', 'methods', 'loop', ROOT, 'protocol'], ['torch', 'numpy']),
     'plot': (['errors', 'run'], ['matplotlib', 'networkx']),
     'page': (['errors', 'run', 'nnictl', 'plot'], []),

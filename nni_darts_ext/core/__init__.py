@@ -20,6 +20,7 @@ H. Liu, K. Simonyan, Y. Yang, "DARTS: Differentiable Architecture Search", ICLR 
 :mod:`.absent`               tensors without data, the outputs of dropped edges
 :mod:`.decisions`            applying an architecture in any of these forms to a model
 :mod:`.modules`              finding and replacing modules wherever a model holds them
+:mod:`.random_states`        the random states of a process, saved and restored
 :mod:`.nested`               lists, tuples and mappings of tensors
 :mod:`.files`                parsing of untrusted JSON; atomic writing of files
 :mod:`.collapse`             indicators of collapse

@@ -10,9 +10,7 @@ ConvTranspose and Linear. Norms, poolings, activations and sums count nothing. N
 
 from __future__ import annotations
 
-import random
 import statistics
-import sys
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +25,7 @@ from .bilevel.side_effects import evaluating, without_side_effects
 from .decisions import DroppedEdge
 from .edge.mixture import reduce
 from .nested import map_tensors, tensors_of
+from .random_states import with_random_states_restored
 from .search import Search
 from .space import Edge, candidates_in, candidates_of
 
@@ -181,15 +180,10 @@ def _measured(search: Search, model: nn.Module, args: Sequence[Any], kwargs: Map
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    numpy = sys.modules.get('numpy')
-    states = random.getstate(), numpy and numpy.random.get_state()
-    with torch.no_grad(), without_side_effects(model), evaluating(model):
+    with torch.no_grad(), with_random_states_restored(), without_side_effects(model), evaluating(model):
         try:
             yield
         finally:
-            random.setstate(states[0])
-            if numpy:
-                numpy.random.set_state(states[1])
             torch.clear_autocast_cache()  # its casts have no graph
 
 

@@ -5,6 +5,7 @@
 :mod:`.search_trainer`    our own loop
 :mod:`.evaluating`        architectures compared by the weights of the supernet
 :mod:`.mutator`           the interface of NNI's ``DartsMutator``, for a loop of one's own
+:mod:`.training`          a network trained from scratch
 :mod:`.arguments`         what trainer and strategies take alike
 :mod:`.data`              the two halves of the data
 :mod:`.batches`           what a batch is, and what goes into the model and the loss

@@ -34,12 +34,15 @@ class Loading:
         The options of the loaders. Batches for a GPU are pinned.
     takes_pairs
         Whether batches must be pairs of inputs and labels. Default True.
+    seed
+        The seed with which training data is shuffled: n ranks with batches of b samples then get together the batches of one
+        process with n * b. Default: several ranks use the seed of rank 0, one process draws the order from its random state.
     """
 
-    def __init__(self, batch_size: int, workers: int, device: torch.device,
-                 collate_fn: Optional[Callable[[Any], Any]] = None, takes_pairs: bool = True) -> None:
+    def __init__(self, batch_size: int, workers: int, device: torch.device, collate_fn: Optional[Callable[[Any], Any]] = None,
+                 takes_pairs: bool = True, seed: Optional[int] = None) -> None:
         self.batch_size, self.workers, self.device = batch_size, workers, device
-        self.collate_fn, self.takes_pairs = collate_fn, takes_pairs
+        self.collate_fn, self.takes_pairs, self.seed = collate_fn, takes_pairs, seed
 
     def halves(self, data: Data, split: float) -> Tuple[Iterable[Any], Iterable[Any]]:
         """Loaders for weights and logits: from a pair of data, or by splitting one data set.
@@ -58,7 +61,6 @@ class Loading:
         TrainingError
             The data has another form or cannot be split, or one of the parts has no batch.
         """
-        seed, *_ = processes.gathered(torch.initial_seed())
         if isinstance(data, (tuple, list)) and not isinstance(data, Dataset) and len(data) == 2:
             for one in data:
                 if hasattr(one, '__array__'):  # inputs and labels, or two samples
@@ -69,14 +71,14 @@ class Loading:
                 _check_part(one, 'dataset_train is a pair of data for the weights and data for the logits')
             if all(isinstance(one, itertools.cycle) for one in data):
                 raise TrainingError('Both parts of dataset_train are endless, so an epoch would not end. One must be finite.')
-            return self._shuffled(data[0], 'weights', seed), self._shuffled(data[1], 'logits', seed)
+            return self.training(data[0], 'weights'), self.training(data[1], 'logits')
         check_samples(data, 'dataset_train', 'Pass a pair of data sets or loaders, for weights and logits.')
         n = len(data)  # type: ignore[arg-type]
         at = int(n * split)
         if not 0 < at < n:
             raise TrainingError(f'A data set of {n} samples with split={split} leaves {at} for the weights and {n - at} for '
                                 'the logits. Both need at least one.')
-        return (self._shuffled(data, 'weights', seed, range(at)), self._shuffled(data, 'logits', seed, range(at, n)))
+        return self.training(data, 'weights', range(at)), self.training(data, 'logits', range(at, n))
 
     def validation(self, data: Any) -> Iterable[Any]:
         """A loader of the validation data. Raises :class:`TrainingError` if the data has another form, no batch, or no end."""
@@ -87,23 +89,27 @@ class Loading:
             return self._loader(data, range(processes.rank(), len(data), processes.size()), 'validation')
         return self._loader(data, None, 'validation')
 
-    def _shuffled(self, data: Any, part: str, seed: int, indices: Optional[Sequence[int]] = None) -> Iterable[Any]:
-        """A loader of training data, of these samples of a data set. Default: all."""
+    def training(self, data: Any, part: str, indices: Optional[Sequence[int]] = None, drop_last: bool = False) -> Iterable[Any]:
+        """A loader of training data, of these samples of a data set. Default: all. ``part`` is its name in messages. With
+        ``drop_last``, the last batch of an epoch is left out if it is smaller than the others."""
         if not _is_set(data, indices is not None):
             return self._loader(data, None, part)
-        if processes.size() == 1:
-            return self._loader(data, SubsetRandomSampler(range(len(data)) if indices is None else indices), part)
+        if processes.size() == 1 and self.seed is None:
+            return self._loader(data, SubsetRandomSampler(range(len(data)) if indices is None else indices), part, drop_last)
         samples = data if indices is None else Subset(data, indices)
-        return self._loader(samples, DistributedSampler(samples, seed=seed), part)
+        seed = processes.gathered(torch.initial_seed())[0] if self.seed is None else self.seed
+        sampler: Any = DistributedSampler(samples, processes.size(), processes.rank(), seed=seed)
+        return self._loader(samples, sampler, part, drop_last)
 
-    def _loader(self, data: Any, sampler: Any, part: str) -> Iterable[Any]:
+    def _loader(self, data: Any, sampler: Any, part: str, drop_last: bool = False) -> Iterable[Any]:
         if sampler is None and not isinstance(data, Dataset) and not _is_set(data):
             loader = data  # an iterable of batches
             if isinstance(data, (list, tuple)) and len(data):
                 self._check_first(data, part)
         else:
             loader = DataLoader(data, self.batch_size, sampler=sampler, num_workers=self.workers, collate_fn=self.collate_fn,
-                                pin_memory=self.device.type == 'cuda')
+                                pin_memory=self.device.type == 'cuda',
+                                drop_last=drop_last and len(sampler) > self.batch_size)
         check_batches(loader if sampler is None else data, part)  # a sampler may give this rank no samples
         return loader
 

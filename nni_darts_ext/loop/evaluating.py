@@ -7,11 +7,12 @@ from typing import List, Mapping, Optional, Tuple
 
 from ..core.bilevel.side_effects import on_batch_statistics, with_modes_restored
 from ..core.decisions import Architecture
+from ..core.random_states import with_random_states_restored
 from ..core.ranking import RankedArchitecture
 from ..errors import TrainingError
 from .meters import Metrics
 from .mutator import MutatorInterface
-from .resuming import Resumable, with_random_states_restored
+from .resuming import Resumable
 from .steps import Host
 
 

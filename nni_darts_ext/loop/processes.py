@@ -17,8 +17,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
 import torch
 from torch import Tensor, distributed, nn
@@ -62,6 +63,38 @@ def device() -> torch.device:
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', rank())) % torch.cuda.device_count())
 
 
+def part_of_batch(batch_size: int) -> int:
+    """The number of samples of a batch for each rank. Raises :class:`TrainingError` if the ranks cannot share it equally."""
+    if batch_size % size():
+        raise TrainingError(f'A batch of {batch_size} samples cannot be shared equally by {size()} processes. Pass a batch size '
+                            f'that is a multiple of {size()}.')
+    return batch_size // size()
+
+
+@contextmanager
+def group(used: Union[torch.device, str, None] = None) -> Iterator[None]:
+    """A process group, for the time of the block, of the processes that ``torchrun`` or another launcher has started. Nothing
+    happens if there is only one process, or a process group already.
+
+    Its backend is nccl for GPUs and gloo for CPUs. After an exception in the block the group is not destroyed, as this would wait
+    for the other ranks: let the process end, so that its launcher ends them.
+
+    Parameters
+    ----------
+    used
+        The device that the ranks will use. Default: GPUs if there are any.
+    """
+    if not _is_started_with_others() or _is_initialized():
+        yield
+        return
+    on_gpus = (device() if used is None else torch.device(used)).type == 'cuda'
+    distributed.init_process_group('nccl' if on_gpus else 'gloo')
+    if on_gpus:
+        torch.cuda.set_device(device())
+    yield
+    distributed.destroy_process_group()
+
+
 def check_device(device: torch.device) -> None:
     """Check that nccl uses the GPU of the search: it sends objects, such as metrics, from the current GPU. Raises
     :class:`TrainingError` if the backend is nccl, and the current GPU is not ``device``."""
@@ -77,12 +110,16 @@ def check_device(device: torch.device) -> None:
 def refuse_strangers() -> None:
     """Refuse several processes without a process group, which would search independently. Raises :class:`TrainingError` if the
     environment, as ``torchrun`` sets it, has several ranks, but there is no process group."""
-    started = os.environ.get('WORLD_SIZE', '1')
-    if started not in ('', '1') and 'RANK' in os.environ and not _is_initialized():
+    if _is_started_with_others() and not _is_initialized():
         raise TrainingError(
-            f'This is rank {os.environ["RANK"]} of {started} processes without a process group: each would search independently. '
-            'Call torch.distributed.init_process_group() first, with backend "nccl" on GPUs and "gloo" on CPUs; or remove '
-            'WORLD_SIZE from the environment if independent searches are intended.')
+            f'This is rank {os.environ["RANK"]} of {os.environ["WORLD_SIZE"]} processes without a process group: each would '
+            'search independently. Call torch.distributed.init_process_group() first, with backend "nccl" on GPUs and "gloo" on '
+            'CPUs; or remove WORLD_SIZE from the environment if independent searches are intended.')
+
+
+def _is_started_with_others() -> bool:
+    """Whether the environment is that of one of several ranks, as ``torchrun`` sets it."""
+    return os.environ.get('WORLD_SIZE', '1') not in ('', '1') and 'RANK' in os.environ
 
 
 def _is_initialized() -> bool:

@@ -11,10 +11,8 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 from ..errors import ExperimentError
 from .comparison import Comparison, compare
 from .selection import Ranked, rank
-from .task import COSTS, Task, task_of
+from .task import COSTS, RUN, Task, run_of, task_of
 
-RUN = 'run'
-"""The folder of the run of a search, in that of its trial."""
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
 
@@ -29,6 +27,8 @@ class Trial(NamedTuple):
     """NNI's last word on it, such as ``'RUNNING'``, ``'SUCCEEDED'`` or :data:`FAILED`."""
     folder: Optional[Path]
     """NNI's folder for its files; None if it is not on this machine."""
+    run: Optional[Path]
+    """The folder of the run of a search; None if it is not on this machine."""
 
 
 class Results(NamedTuple):
@@ -73,6 +73,8 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
             events = database.execute('select trialJobId, event, data from TrialJobEvent order by timestamp, rowid').fetchall()
             finals = database.execute(
                 "select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
+            firsts = database.execute(
+                "select trialJobId, data from MetricData where type = 'PERIODICAL' and sequence = 0").fetchall()
     except sqlite3.Error as error:
         raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
     recorded = {trial: _decoded(data).get('parameters') for trial, _, data in events if str(data).startswith('{')}
@@ -83,7 +85,14 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
                  **{trial: task for (trial, _), (task, _) in zip(values, tasks)}}
     statuses = {trial: event for trial, event, _ in events}
     folders = {place.name: place for where in ('trials', 'environments/*/trials') for place in folder.glob(f'{where}/*')}
-    return profile, tasks, [Trial(trial, of_trials[trial], status, folders.get(trial)) for trial, status in statuses.items()]
+    runs = {trial: place / RUN for trial, place in folders.items()}
+    runs.update((trial, Path(run)) for trial, data in firsts for run in [run_of(_decoded(data))] if run)
+    return profile, tasks, [Trial(trial, of_trials[trial], status, folders.get(trial), _existing(runs.get(trial)))
+                            for trial, status in statuses.items()]
+
+
+def _existing(folder: Optional[Path]) -> Optional[Path]:
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _decoded(data: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from types import MappingProxyType
@@ -12,6 +13,9 @@ SEARCH, EVALUATE, FINAL = PHASES = ('search', 'evaluate', 'final')
 
 COSTS = ('parameters', 'multiply_adds')
 """What a training may report of its network."""
+
+RUN = 'run'
+"""The folder of the run of a search, in that of its trial, and its name in what the trial reports."""
 
 _OWN = ('phase', 'seed', 'architecture', 'random_architecture')
 
@@ -41,6 +45,10 @@ class Task(NamedTuple):
         trained = {'architecture': self.architecture, 'random_architecture': self.random_architecture}
         return {'phase': self.phase, 'seed': self.seed, **self.hyperparameters,
                 **{name: value for name, value in trained.items() if value is not None}}
+
+    def name(self) -> str:
+        """A short name for files, such as ``search-0-7d865e959b24``."""
+        return f'{self.phase}-{self.seed}-{hashlib.sha256(self.key().encode()).hexdigest()[:12]}'
 
     def key(self) -> str:
         """A key of the task that NNI's manager and database do not change."""
@@ -80,6 +88,12 @@ def costs_of(result: Any) -> Dict[str, float]:
     """The finite numbers of :data:`COSTS` in a trial's result."""
     given = result if isinstance(result, Mapping) else {}
     return {name: given[name] for name in COSTS if accuracy_of(given.get(name)) is not None}
+
+
+def run_of(result: Any) -> Optional[str]:
+    """The folder of its run that a search reports; None if it does not."""
+    folder = result.get(RUN) if isinstance(result, Mapping) else None
+    return folder if isinstance(folder, str) else None
 
 
 def architecture_of(result: Any) -> Optional[Dict[str, Any]]:

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from .. import plot
 from ..errors import RunError
-from ..nnictl.results import FAILED, RUN, Results, Trial, named, rows_of
+from ..nnictl.results import FAILED, Results, Trial, named, rows_of
 from ..nnictl.selection import Ranked
 from ..nnictl.task import SEARCH
 from ..run import DONE, Run, text
@@ -116,6 +116,6 @@ def _search(trial: Trial, file: Path, run_page: str) -> Tuple[Content, ...]:
 
 def _read(trial: Trial) -> Optional[Run]:
     try:
-        return Run.read(trial.folder / RUN) if trial.folder else None
+        return Run.read(trial.run) if trial.run else None
     except RunError:  # there is none, or it is broken
         return None

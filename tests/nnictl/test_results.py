@@ -2,11 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from nnictl_database import experiment
 
 from nni_darts_ext.cli import main
+from nni_darts_ext.nnictl import results
 from nni_darts_ext.nnictl.task import Task
 
 SEARCH, A, B = Task('search', 0), Task('evaluate', 0, {'edge': 'a'}), Task('evaluate', 0, {'edge': 'b'})
@@ -33,6 +35,17 @@ def test_the_ranking_says_what_the_networks_cost_that_were_trained(tmp_path, cap
         ['parameters', 'multiply-adds'], ['3,349,034', '500,000,000'], ['-', '-']]
     main(['best', folder, '--json'])
     assert [one['costs'] for one in json.loads(capsys.readouterr().out)] == [costs, {}]
+
+
+def test_the_run_of_a_search_is_where_it_reports_or_in_the_folder_of_its_trial(tmp_path):
+    stored = tmp_path / 'storage' / 'search-1' / 'run'
+    trials = [('t0', SEARCH, {'default': 0.4, 'architecture': {'edge': 'a'}}),
+              *((name, SEARCH._replace(seed=1), {'default': 0.4, 'architecture': {'edge': 'a'}, 'run': str(folder)})
+                for name, folder in (('t1', stored), ('t2', tmp_path / 'on-a-worker')))]
+    folder = Path(experiment(tmp_path / 'x', trials))
+    for place in (stored, folder / 'trials' / 't0' / 'run', folder / 'trials' / 't1'):
+        place.mkdir(parents=True)
+    assert [trial.run for trial in results.read(folder).trials] == [folder / 'trials' / 't0' / 'run', stored, None]
 
 
 def test_the_ranking_says_which_methods_a_search_had(tmp_path, capsys):

@@ -11,7 +11,7 @@ import torch
 from tiny import Space
 
 from nni_darts_ext import TrainingError, apply_fixed_architecture, cost, protocol, random_architecture, trial
-from nni_darts_ext.errors import MethodError
+from nni_darts_ext.errors import CheckpointError, MethodError
 from nni_darts_ext.run import Run
 
 TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--search-epochs', '3', '--evaluation-epochs', '2',
@@ -165,6 +165,82 @@ def searched(told, tmp_path, monkeypatch, methods=None, options=()):
     told.parameters = {'phase': 'search', 'seed': 0, 'arc_learning_rate': 0.1, **varied}
     trial.main([*TINY, *options])
     return Run.read(folder / 'run').settings['methods'], told.final[-1]
+
+
+SEARCH = {'phase': 'search', 'seed': 3, 'arc_learning_rate': 0.1}
+EVALUATE = {'phase': 'evaluate', 'seed': 3, 'architecture': ARCHITECTURE}
+FINAL = {'phase': 'final', 'seed': 3, 'architecture': ARCHITECTURE}
+STORED = [*TINY, '--metric', 'tiny:accuracy', '--final-epochs', '3', '--evaluation-epochs', '3']
+
+
+def interrupted(options, epoch):
+    """Interrupt a trial in the validation after this epoch."""
+    def fails(output, labels):
+        validations.append(not torch.is_grad_enabled())
+        if sum(validations) > 4 * epoch:  # of 32 samples in batches of 8
+            raise KeyboardInterrupt
+        return accuracy(output, labels)
+    validations, accuracy = [], tiny.accuracy
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tiny, 'accuracy', fails)
+        trial.main(options)
+
+
+def without_movement(reports):
+    """Without what the first epoch of a resumed search cannot tell."""
+    return [{name: value for name, value in report.items() if name not in ('movement', 'run')} for report in reports]
+
+
+@pytest.mark.parametrize('task', [SEARCH, EVALUATE, FINAL])
+def test_a_trial_that_is_repeated_resumes_from_its_storage(task, told, tmp_path):
+    told.parameters = task
+    options = [*STORED, '--storage', str(tmp_path / 'storage')]
+    interrupted(options, 2)
+    assert len(told.intermediate) == 2
+    interrupted(options, 0)  # before the end of the next epoch, again
+    trial.main(options)
+    assert len(told.intermediate) == 3 and len(told.final) == 1
+    trial.main(options)  # as if it had been killed just before its result arrived
+    trial.main(STORED)
+    assert without_movement(told.intermediate[:3]) == without_movement(told.intermediate[3:])  # bit for bit
+    stored, again, whole = without_movement(told.final)
+    assert stored == again == whole
+
+
+def test_each_task_has_a_folder_of_its_own_in_the_storage_and_a_search_reports_its_run(told, tmp_path):
+    for told.parameters in (SEARCH, {**SEARCH, 'seed': 4}, {**SEARCH, 'arc_learning_rate': 0.2}, EVALUATE, FINAL):
+        trial.main([*TINY, '--storage', 'storage'])
+    folders = sorted(folder.name for folder in (tmp_path / 'storage' / nni.get_experiment_id()).iterdir())
+    assert [name[:-13] for name in folders] == ['evaluate-3', 'final-3', 'search-3', 'search-3', 'search-4']
+    runs = [Run.read(result['run']) for result in told.final if 'run' in result]
+    assert len(runs) == 3 and all(run.state.status == 'done' for run in runs)
+    assert told.intermediate[0]['run'] == str(runs[0].folder)
+
+
+@pytest.mark.parametrize('task, options, error, message', [
+    (SEARCH, ['--learning-rate', '0.5'], CheckpointError, 'lr of group 0 of the optimizer was 0.025'),
+    (EVALUATE, ['--learning-rate', '0.5'], CheckpointError, 'another training: learning_rate was 0.025 and is 0.5'),
+    (EVALUATE, ['--evaluation-epochs', '9'], CheckpointError, 'the number of epochs was 3 and is 9'),
+    (EVALUATE, ['--space', 'tiny:Wide'], CheckpointError, "classifier.weight was a torch.float32 of shape")])
+def test_what_is_in_the_storage_must_be_of_the_same_trial(task, options, error, message, told, tmp_path):
+    told.parameters = task
+    interrupted([*STORED, '--storage', 'storage'], 1)
+    with pytest.raises(error, match=message):
+        trial.main([*STORED, '--storage', 'storage', *options])
+
+
+@pytest.mark.parametrize('task', [SEARCH, EVALUATE])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(task, told, tmp_path):
+    told.parameters = task
+    options = [*STORED, '--storage', 'storage']
+    interrupted(options, 2)
+    last, = (tmp_path / 'storage').rglob('epoch-2.ckpt')
+    last.write_bytes(last.read_bytes()[:-30])
+    trial.main(options)
+    trial.main(STORED)
+    assert len(told.intermediate) == 2 + 2 + 3 and len(told.final) == 2
+    stored, whole = without_movement(told.final)
+    assert stored == whole
 
 
 SHRINKING = 'Shrinking:schedule={1: 2, 2: 1}'

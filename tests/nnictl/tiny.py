@@ -1,6 +1,7 @@
 """The smallest search space and data for an experiment; one of its searches can fail once."""
 
 import os
+import signal
 
 import torch
 from torch import nn
@@ -30,6 +31,45 @@ def failing_once():
         open(os.environ['TINY_MARK'], 'w').close()
         raise RuntimeError('made to fail')
     return Space()
+
+
+class Wide(Space):
+    def __init__(self):
+        super().__init__()
+        self.classifier = nn.Linear(4, 5)
+
+
+class Dying(Space):
+    """Its second process kills itself in the second epoch."""
+
+    def train(self, mode=True):
+        self.epochs = getattr(self, 'epochs', 0) + mode
+        if self.epochs == 2 and os.environ.get('RANK') == '1':
+            open(os.environ['TINY_MARK'], 'w').close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train(mode)
+
+
+def dying_once():
+    """Its second process kills itself once, while there is an experiment's mark to set."""
+    if os.path.exists(os.environ['TINY_MARK']):
+        return Space()
+    return Dying()
+
+
+def accuracy(output, labels):
+    return (output.argmax(dim=1) == labels).double().mean()
+
+
+def accuracy_of_one_epoch(output, labels):
+    """Interrupts the trial in the evaluation of its second epoch, or in its second epoch."""
+    accuracy_of_one_epoch.calls += 1
+    if accuracy_of_one_epoch.calls > accuracy_of_one_epoch.limit:
+        raise KeyboardInterrupt
+    return accuracy(output, labels)
+
+
+accuracy_of_one_epoch.calls, accuracy_of_one_epoch.limit = 0, 8
 
 
 def records():

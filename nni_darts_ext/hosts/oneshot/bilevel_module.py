@@ -12,12 +12,13 @@ from torch.nn.parallel import DistributedDataParallel
 from ...core.bilevel.gradients import Gradients, check_holdings, check_steps
 from ...core.edge import memory_format
 from ...core.logits import Logits
+from ...core.random_states import random_states
 from ...core.space import candidates_in
 from ...errors import CheckpointError, TrainingError
 from ...loop import processes
 from ...loop.guard import Guard
 from ...loop.meters import RunningAverages
-from ...loop.resuming import check_lengths, described, differences, fitted, random_states, restore_random_states, with_methods
+from ...loop.resuming import check_lengths, described, differences, fitted, restore_random_states, with_methods
 from ...loop.steps import Host, Steps
 from ...methods import WEIGHTS
 from .callbacks import of_module

@@ -9,11 +9,11 @@ import torch
 
 from ...core.bilevel.side_effects import on_copied_buffers
 from ...core.edge import memory_format
+from ...core.random_states import with_random_states_restored
 from ...errors import TrainingError
 from ...loop import processes
 from ...loop.data import length, to_device
 from ...loop.meters import RunningAverages
-from ...loop.resuming import with_random_states_restored
 from ...methods import VALIDATION
 
 
