@@ -63,8 +63,7 @@ def show(architecture):
 
 
 def retrain(architecture, seed, epochs, batch_size):
-    """The test accuracy of a cell that is trained from scratch, on one core."""
-    torch.set_num_threads(1)
+    """The test accuracy of a cell that is trained from scratch."""
     torch.manual_seed(seed)
     train_set, test_set = data()
     with model_context(architecture):

@@ -69,6 +69,9 @@ def parser() -> argparse.ArgumentParser:
                       '(default: skip_connect and the like)')
     made.add_argument('--workers', type=int, default=0, help='processes that load data')
     made.add_argument('--device', help='(default: a GPU if there is one; of several processes, one for each)')
+    made.add_argument('--threads', type=int, metavar='N',
+                      help='threads of PyTorch for computing on the CPU (default: OMP_NUM_THREADS, or 1 if that is not set, as '
+                      'trials that run beside each other would slow each other down)')
     made.add_argument('--storage', metavar='FOLDER',
                       help='a folder that outlives the trial, for the run of a search and the checkpoints of a training: a trial '
                       'that is repeated, also on another machine, resumes from them')
@@ -98,6 +101,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     """
     sys.path.insert(0, os.getcwd())  # NNI runs a trial in the folder of the user's code
     args = parser().parse_args(argv)
+    if args.threads is not None or 'OMP_NUM_THREADS' not in os.environ:
+        torch.set_num_threads(args.threads or 1)
     if args.forward_batch is None:
         args.loss, args.metric = args.loss or nn.functional.cross_entropy, args.metric or accuracy
     elif args.loss is not None or args.metric is None:
@@ -118,7 +123,8 @@ def _run(args: argparse.Namespace) -> None:
                             f'{sorted(VARIED)}.')
     for name, value in trial.hyperparameters.items():
         setattr(args, VARIED[name], value)
-    _logger.info('%s with seed %d: %s', trial.phase, trial.seed, trial.architecture or trial.hyperparameters)
+    _logger.info('%s with seed %d and %d threads: %s', trial.phase, trial.seed, torch.get_num_threads(),
+                 trial.architecture or trial.hyperparameters)
     device = processes.device() if args.device is None else torch.device(args.device)
     loading = Loading(processes.part_of_batch(args.batch_size), args.workers, device, args.collate_fn,
                       args.forward_batch is None, trial.seed)

@@ -64,7 +64,7 @@ def test_an_experiment_from_its_registration_to_the_best_architecture(experiment
     assert written == ranked[0]['architecture'] == json.loads((experiment.home / 'architecture.json').read_text())
     apply_fixed_architecture(Space(), written)
     assert written in [json.loads(file.read_text()) for file in experiment.folder.rglob('architecture.json')]
-    assert any('evaluate with seed 0' in file.read_text() for file in experiment.folder.rglob('trial.log'))
+    assert any('evaluate with seed 0 and 1 threads' in file.read_text() for file in experiment.folder.rglob('trial.log'))
 
     experiment.run('nnictl', 'stop', experiment.id)
     experiment.run('nni-darts-ext', 'unregister')
