@@ -47,21 +47,16 @@ Load = Callable[[str], bytes]
 
 def write(file: files.Path, state: Any) -> None:
     """Write a checkpoint atomically. Raises :class:`CheckpointError` if the state contains more than plain values and tensors in
-    dicts, lists and tuples, or if the file cannot be written."""
-    try:
-        with files.replacing(file) as opened, zipfile.ZipFile(opened, 'w') as archive:
-            members = set()
+    dicts, lists and tuples, ``OSError`` if the file cannot be written."""
+    with files.replacing(file) as opened, zipfile.ZipFile(opened, 'w') as archive:
+        members = set()
 
-            def store(name: str, content: bytes) -> None:
-                if name not in members:
-                    members.add(name)
-                    archive.writestr(name, content)
-            tree = _encoded(state, store, 'state')
-            archive.writestr(STATE, json.dumps({'schema': SCHEMA, 'version': VERSION, 'sha256': _digest(_json(tree)),
-                                                'state': tree}))
-    except OSError as error:
-        raise CheckpointError(f'The checkpoint {os.fspath(file)!r} cannot be written: {error}. Free some space, or pass another '
-                              'folder.') from error
+        def store(name: str, content: bytes) -> None:
+            if name not in members:
+                members.add(name)
+                archive.writestr(zipfile.ZipInfo(name), content)  # without the time, which a zip cannot hold before 1980
+        tree = _encoded(state, store, 'state')
+        store(STATE, json.dumps({'schema': SCHEMA, 'version': VERSION, 'sha256': _digest(_json(tree)), 'state': tree}).encode())
 
 
 def check(state: Any) -> None:
@@ -191,25 +186,39 @@ def _shape(shape: List[int]) -> List[int]:
 
 class Checkpoints:
     """The checkpoints of one search in a folder, which is created if missing: one after each epoch, of which the last two are
-    kept. Raises :class:`CheckpointError` if the folder cannot be created."""
+    kept. Raises :class:`CheckpointError` if the folder cannot be created or written."""
 
     KEPT = 2
 
     def __init__(self, folder: files.Path) -> None:
         self.folder = Path(folder)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            files.check_writable(self.folder)
         except OSError as error:
-            raise CheckpointError(f'The folder {str(self.folder)!r} for checkpoints cannot be created: {error}. Pass another '
-                                  'checkpoint_dir.') from error
+            raise CheckpointError(f'The folder {str(self.folder)!r} for checkpoints cannot be written: {error}. Make it '
+                                  'writable, or pass another checkpoint_dir or run_dir.') from error
 
     def save(self, epochs: int, state: Any) -> None:
-        """Write the state after this number of epochs, and remove all but the last two."""
-        write(self.folder / f'epoch-{epochs}.ckpt', state)
+        """Write the state after this number of epochs, and remove all but the last two. If the folder was removed, it is created
+        again. Raises :class:`CheckpointError` if the checkpoint cannot be written, which is tried for
+        :data:`nni_darts_ext.core.files.DISK_PATIENCE` seconds; those before remain."""
+        file = self.folder / f'epoch-{epochs}.ckpt'
+
+        def attempt() -> None:
+            if not self.folder.is_dir():
+                _logger.warning('%s was removed during the search. It is created again.', self.folder)
+                self.folder.mkdir(parents=True, exist_ok=True)
+            write(file, state)
+        try:
+            files.persistently(attempt, f'The checkpoint {str(file)!r}')
+        except OSError as error:
+            before = f'epoch-{epochs - 1}.ckpt' if os.path.exists(self.folder / f'epoch-{epochs - 1}.ckpt') else 'the beginning'
+            raise CheckpointError(f'The checkpoint {str(file)!r} cannot be written: {error}. Free some space or make the folder '
+                                  f'writable, and start the search again: it resumes from {before}.') from error
         for outdated in found_in(self.folder)[self.KEPT:]:
-            outdated.unlink()
+            files.remove(outdated)
         for left in self.folder.glob('.epoch-*.tmp'):  # temporary files of a process that was killed while it wrote
-            left.unlink()
+            files.remove(left)
 
     def resume(self, restore: Callable[[Any], None]) -> Optional[Path]:
         """Pass the last state to ``restore``; if that fails, the one before it. Returns the file from which the search resumes,
@@ -232,9 +241,10 @@ class Checkpoints:
 
 
 def found_in(folder: Path) -> List[Path]:
-    """The checkpoints in a folder, last one first."""
+    """The checkpoints in a folder, last one first; none if there is no such folder."""
     names = re.compile(r'epoch-(\d{1,18})\.ckpt')
-    numbered = [(int(match.group(1)), file) for file in folder.iterdir() for match in [names.fullmatch(file.name)] if match]
+    numbered = [(int(match.group(1)), file) for file in (folder.iterdir() if folder.is_dir() else ())
+                for match in [names.fullmatch(file.name)] if match]
     return [file for _, file in sorted(numbered, reverse=True)]
 
 
@@ -248,7 +258,7 @@ def weights_in(path: files.Path) -> Mapping[str, Tensor]:
     """
     file = Path(path)
     if file.is_dir():
-        file = next((one for folder in (file, file / 'checkpoints') if folder.is_dir() for one in found_in(folder)), file)
+        file = next((one for folder in (file, file / 'checkpoints') for one in found_in(folder)), file)
     state = read(file)
     if not isinstance(state, dict) or not isinstance(state.get('model'), dict):
         raise CheckpointError(f'The checkpoint {os.fspath(file)!r} has no weights of a model. Expected one of DartsTrainer.')

@@ -13,7 +13,7 @@ from ..errors import HostNotSupported
 META = Path(__file__).with_name('algorithms.yml')
 """The file for ``nnictl algo register --meta``."""
 
-NAMES = re.findall(r'builtinName: (\w+)', META.read_text())
+NAMES = re.findall(r'builtinName: (\w+)', META.read_text(encoding='utf-8'))
 
 
 def register() -> str:

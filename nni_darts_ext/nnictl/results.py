@@ -70,9 +70,9 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
     try:
         with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
             profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
-            events = database.execute('select trialJobId, event, data from TrialJobEvent order by timestamp, rowid').fetchall()
+            events = database.execute('select trialJobId, event, data from TrialJobEvent order by rowid').fetchall()
             finals = database.execute(
-                "select trialJobId, data from MetricData where type = 'FINAL' order by timestamp").fetchall()
+                "select trialJobId, data from MetricData where type = 'FINAL' order by rowid").fetchall()
             firsts = database.execute(
                 "select trialJobId, data from MetricData where type = 'PERIODICAL' and sequence = 0").fetchall()
     except sqlite3.Error as error:

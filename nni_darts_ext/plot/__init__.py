@@ -20,7 +20,7 @@ PACKAGES = ('matplotlib', 'networkx')
 FORMATS = ('png', 'svg')
 DPI = 150
 MAX_NAME = 80
-"""Maximum number of characters of a picture's file name, without ending."""
+"""Maximum number of bytes of a picture's file name, without ending."""
 
 
 class Picture(NamedTuple):
@@ -167,7 +167,7 @@ def save(drawn: Sequence[Picture], folder: Path, form: str = 'png') -> List[Path
     """
     files: List[Path] = []
     for picture in drawn:
-        stem = re.sub(r'[^\w.-]+', '_', picture.name)[:MAX_NAME]
+        stem = re.sub(r'[^\w.-]+', '_', picture.name).encode('utf-8')[:MAX_NAME].decode('utf-8', 'ignore')
         names = (folder / f'{stem}{suffix}.{form}' for suffix in ['', *(f'-{n}' for n in range(2, len(drawn) + 2))])
         taken = {_folded(file) for file in files}
         files.append(next(file for file in names if _folded(file) not in taken))

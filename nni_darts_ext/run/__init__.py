@@ -260,4 +260,5 @@ class Run(NamedTuple):
             return None
         last = self.epochs[-5:]
         ahead = (self.num_epochs - 1 - last[-1].epoch) * sum(epoch.seconds for epoch in last) / len(last)
-        return max(0.0, ahead - (datetime.now(timezone.utc) - moment(last[-1].time)).total_seconds())
+        since = (datetime.now(timezone.utc) - moment(last[-1].time)).total_seconds()  # negative after the clock was set back
+        return max(0.0, ahead - max(0.0, since))

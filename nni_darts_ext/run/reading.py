@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from ..errors import RunError
 from . import (
@@ -67,17 +67,17 @@ def costs_in(config: Mapping[str, Any], space: SpaceRecord) -> Dict[str, CostRec
 
 
 def state(folder: Path, by_writer: bool) -> State:
-    def is_written() -> bool:
-        return not by_writer and storage.is_locked(folder / EPOCHS)
-    was_written = is_written()
+    def is_locked() -> Optional[bool]:
+        return False if by_writer and storage.LOCKS else storage.is_locked(folder / EPOCHS)
+    was_locked = is_locked()
     written = storage.read_json(folder / STATE)
     try:
         if written['ended']:
             status = FAILED if written['error'] else DONE
-        elif was_written or is_written():  # checked again, as a run may have started since the first check
+        elif was_locked or is_locked():  # checked again, as a run may have started since the first check
             status = RUNNING
         else:
-            status = DEAD if storage.LOCKS and written['host'] == socket.gethostname() else UNKNOWN
+            status = DEAD if was_locked is False and written['host'] == socket.gethostname() else UNKNOWN
         for time_ in [written['started'], *written['resumed'], *([written['ended']] if written['ended'] else [])]:
             moment(time_)
         return State(status, written['started'], list(written['resumed']), int(written['pid']), str(written['host']),

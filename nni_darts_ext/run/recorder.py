@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Type
@@ -18,7 +19,7 @@ from ..core.collapse import SKIP_CONNECTIONS, CollapseWatch
 from ..core.search import Search
 from ..core.weights import numbers_of
 from ..methods.base import At, EndOfEpoch, Method
-from . import CostRecord, Epoch, InputRecord, PathLike, Run, SpaceRecord, now
+from . import DONE, EPOCHS, CostRecord, Epoch, InputRecord, PathLike, Run, SpaceRecord, now
 from .usage import Usage
 from .writer import Writer
 
@@ -52,7 +53,8 @@ class Recorder:
     Raises
     ------
     RunError
-        The folder already holds a run (or, with ``resume``, a run of another space), or another process is writing it.
+        The folder already holds a run (or, with ``resume``, a run of another space), another process is writing it, or it cannot
+        be written.
     """
 
     def __init__(self, folder: PathLike, search: Search, num_epochs: Optional[int] = None,
@@ -150,28 +152,34 @@ class Recording(Method):
     def before_epoch(self, at: At) -> None:
         if self._recorder is None:
             self._recorder = Recorder(self._folder, at.search, at.epochs, self._settings,
-                                      resume=bool(at.epoch) or self._is_empty())
+                                      resume=bool(at.epoch) or self._is_barely_begun())
             self._board = _board(self._recorder.folder / TENSORBOARD)
 
     def after_pass(self, model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], at: At) -> None:
         if self._recorder is not None:
             self._recorder.count(model, args, kwargs)
 
-    def _is_empty(self) -> bool:
-        """Whether the folder contains a run without a finished epoch, which a new search may replace."""
+    def _is_barely_begun(self) -> bool:
+        """Whether the folder contains a run whose search failed before its first checkpoint, which a new search may replace."""
         try:
-            return not Run.read(self._folder).epochs
+            run = Run.read(self._folder)
+            return len(run.epochs) <= (run.state.status != DONE)
         except Exception:  # Recorder raises an error that says what is wrong
             return False
 
     def record(self, at: At, end: EndOfEpoch) -> None:
         assert self._recorder is not None and at.epoch is not None
         recorded = self._recorder.epoch(at.epoch, end.metrics.get('train', {}), end.metrics.get('valid'), **end.indicators)
-        if self._board is not None:
+        if self._board is None:
+            return
+        try:
             for part, values in (('train', recorded.train), ('valid', recorded.valid), ('collapse', recorded.indicators)):
                 for name, value in values.items():
                     self._board.add_scalar(f'{part}/{name}', value, at.epoch)
             self._board.flush()
+        except OSError as error:
+            _logger.warning("TensorBoard's scalars are no longer written: %s. They are also in %s.", error, EPOCHS)
+            self._board = None
 
     def settings(self) -> None:
         return None
@@ -183,7 +191,8 @@ class Recording(Method):
         if self._recorder is not None:
             self._recorder.end(error)
         if self._board is not None:
-            self._board.close()
+            with suppress(OSError):  # it was flushed after the last epoch
+                self._board.close()
 
 
 def space_of(search: Search) -> SpaceRecord:

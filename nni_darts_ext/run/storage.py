@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, Optional, Union
 
 from ..core import files
 from ..errors import RunError
@@ -22,8 +21,6 @@ LOCKS = fcntl is not None
 """Whether this system supports file locks."""
 NOT_FINITE = {'NaN': math.nan, 'Infinity': math.inf, '-Infinity': -math.inf}
 """The strings that stand for numbers that JSON cannot represent."""
-PATIENCE = 2.0
-"""Seconds that a writer waits for the lock, as each reader holds it for a moment."""
 
 
 def dumps(value: Any, **options: Any) -> bytes:
@@ -87,32 +84,28 @@ def cut_torn_line(lines: IO[bytes]) -> None:
 
 
 def lock(opened: IO[bytes]) -> bool:
-    """Take the writer's lock. It is released when the file is closed or the process ends, however it ends. Returns False if
-    another process holds it, always True where there are no locks."""
+    """Take the writer's lock, for which it waits, as each reader holds it for a moment. It is released when the file is closed or
+    the process ends, however it ends. Returns False if another process holds it, always True where there are no locks."""
     if fcntl is None:
         return True
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                return False
-            time.sleep(0.05)
-        except OSError:  # a file system without locks
-            return True
-
-
-def is_locked(file: Path) -> bool:
-    """Whether a writer holds the lock."""
-    if fcntl is None:
+    try:
+        files.retried(lambda: fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB), BlockingIOError, files.PATIENCE)
+    except BlockingIOError:
         return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def is_locked(file: Path) -> Optional[bool]:
+    """Whether a writer holds the lock; None if this system or the file system has no locks."""
+    if fcntl is None:
+        return None
     try:
         with open(file, 'rb') as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     return False

@@ -16,7 +16,7 @@ def status_line(run: Run) -> str:
     state, n = run.state, run.epochs[-1].epoch + 1 if run.epochs else 0
     got = f'{n} of {run.num_epochs} epochs' if run.num_epochs is not None else f'{n} epoch{"" if n == 1 else "s"}'
     if state.status in (DONE, FAILED):
-        took = duration((moment(state.ended or state.started) - moment(state.started)).total_seconds())
+        took = duration(sum(epoch.seconds for epoch in run.epochs))  # as clocks may be set
         return f'done: {got} in {took}' if state.status == DONE else f'failed after {got} and {took}: {state.error}'
     updated = ago(run.epochs[-1].time if run.epochs else (state.resumed or [state.started])[-1])
     if state.status == DEAD:

@@ -63,28 +63,54 @@ def test_a_name_may_be_as_long_as_the_file_system_has_them(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.skipif(os.name == 'nt', reason='there is no limit of the size of files there')
+def test_a_file_that_does_not_fit_leaves_nothing_behind(tmp_path):
+    from disks import full
+    write(tmp_path / 'file', b'old')
+    for size in (10 ** 3, 10 ** 6):  # in the buffer of Python, which is written at the end, and beyond
+        with pytest.raises(OSError, match='File too large'), full():
+            write(tmp_path / 'file', b'x' * size)
+    assert (tmp_path / 'file').read_bytes() == b'old' and [file.name for file in tmp_path.iterdir()] == ['file']
+
+
+def test_what_must_not_be_lost_is_tried_again_for_a_while(tmp_path, mocker, caplog):
+    mocker.patch.object(files, 'DISK_PATIENCE', 0.4)
+    threading.Timer(0.1, (tmp_path / 'folder').mkdir).start()
+    files.persistently(lambda: write(tmp_path / 'folder' / 'file'), 'The file')
+    assert (tmp_path / 'folder' / 'file').read_bytes() == b'new'
+    assert 'The file cannot be written: [Errno 2] No such file' in caplog.text
+    with pytest.raises(FileNotFoundError):
+        files.persistently(lambda: write(tmp_path / 'elsewhere' / 'file'), 'The file')
+
+
 @pytest.fixture
 def held(mocker):
-    """Files that cannot be replaced until an event is set, as on Windows while another process reads them."""
-    released, replace = threading.Event(), os.replace
+    """Files that cannot be opened and replaced until an event is set, as on Windows while another process has them."""
+    released, calls = threading.Event(), {files.os: ('replace', os.replace), files: ('open', open)}
 
-    def refused(*names):
-        if not released.is_set():
-            raise PermissionError(13, 'Permission denied')
-        replace(*names)
-    mocker.patch.object(files.os, 'replace', refused)
-    mocker.patch.object(files, 'READERS_BLOCK_REPLACING', True)
+    def refusing(call):
+        def refused(*arguments):
+            if not released.is_set() and arguments[-1] != 'xb':
+                raise PermissionError(13, 'Permission denied', arguments[0])
+            return call(*arguments)
+        return refused
+    for module, (name, call) in calls.items():
+        mocker.patch.object(module, name, refusing(call), create=True)
+    mocker.patch.object(files, 'OPEN_FILES_ARE_HELD', True)
     return released
 
 
-def test_a_reader_is_waited_for(tmp_path, held):
+def test_other_processes_are_waited_for(tmp_path, held):
     threading.Timer(0.1, held.set).start()
     write(tmp_path / 'file')
-    assert (tmp_path / 'file').read_bytes() == b'new'
+    held.clear()
+    threading.Timer(0.1, held.set).start()
+    assert files.read(tmp_path / 'file', 10) == b'new'
 
 
 def test_but_not_for_ever(tmp_path, held, mocker):
     mocker.patch.object(files, 'PATIENCE', 0.1)
-    with pytest.raises(PermissionError):
-        write(tmp_path / 'file')
+    for call in (lambda: write(tmp_path / 'file'), lambda: files.read(tmp_path / 'file', 10)):
+        with pytest.raises(PermissionError, match=r'Permission denied for 0.1 seconds: close the programs .*file'):
+            call()
     assert list(tmp_path.iterdir()) == []

@@ -246,7 +246,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')
 def test_a_killed_run_is_dead_and_a_running_one_has_one_writer(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, 'PATIENCE', 0.1)
+    monkeypatch.setattr(storage.files, 'PATIENCE', 0.1)
     process = subprocess.Popen([sys.executable, '-c', WRITES, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
                                env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), *sys.path])})
     try:
@@ -277,7 +277,7 @@ time.sleep(60)
 
 @pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')
 def test_a_killed_run_is_dead_although_a_worker_of_it_lives_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, 'PATIENCE', 0.1)
+    monkeypatch.setattr(storage.files, 'PATIENCE', 0.1)
     process = subprocess.Popen([sys.executable, '-c', FORKS, str(tmp_path)], stdout=subprocess.PIPE, universal_newlines=True,
                                env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(TESTS), *sys.path])})
     assert process.stdout.readline() == 'written\n'
@@ -328,7 +328,8 @@ def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path, monkeypatc
         def fsync(handle):
             raise OSError(28, 'No space left on device')
         full.setattr(os, 'fsync', fsync)
-        with pytest.raises(OSError, match='No space left'):
+        full.setattr(storage.files, 'DISK_PATIENCE', 0.1)
+        with pytest.raises(RunError, match='Epoch 1 cannot be recorded in .*No space left.*resume the search'):
             writer.epoch(runs.epoch(SPACE, 1))
     assert numbers(Run.read(tmp_path)) == [0]
     writer.epoch(runs.epoch(SPACE, 1))

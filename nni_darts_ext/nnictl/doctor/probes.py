@@ -59,7 +59,7 @@ try:
     answer['nni'] = str(nni.__version__)
 except Exception:
     pass
-with open({answer!r}, 'w') as file:
+with open({answer!r}, 'w', encoding='utf-8') as file:
     json.dump(answer, file)
 """
 
@@ -202,7 +202,7 @@ def hosts() -> Hosts:
         ended = _python(ASK_HOSTS.format(answer=str(answer)))
         if not answer.exists():
             return Hosts(None, {}, _error_of(ended))
-        return Hosts(reason=None, **json.loads(answer.read_text()))
+        return Hosts(reason=None, **json.loads(answer.read_text(encoding='utf-8')))
 
 
 def uses(nni: str, families: Mapping[str, Optional[str]]) -> Dict[str, Optional[str]]:
@@ -239,7 +239,7 @@ def without_a_trace() -> Iterator[None]:
 
 def _nnictl(*arguments: str) -> _Ended:
     with _folder() as folder:
-        Path(folder, 'config.yml').write_text(CONFIG)
+        Path(folder, 'config.yml').write_text(CONFIG, encoding='utf-8')
         return _run(RUN_NNICTL.format(folder=folder, arguments=list(arguments)), folder)
 
 
