@@ -105,7 +105,7 @@ class Writer:
         If the folder was removed, the run is written again. Raises :class:`RunError` if the folder cannot be written, which is
         tried for :data:`nni_darts_ext.core.files.DISK_PATIENCE` seconds; the epochs before remain.
         """
-        line, size = dumps(epoch._asdict()) + b'\n', self._lines.tell()
+        line, size = dumps(epoch._asdict()) + b'\n', self._lines.seek(0, os.SEEK_END)
 
         def append() -> None:
             self._lines.truncate(size)  # removes what a failed attempt has written

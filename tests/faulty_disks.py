@@ -1,0 +1,133 @@
+"""Searches on disks with faults, which a mount namespace of this process has.
+
+    unshare --user --map-root-user --mount python faulty_disks.py FOLDER
+
+prints what each search said, and how what came of it differs from a search without a fault, as JSON.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import torch
+from resumed import Net
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from nni_darts_ext import DartsExtError, DartsTrainer
+from nni_darts_ext.core import files
+from nni_darts_ext.run import Run
+
+EPOCHS = 5
+files.DISK_PATIENCE = 0.4
+
+
+class Disk:
+    """A file system of one megabyte in memory, and what may happen to it."""
+
+    def __init__(self, place):
+        self.place, self.run = place, place / 'runs' / 'run'
+        place.mkdir()
+        self.mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs')
+
+    def mount(self, *options):
+        subprocess.run(['mount', *options, str(self.place)], check=True)
+
+    def fill(self, leave=0):
+        with open(self.place / 'filler', 'wb', buffering=0) as filler:
+            with contextlib.suppress(OSError):
+                while filler.write(bytes(4096)):
+                    pass
+            filler.truncate(filler.tell() - leave)
+
+    def fill_almost(self):
+        """There is space for a record, but not for a checkpoint."""
+        self.fill(3 * 4096)
+
+    def fill_for_a_moment(self):
+        self.fill()
+        threading.Timer(0.1, os.unlink, [self.place / 'filler']).start()
+
+    def refuse(self):
+        self.mount('--bind', str(self.place))
+        self.mount('-o', 'remount,bind,ro')
+
+    def remove(self):
+        shutil.rmtree(self.place / 'runs')
+
+    def unmount(self):
+        subprocess.run(['umount', '--lazy', str(self.place)], check=True)
+
+    def mend(self):
+        if (self.place / 'filler').exists():
+            (self.place / 'filler').unlink()
+        else:
+            self.unmount()  # what is read-only
+
+
+class Fault:
+    """A callback in which something happens at the end of an epoch, before it is recorded."""
+
+    def __init__(self, happens=None, epoch=None):
+        self.happens, self.epoch = happens, epoch
+
+    def build(self, model, mutator, trainer):
+        self.scheduler = torch.optim.lr_scheduler.ExponentialLR(trainer.optimizer, 0.9)
+
+    def on_epoch_begin(self, epoch):
+        pass
+
+    def on_epoch_end(self, epoch):
+        self.scheduler.step()
+        if epoch == self.epoch:
+            self.happens()
+
+
+def searched(run_dir, fault):
+    torch.manual_seed(0)
+    random.seed(0)
+    model = Net()
+    data = TensorDataset(torch.randn(16, 3), torch.arange(16) % 2)
+    search = DartsTrainer(model, nn.functional.cross_entropy, lambda output, labels: {'chance': random.random()},
+                          torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), EPOCHS, data, batch_size=4, workers=0,
+                          device='cpu', callbacks=[fault], run_dir=run_dir)
+    search.train()
+    run = Run.read(run_dir)
+    return {'weights': {name: value.tolist() for name, value in model.state_dict().items()}, 'history': search.history,
+            'architecture': search.export(), 'status': run.state.status, 'random': random.random(),
+            'recorded': [(epoch.epoch, epoch.train, epoch.weights, epoch.architecture) for epoch in run.epochs]}
+
+
+def left(run_dir):
+    """What readers find after the search has stopped: the epochs of the run, and the files."""
+    return {'epochs': [epoch.epoch for epoch in Run.read(run_dir).epochs], 'status': Run.read(run_dir).state.status,
+            'checkpoints': sorted(file.name for file in (run_dir / 'checkpoints').iterdir()),
+            'temporary': [file.name for file in run_dir.rglob('.*')]}
+
+
+def main(folder):
+    expected = searched(folder / 'reference', Fault())
+    report = {}
+    for number, (name, epoch) in enumerate([(name, epoch) for name in (
+            'fill', 'fill_almost', 'fill_for_a_moment', 'refuse', 'remove', 'unmount') for epoch in (0, 2)]):
+        disk = Disk(folder / str(number))
+        found = report[f'{name} {epoch}'] = {}
+        try:
+            came = searched(disk.run, Fault(getattr(disk, name), epoch))
+        except DartsExtError as error:
+            found.update(error=f'{type(error).__name__}: {error}', left=left(disk.run))
+            disk.mend()
+            came = searched(disk.run, Fault())
+        found['differences'] = [part for part in expected if came[part] != expected[part]]
+        found['at the end'] = left(disk.run)
+    print(json.dumps(report))
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1]))
