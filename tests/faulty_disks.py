@@ -6,6 +6,7 @@ prints what each search said, and how what came of it differs from a search with
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -13,14 +14,17 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
+import nas_experiment
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from resumed import Net
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from nni_darts_ext import DartsExtError, DartsTrainer
+from nni_darts_ext import DARTS, DartsTrainer
 from nni_darts_ext.core import files
 from nni_darts_ext.run import Run
 
@@ -104,27 +108,54 @@ def searched(run_dir, fault):
             'recorded': [(epoch.epoch, epoch.train, epoch.weights, epoch.architecture) for epoch in run.epochs]}
 
 
+def searched_by_strategy(run_dir, fault):
+    """The same with a strategy of NNI 3.0. On a full disk Lightning leaves an incomplete checkpoint, which must not be passed."""
+    kept = sorted(file for file in run_dir.parent.glob('*.ckpt') if zipfile.is_zipfile(file))
+    torch.manual_seed(0)
+    strategy = DARTS(run_dir=run_dir)
+    data = [((torch.randn(4, 3), torch.arange(4) % 2), (torch.randn(4, 3), torch.arange(4) % 2)) for _ in range(3)]
+    keep = ModelCheckpoint(str(run_dir.parent), '{epoch}', save_top_k=-1, every_n_epochs=1)
+    nas_experiment.search(Net(), strategy, Module(fault), data, max_epochs=EPOCHS, callbacks=[keep], enable_checkpointing=True,
+                          fit_kwargs={'ckpt_path': str(kept[-1])} if kept else {})
+    run = Run.read(run_dir)
+    return {'weights': {name: value.tolist() for name, value in strategy.supernet.state_dict().items()
+                        if isinstance(value, torch.Tensor)},
+            'architecture': strategy.search.architecture(), 'status': run.state.status, 'random': torch.rand(1).item(),
+            'recorded': [(epoch.epoch, epoch.train, epoch.weights, epoch.architecture) for epoch in run.epochs]}
+
+
+class Module(nas_experiment.Module):
+    def __init__(self, fault):
+        super().__init__()
+        self.fault = fault
+
+    def training_step(self, batch, batch_idx):
+        if (self.trainer.current_epoch, batch_idx) == (self.fault.epoch, 5):
+            self.fault.happens()
+        return super().training_step(batch, batch_idx)
+
+
 def left(run_dir):
     """What readers find after the search has stopped: the epochs of the run, and the files."""
     return {'epochs': [epoch.epoch for epoch in Run.read(run_dir).epochs], 'status': Run.read(run_dir).state.status,
-            'checkpoints': sorted(file.name for file in (run_dir / 'checkpoints').iterdir()),
+            'checkpoints': sorted(file.name for file in (run_dir / 'checkpoints').glob('*')),
             'temporary': [file.name for file in run_dir.rglob('.*')]}
 
 
 def main(folder):
-    expected = searched(folder / 'reference', Fault())
-    report = {}
-    for number, (name, epoch) in enumerate([(name, epoch) for name in (
-            'fill', 'fill_almost', 'fill_for_a_moment', 'refuse', 'remove', 'unmount') for epoch in (0, 2)]):
-        disk = Disk(folder / str(number))
-        found = report[f'{name} {epoch}'] = {}
+    report, ways = {}, (searched, searched_by_strategy)
+    through = {way: way(folder / way.__name__ / 'run', Fault()) for way in ways}
+    for name, epoch, way in itertools.product(
+            ('fill', 'fill_almost', 'fill_for_a_moment', 'refuse', 'remove', 'unmount'), (0, 2), ways):
+        disk = Disk(folder / str(len(report)))
+        found = report[f'{name} {epoch} {way.__name__}'] = {}
         try:
-            came = searched(disk.run, Fault(getattr(disk, name), epoch))
-        except DartsExtError as error:
+            came = way(disk.run, Fault(getattr(disk, name), epoch))
+        except Exception as error:
             found.update(error=f'{type(error).__name__}: {error}', left=left(disk.run))
             disk.mend()
-            came = searched(disk.run, Fault())
-        found['differences'] = [part for part in expected if came[part] != expected[part]]
+            came = way(disk.run, Fault())
+        found['differences'] = [part for part in came if came[part] != through[way][part]]
         found['at the end'] = left(disk.run)
     print(json.dumps(report))
 

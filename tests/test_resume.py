@@ -21,7 +21,7 @@ import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsTrainer
 from nni_darts_ext.core import files
 from nni_darts_ext.core.random_states import random_states, set_random_states
-from nni_darts_ext.loop.checkpoint import Checkpoints, read
+from nni_darts_ext.loop.checkpoint import Checkpoints, read, write
 from nni_darts_ext.run import DONE, Run
 
 TESTS = Path(__file__).parent
@@ -425,6 +425,12 @@ def test_what_no_checkpoint_can_hold_is_refused_at_construction(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(CheckpointError, match='for checkpoints cannot be written.*another checkpoint_dir'):
         trainer(tmp_path / 'file')
+
+
+def test_a_checkpoint_is_written_at_any_time(tmp_path, mocker):
+    mocker.patch('time.time', return_value=0)  # on a machine without a clock, and before a zip can tell
+    write(tmp_path / 'file', {'a': torch.ones(2)})
+    assert read(tmp_path / 'file')['a'].tolist() == [1, 1]
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='there is no limit of the size of files there')

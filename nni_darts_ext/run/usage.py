@@ -52,7 +52,7 @@ def _counters() -> Iterator[Tuple[str, Tuple[float, float]]]:
     for zone in Path(RAPL).glob('intel-rapl:*'):  # of AMD's processors too
         if zone.name.count(':') == 1:  # a whole processor
             try:
-                joules, limit = (int((zone / name).read_text()) / 1e6 for name in ('energy_uj', 'max_energy_range_uj'))
+                joules, limit = (int((zone / name).read_text('ascii')) / 1e6 for name in ('energy_uj', 'max_energy_range_uj'))
             except (OSError, ValueError):
                 continue
             yield zone.name, (joules, limit)

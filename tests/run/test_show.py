@@ -45,8 +45,21 @@ def test_a_run_that_runs_and_has_no_epoch_yet(tmp_path):
         assert '3 of 10 epochs, about 0:11:' in shown and 'choices outside cells\n  blocks.0' in shown
     finally:
         writer.end(ValueError('a learning rate that is too high'))
-    assert 'failed after 3 of 10 epochs and 0:00:' in render(Run.read(tmp_path / 'run'))
+    assert 'failed after 3 of 10 epochs and 0:05:00: ' in render(Run.read(tmp_path / 'run'))
     assert 'ValueError: a learning rate that is too high' in render(Run.read(tmp_path / 'run'))
+
+
+def test_a_clock_that_is_set_back_and_forth_changes_no_order_and_no_duration(tmp_path, mocker):
+    times = ['2026-05-01T12:00:00+00:00', '1970-01-01T00:00:01+00:00', '2099-01-01T00:00:00+00:00', '2098-01-01T00:00:00+00:00']
+    mocker.patch('nni_darts_ext.run.writer.now', side_effect=[times[2], times[1]])
+    space = runs.SPACES['no inputs']
+    with Writer(tmp_path / 'run', space, num_epochs=8) as writer:
+        for number, time in enumerate(times):
+            writer.epoch(runs.epoch(space, number, seconds=100.0)._replace(time=time))
+        run = Run.read(tmp_path / 'run')
+        assert [epoch.epoch for epoch in run.epochs] == [0, 1, 2, 3] and run.seconds_left == 400
+        assert 'last update 0:00:00 ago' in render(run)
+    assert 'done: 4 of 8 epochs in 0:06:40' in render(Run.read(tmp_path / 'run'))
 
 
 @pytest.mark.skipif(not storage.LOCKS, reason='this system does not tell who holds a lock')

@@ -106,11 +106,6 @@ class BilevelSteps(Host):
         self.steps.methods.end()
         return super().on_train_end()  # type: ignore[misc]
 
-    def fail(self, error: BaseException) -> None:
-        """Called when an error ends the search."""
-        if self._steps is not None:
-            self.steps.methods.end(error)
-
     def on_train_epoch_start(self) -> Any:
         self.steps.before_epoch(self.trainer.current_epoch)
         return super().on_train_epoch_start()  # type: ignore[misc]

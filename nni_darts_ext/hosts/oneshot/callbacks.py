@@ -22,13 +22,6 @@ class AtEndOfEpoch(Callback):
         getattr(pl_module, self.method)()
 
 
-class AtError(Callback):
-    """Tells the module of an error that ends the search, for which Lightning's modules have no hook."""
-
-    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        pl_module.fail(exception)
-
-
 class Hidden(Callback):
     """Hides the progress bar of Lightning's trainer."""
 
@@ -40,7 +33,7 @@ class Hidden(Callback):
 def of_module(trainer: Any, progress: Optional[bool]) -> List[Callback]:
     """The callbacks that a module needs. ``progress`` is whether to show a bar; None leaves it to Lightning's trainer."""
     bar: List[Callback] = [Hidden()] if progress is False else [TQDMProgressBar()] if progress and not _bars(trainer) else []
-    return [*bar, AtEndOfEpoch('end_epoch', comes_first=True), AtEndOfEpoch('record_epoch'), AtError()]
+    return [*bar, AtEndOfEpoch('end_epoch', comes_first=True), AtEndOfEpoch('record_epoch')]
 
 
 def _bars(trainer: Any) -> List[Any]:
