@@ -12,8 +12,8 @@ import nni  # noqa: F401  before the functions are missing, which other packages
 import torch
 from torch import nn
 
-POSIX = ('register_at_fork', 'fork', 'killpg', 'getpgid', 'setsid', 'getuid', 'geteuid', 'getloadavg', 'fchmod', 'chown', 'mkfifo',
-         'sched_getaffinity', 'uname', 'statvfs')
+POSIX = ('register_at_fork', 'fork', 'killpg', 'getpgid', 'setsid', 'getuid', 'geteuid', 'getloadavg', 'fchmod', 'chown',
+         'mkfifo', 'sched_getaffinity', 'uname', 'statvfs')
 for name in POSIX:
     if hasattr(os, name):
         delattr(os, name)

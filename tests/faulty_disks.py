@@ -145,8 +145,9 @@ def left(run_dir):
 def main(folder):
     report, ways = {}, (searched, searched_by_strategy)
     through = {way: way(folder / way.__name__ / 'run', Fault()) for way in ways}
-    for name, epoch, way in itertools.product(
-            ('fill', 'fill_almost', 'fill_for_a_moment', 'refuse', 'remove', 'unmount'), (0, 2), ways):
+    faults = itertools.product(('fill', 'fill_almost', 'fill_for_a_moment', 'refuse', 'remove', 'unmount'),
+                               [(0, searched), (2, searched), (2, searched_by_strategy)])
+    for name, (epoch, way) in faults:
         disk = Disk(folder / str(len(report)))
         found = report[f'{name} {epoch} {way.__name__}'] = {}
         try:

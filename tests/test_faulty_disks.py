@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 TESTS = Path(__file__).parent
-WAYS = ('searched', 'searched_by_strategy')
+SEARCHES = pytest.mark.parametrize('epoch, way', [(0, 'searched'), (2, 'searched'), (2, 'searched_by_strategy')])
 IN_A_NAMESPACE = ['unshare', '--user', '--map-root-user', '--mount']
 
 
@@ -28,8 +28,7 @@ def report(tmp_path_factory):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize('way', WAYS)
-@pytest.mark.parametrize('epoch', [0, 2])
+@SEARCHES
 @pytest.mark.parametrize('fault', ['fill', 'fill_almost', 'refuse'])
 def test_a_search_whose_disk_cannot_be_written_stops_and_resumes_when_it_can(fault, epoch, way, report):
     found = report[f'{fault} {epoch} {way}']
@@ -43,8 +42,7 @@ def test_a_search_whose_disk_cannot_be_written_stops_and_resumes_when_it_can(fau
     assert found['differences'] == []
 
 
-@pytest.mark.parametrize('way', WAYS)
-@pytest.mark.parametrize('epoch', [0, 2])
+@SEARCHES
 @pytest.mark.parametrize('fault', ['fill_for_a_moment', 'remove', 'unmount'])
 def test_a_search_goes_on_where_that_is_possible(fault, epoch, way, report):
     found = report[f'{fault} {epoch} {way}']

@@ -1,4 +1,4 @@
-"""What Linux can tell of Windows and macOS: names of files, encodings, and a search where the system refuses what Windows does."""
+"""What Linux can tell of Windows and macOS: names of files, encodings, and a search where the system refuses as Windows does."""
 
 import ast
 import os
