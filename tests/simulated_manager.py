@@ -1,0 +1,114 @@
+"""A simulation of NNI's manager and dispatcher, for the tuner."""
+
+import json
+from collections import deque
+from typing import Any, NamedTuple, Optional
+
+
+class Trial(NamedTuple):
+    """A trial that was handed out and has not ended."""
+
+    recorded: Optional[int]
+    """The parameter id with which NNI names it when it ends; None for one of before a restart."""
+    parameters: Any
+    """As NNI has recorded them."""
+    own_id: Optional[int]
+    own_parameters: Any
+    """What it trains. The recorded ones, but where NNI has mixed up two trials."""
+
+
+class Manager:
+    """Requests a trial for each one that ended, in any order of events.
+
+    Parameters
+    ----------
+    tuner
+        A tuner whose ``update_search_space`` was called.
+    concurrency
+        The number of trials at a time.
+    draw
+        A ``random.Random`` for the order of events.
+    outcome
+        A function of a trial's parameters that returns its final result, or None if it fails.
+    mixes_up
+        The probability that a trial that ends has the parameters of another one, as on NNI 3.0. Default 0.
+    late
+        The probability that a result reaches the tuner after other events, as NNI has two queues. Default 0.
+    finished, handed_out
+        Where the finished trials, as :meth:`restart` imports them, and all parameters that the tuner has handed out are appended.
+    """
+
+    def __init__(self, tuner, concurrency, draw, outcome, mixes_up=0.0, late=0.0, finished=None, handed_out=None):
+        self.tuner, self.concurrency, self.draw, self.outcome = tuner, concurrency, draw, outcome
+        self.mixes_up, self.late = mixes_up, late
+        self.finished, self.handed_out = ([] if kept is None else kept for kept in (finished, handed_out))
+        self.waiting, self.running, self.results, self.ids, self.most = deque(), [], [], 0, 0
+        self.request(concurrency)
+
+    def restart(self, tuner, keeps_trials=False):
+        """Kill the experiment and resume it with a new tuner, to which NNI passes all finished trials at once.
+
+        NNI 2.10.1 and 3.0 keep the trials that have not ended; the tuner is only told their results.
+        """
+        self.tuner, self.results = tuner, []
+        tuner.import_data(json.loads(json.dumps(list(self.finished))))
+        kept = [*self.running, *self.waiting] if keeps_trials else []
+        self.waiting, self.running = deque(trial._replace(recorded=None) for trial in kept), []
+        self.ids = self.ids if kept else 0
+        self.request(self.concurrency)
+
+    def request(self, n):
+        ids = list(range(self.ids, self.ids + n))
+        self.ids += n
+        for parameter_id, parameters in zip(ids, self.tuner.generate_multiple_parameters(ids, st_callback=self.submit)):
+            self.submit(parameter_id, parameters)
+
+    def submit(self, parameter_id, parameters):
+        parameters = json.loads(json.dumps(parameters))
+        self.handed_out.append(parameters)
+        self.waiting.append(Trial(parameter_id, parameters, parameter_id, parameters))
+
+    def run(self, limit=None):
+        """Until there is nothing to do, or ``limit`` events have happened. Returns their number."""
+        for n in range(10 ** 9 if limit is None else limit):
+            while self.waiting and len(self.running) < self.concurrency:
+                self.running.append(self.waiting.popleft())
+            self.most = max(self.most, len(self.running))
+            if self.results and (not self.running or self.draw.random() < 0.5):
+                self.report(*self.results.pop(self.draw.randrange(len(self.results))))
+            elif self.running:
+                self.end(self.one())
+            else:
+                return n
+        return limit
+
+    def one(self):
+        """One of the running trials, which no longer runs."""
+        i = self.draw.randrange(len(self.running))
+        self.running[i], self.running[-1] = self.running[-1], self.running[i]
+        ended = self.running.pop()
+        if self.running and self.draw.random() < self.mixes_up:
+            j = self.draw.randrange(len(self.running))
+            other = self.running[j]
+            if ended.recorded is not None and other.recorded is not None:
+                self.running[j] = other._replace(own_id=ended.own_id, own_parameters=ended.own_parameters)
+                ended = ended._replace(own_id=other.own_id, own_parameters=other.own_parameters)
+        return ended
+
+    def end(self, trial):
+        value = json.loads(json.dumps(self.outcome(trial.own_parameters)))
+        if value is not None:
+            self.finished.append({'parameter': trial.parameters, 'value': value})
+            if self.draw.random() < self.late:
+                self.results.append((trial, value))
+            else:
+                self.report(trial, value)
+        if trial.recorded is not None:
+            self.tuner.trial_end(trial.recorded, value is not None)
+        self.request(1)
+
+    def report(self, trial, value):
+        if trial.recorded is None:
+            self.tuner.import_data([{'parameter': trial.parameters, 'value': value}])
+        else:
+            self.tuner.receive_trial_result(trial.own_id, trial.own_parameters, value, trial_job_id=str(trial.recorded))
