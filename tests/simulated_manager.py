@@ -33,7 +33,8 @@ class Manager:
     mixes_up
         The probability that a trial that ends has the parameters of another one, as on NNI 3.0. Default 0.
     late
-        The probability that a result reaches the tuner after other events, as NNI has two queues. Default 0.
+        The probability that one of the two queues of NNI's dispatcher, that of results and requests and that of ends, is held back
+        after a trial. Default 0: each result comes before the end of its trial.
     finished, handed_out
         Where the finished trials, as :meth:`restart` imports them, and all parameters that the tuner has handed out are appended.
     """
@@ -42,7 +43,7 @@ class Manager:
         self.tuner, self.concurrency, self.draw, self.outcome = tuner, concurrency, draw, outcome
         self.mixes_up, self.late = mixes_up, late
         self.finished, self.handed_out = ([] if kept is None else kept for kept in (finished, handed_out))
-        self.waiting, self.running, self.results, self.ids, self.most = deque(), [], [], 0, 0
+        self.waiting, self.running, self.events, self.ids, self.most = deque(), [], [], 0, 0
         self.request(concurrency)
 
     def restart(self, tuner, keeps_trials=False):
@@ -50,7 +51,7 @@ class Manager:
 
         NNI 2.10.1 and 3.0 keep the trials that have not ended; the tuner is only told their results.
         """
-        self.tuner, self.results = tuner, []
+        self.tuner, self.events = tuner, []
         tuner.import_data(json.loads(json.dumps(list(self.finished))))
         kept = [*self.running, *self.waiting] if keeps_trials else []
         self.waiting, self.running = deque(trial._replace(recorded=None) for trial in kept), []
@@ -69,17 +70,15 @@ class Manager:
         self.waiting.append(Trial(parameter_id, parameters, parameter_id, parameters))
 
     def run(self, limit=None):
-        """Until there is nothing to do, or ``limit`` events have happened. Returns their number."""
+        """Until there is nothing to do, or ``limit`` trials have ended. Returns the number of trials that have ended."""
         for n in range(10 ** 9 if limit is None else limit):
             while self.waiting and len(self.running) < self.concurrency:
                 self.running.append(self.waiting.popleft())
             self.most = max(self.most, len(self.running))
-            if self.results and (not self.running or self.draw.random() < 0.5):
-                self.report(*self.results.pop(self.draw.randrange(len(self.results))))
-            elif self.running:
-                self.end(self.one())
-            else:
+            if not self.running:
                 return n
+            self.end(self.one())
+            self.dispatch()
         return limit
 
     def one(self):
@@ -99,13 +98,20 @@ class Manager:
         value = json.loads(json.dumps(self.outcome(trial.own_parameters)))
         if value is not None:
             self.finished.append({'parameter': trial.parameters, 'value': value})
-            if self.draw.random() < self.late:
-                self.results.append((trial, value))
-            else:
-                self.report(trial, value)
+            self.events.append(('default', self.report, (trial, value)))
         if trial.recorded is not None:
-            self.tuner.trial_end(trial.recorded, value is not None)
-        self.request(1)
+            self.events.append(('assessor', self.tuner.trial_end, (trial.recorded, value is not None)))
+        self.events.append(('default', self.request, (1,)))
+
+    def dispatch(self):
+        """Process the events. Those of each queue stay in their order."""
+        held = {queue for queue in ('default', 'assessor') if self.running and self.draw.random() < self.late}
+        events, self.events = self.events, []
+        for queue, call, arguments in events:
+            if queue in held:
+                self.events.append((queue, call, arguments))
+            else:
+                call(*arguments)
 
     def report(self, trial, value):
         if trial.recorded is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections import deque
-from typing import Any, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from .task import EVALUATE, FINAL, SEARCH, Task, accuracy_of, architecture_of, canonical, costs_of
 
@@ -20,6 +20,8 @@ ATTEMPTS = 2
 
 class Selection:
     """Hands out tasks and accepts their results in any order.
+
+    Of a finished task it keeps a digest, and of the results only what decides which architecture is the best.
 
     When a search ends, the evaluations of its architecture come before further searches. Those of random architectures come after
     all searches have started. A task that fails is repeated once, then skipped.
@@ -37,20 +39,26 @@ class Selection:
     """
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True, randoms: int = 0) -> None:
-        self._evaluations, self._finals, self._maximize = evaluations, finals, maximize
+        self._evaluations, self._finals, self._order = evaluations, finals, _order(maximize)
         self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque())
         """Trainings of what was found, searches, trainings of random architectures."""
-        self._known: Dict[str, Task] = {}
-        self._failures: Dict[str, int] = {}
-        self._settled: Dict[str, Any] = {}
-        """The results by task; None for skipped tasks."""
+        self._open: Set[bytes] = set()
+        self._with_result: Set[bytes] = set()
+        self._skipped: Set[bytes] = set()
+        """The digests of all known tasks."""
+        self._failures: Dict[bytes, int] = {}
+        self._incomplete: Dict[str, Ranked] = {}
+        """The found architectures that have results of some of their evaluations."""
+        self._best: Optional[Ranked] = None
+        """The best of those that have the results of all."""
         self.add(Task(EVALUATE, seed, random_architecture=i) for i in range(randoms) for seed in range(evaluations))
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks. Known tasks are ignored."""
         for task in tasks:
-            if task.key() not in self._known:
-                self._known[task.key()] = task
+            digest = task.digest()
+            if not any(digest in known for known in (self._open, self._with_result, self._skipped)):
+                self._open.add(digest)
                 self._queue(task).append(task)
 
     def next(self) -> Optional[Task]:
@@ -63,30 +71,30 @@ class Selection:
 
     def result(self, task: Task, value: Any) -> None:
         """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is
-        ignored."""
-        if accuracy_of(value) is None or (task.architecture is None and architecture_of(value) is None):
+        ignored; so is a second one of a task."""
+        accuracy, architecture = accuracy_of(value), architecture_of(value)
+        if accuracy is None or (task.architecture is None and architecture is None):
             _logger.warning('The trial %s reported %r. Expected a number%s. This result is ignored.', task.parameters(), value,
                             ' and an architecture' if task.architecture is None else '')
-            return
-        key = task.key()
-        self._known.setdefault(key, task)  # it may be unknown if the experiment was resumed
-        if self.has_result(task):
-            return
-        self._settled[key] = value
-        if task.phase == SEARCH:
-            architecture = architecture_of(value)
-            self.add(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
-        self._add_finals()
+        elif not self.has_result(task):
+            self._settle(task, self._with_result)
+            if task.phase == SEARCH:
+                self.add(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
+            elif task.phase == EVALUATE and task.architecture is not None and task.seed in range(self._evaluations):
+                self._evaluated(task.architecture, task.seed, accuracy)
+            self._add_finals()
 
     def has_result(self, task: Task) -> bool:
         """Whether a trial has reported the task's result."""
-        return self._settled.get(task.key()) is not None
+        return task.digest() in self._with_result
 
     def try_again(self, task: Task) -> bool:
         """Queue a failed task again, up to :data:`ATTEMPTS` attempts. Returns whether it was queued."""
-        self._failures[task.key()] = failures = self._failures.get(task.key(), 0) + 1
-        if failures >= ATTEMPTS:
+        digest = task.digest()
+        failures = self._failures.get(digest, 0) + 1
+        if digest not in self._open or failures >= ATTEMPTS:
             return False
+        self._failures[digest] = failures
         _logger.warning('The trial %s ended without a result. It is repeated once.', task.parameters())
         self._queue(task).appendleft(task)
         return True
@@ -94,30 +102,45 @@ class Selection:
     def skip(self, task: Task) -> None:
         """Give up a task without a result."""
         _logger.warning('The trial %s ended without a result. It is skipped.', task.parameters())
-        self._settled[task.key()] = None
+        self._settle(task, self._skipped)
         self._add_finals()
 
     def __len__(self) -> int:
         """The number of known tasks."""
-        return len(self._known)
+        return len(self._open) + len(self._with_result) + len(self._skipped)
 
     @property
     def is_done(self) -> bool:
         """Whether every task has a result or was skipped."""
-        return len(self._settled) == len(self._known)
+        return not self._open
 
-    def ranking(self) -> List[Ranked]:
-        """The architectures that were found, the best first; those without any result last."""
-        return rank(((task, self._settled.get(key)) for key, task in self._known.items()), self._maximize)
+    @property
+    def best(self) -> Optional[Ranked]:
+        """The found architecture that :func:`rank` ranks first, with the results of its short trainings; None without any."""
+        complete = [] if self._best is None else [self._best]
+        return min([*complete, *self._incomplete.values()], key=self._order, default=None)
 
     def _queue(self, task: Task) -> Deque[Task]:
         return self._queues[1 if task.phase == SEARCH else 0 if task.random_architecture is None else 2]
 
+    def _settle(self, task: Task, settled: Set[bytes]) -> None:
+        digest = task.digest()
+        self._open.discard(digest)  # it may be unknown if the experiment was resumed
+        self._skipped.discard(digest)
+        self._failures.pop(digest, None)
+        settled.add(digest)
+
+    def _evaluated(self, architecture: Dict[str, Any], seed: int, accuracy: float) -> None:
+        key = canonical(architecture)
+        self._incomplete.setdefault(key, Ranked(architecture, [], {}, {}, {})).accuracies[seed] = accuracy
+        if len(self._incomplete[key].accuracies) == self._evaluations:
+            complete = self._incomplete.pop(key)
+            self._best = min(self._best or complete, complete, key=self._order)
+
     def _add_finals(self) -> None:
-        if self._finals and self.is_done:
-            best = next((ranked for ranked in self.ranking() if ranked.accuracies), None)
-            if best is not None and not any(task.phase == FINAL for task in self._known.values()):
-                self.add(Task(FINAL, seed, best.architecture) for seed in range(self._finals))
+        best = self.best if self.is_done else None
+        if best is not None:
+            self.add(Task(FINAL, seed, best.architecture) for seed in range(self._finals))
 
 
 class Ranked(NamedTuple):
@@ -150,7 +173,7 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True, randoms: bo
     Parameters
     ----------
     results
-        Tasks with their results, in any order; None for a task without a result.
+        Tasks with their results, None for a task without one. The first of several results of a training counts.
     maximize
         Whether a larger result is better. Default True.
     randoms
@@ -162,7 +185,6 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True, randoms: bo
         Sorted by the mean result of the short trainings; architectures without such results come last.
     """
     ranked: Dict[str, Ranked] = {}
-    results = list(results)
     for task, value in results:
         architecture = architecture_of(value) if task.architecture is None else task.architecture
         if architecture is None or (task.random_architecture is not None) != randoms:
@@ -172,7 +194,11 @@ def rank(results: Iterable[Tuple[Task, Any]], maximize: bool = True, randoms: bo
         if task.phase == SEARCH:
             of_it.found_by.append(task)
         elif accuracy is not None:
-            (of_it.accuracies if task.phase == EVALUATE else of_it.finals)[task.seed] = accuracy
+            (of_it.accuracies if task.phase == EVALUATE else of_it.finals).setdefault(task.seed, accuracy)
             of_it.costs.update(costs_of(value))
+    return sorted(ranked.values(), key=_order(maximize))
+
+
+def _order(maximize: bool) -> Callable[[Ranked], Tuple[bool, float, str]]:
     sign = -1 if maximize else 1
-    return sorted(ranked.values(), key=lambda one: (one.mean is None, sign * (one.mean or 0.0), canonical(one.architecture)))
+    return lambda one: (one.mean is None, sign * (one.mean or 0.0), canonical(one.architecture))

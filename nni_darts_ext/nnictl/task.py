@@ -54,6 +54,10 @@ class Task(NamedTuple):
         """A key of the task that NNI's manager and database do not change."""
         return canonical(self.parameters())
 
+    def digest(self) -> bytes:
+        """A short form of :meth:`key`, 16 bytes."""
+        return hashlib.blake2b(self.key().encode(), digest_size=16).digest()
+
 
 def task_of(result: Any, parameters: Optional[Mapping[str, Any]]) -> Task:
     """The task of a trial's result: as the result itself names it, else from the parameters that NNI has recorded.

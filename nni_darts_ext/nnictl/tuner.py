@@ -8,7 +8,7 @@ import os
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Set
+from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import nni
 from nni.tuner import Tuner
@@ -59,31 +59,37 @@ class DartsTuner(Tuner):
         self.selection = Selection(whole('evaluations', evaluations, 1), whole('final_trainings', final_trainings, 0),
                                    one_of('optimize_mode', optimize_mode, ['maximize', 'minimize']) == 'maximize',
                                    whole('random_architectures', random_architectures, 0))
-        self._tasks: Dict[int, Task] = {}
-        self._running: Set[int] = set()
-        self._doubtful: Dict[int, Set[int]] = {}
-        """For each trial that ended without a result, the concurrent trials that may still report it (see trial_end)."""
+        self._n_started = 0
+        self._running: Dict[int, Tuple[int, Task]] = {}
+        """The tasks of the trials that have not ended, by parameter id, the first one that was started first."""
+        self._doubtful: Deque[Tuple[int, Task]] = deque()
+        """The tasks that ended without a result, each with the number of trials that were started until then (see trial_end)."""
         self._idle: Deque[int] = deque()
         """Parameter ids that NNI requested when there was no task; each can still start a trial."""
+        self._lock = threading.RLock()
+        """NNI calls :meth:`trial_end` in another thread than the other methods."""
         self._send: Optional[Callable[[int, Any], None]] = None
         self._has_ended = False
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Set the hyper-parameters. Called again by ``nnictl update searchspace``, it adds searches."""
-        self.selection.add(Task(SEARCH, seed, None, hyperparameters)
-                           for seed in range(self.searches) for hyperparameters in combinations(search_space, seed))
+        with self._lock:
+            self.selection.add(Task(SEARCH, seed, None, hyperparameters)
+                               for seed in range(self.searches) for hyperparameters in combinations(search_space, seed))
+            self._use_idle()
 
     def generate_multiple_parameters(self, parameter_id_list: List[int], **kwargs: Any) -> List[Dict[str, Any]]:
         """The parameters of as many tasks as there are now. The remaining ids get tasks later, through the callback."""
-        self._send = kwargs.get('st_callback', self._send)
-        handed_out = []
-        for parameter_id in parameter_id_list:
-            try:
-                handed_out.append(self.generate_parameters(parameter_id))
-            except nni.NoMoreTrialError:
-                self._idle.append(parameter_id)
-        self._end_if_done()
-        return handed_out
+        with self._lock:
+            self._send = kwargs.get('st_callback', self._send)
+            handed_out = []
+            for parameter_id in parameter_id_list:
+                try:
+                    handed_out.append(self.generate_parameters(parameter_id))
+                except nni.NoMoreTrialError:
+                    self._idle.append(parameter_id)
+            self._end_if_done()
+            return handed_out
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Dict[str, Any]:
         """The parameters of the next trial.
@@ -96,14 +102,14 @@ class DartsTuner(Tuner):
         task = self.selection.next()
         if task is None:
             raise nni.NoMoreTrialError('There is no task until a running trial ends.')
-        self._tasks[parameter_id] = task
-        self._running.add(parameter_id)
+        self._running[parameter_id] = self._n_started, task
+        self._n_started += 1
         return task.parameters()
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Accept a result; that of a search starts the evaluations of its architecture."""
-        if parameter_id in self._tasks:
-            self.selection.result(self._tasks[parameter_id], value)
+        with self._lock:
+            self.selection.result(task_of(value, parameters), value)
             self._use_idle()
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
@@ -112,25 +118,26 @@ class DartsTuner(Tuner):
         NNI 3.0 may name another trial that started at the same time, as it assigns parameters in the order in which trials
         request them. So a task is skipped only after all concurrent trials have ended.
         """
-        if parameter_id not in self._running:
-            return
-        self._running.remove(parameter_id)
-        for others in self._doubtful.values():
-            others.discard(parameter_id)
-        task = self._tasks[parameter_id]
-        if not self.selection.has_result(task) and (success or not self._try_again(task)):
-            self._doubtful[parameter_id] = set(self._running)
-        for ended in [ended for ended, others in self._doubtful.items() if not others]:
-            del self._doubtful[ended]
-            task = self._tasks[ended]
-            if not self.selection.has_result(task) and not self._try_again(task):
-                self.selection.skip(task)
-        self._use_idle()
+        with self._lock:
+            if parameter_id not in self._running:
+                return
+            _, task = self._running.pop(parameter_id)
+            if not self.selection.has_result(task) and (success or not self._try_again(task)):
+                self._doubtful.append((self._n_started, task))
+            oldest, _ = next(iter(self._running.values()), (self._n_started, None))
+            while self._doubtful and self._doubtful[0][0] <= oldest:
+                _, task = self._doubtful.popleft()
+                if not self.selection.has_result(task) and not self._try_again(task):
+                    self.selection.skip(task)
+                assessor.STOPPED.discard(task.key())
+            self._use_idle()
 
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
         """Accept the finished trials of a resumed experiment."""
-        for trial in data:
-            self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
+        with self._lock:
+            for trial in data:
+                self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
+            self._use_idle()
 
     def _try_again(self, task: Task) -> bool:
         return task.key() not in assessor.STOPPED and self.selection.try_again(task)

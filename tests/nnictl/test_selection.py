@@ -1,5 +1,7 @@
 """The order of tasks and the ranking of results, without NNI."""
 
+import random
+
 import pytest
 
 from nni_darts_ext.nnictl.selection import Selection, rank
@@ -36,7 +38,6 @@ def test_an_architecture_that_several_searches_found_is_evaluated_once():
     for search in SEARCHES:
         selection.result(search, found('a'))
     assert [selection.next(), selection.next()] == [evaluation('a'), None]
-    assert [task.seed for task in selection.ranking()[0].found_by] == [0, 1, 2]
 
 
 def test_the_best_architecture_is_trained_long_once_everything_else_is_done():
@@ -50,7 +51,7 @@ def test_the_best_architecture_is_trained_long_once_everything_else_is_done():
     selection.result(Task('final', 0, {'edge': 'b'}), 0.95)
     assert not selection.is_done
     selection.result(Task('final', 1, {'edge': 'b'}), 0.97)
-    assert selection.is_done and selection.ranking()[0].finals == {0: 0.95, 1: 0.97}
+    assert selection.is_done
 
 
 def test_the_smaller_result_wins_where_it_is_the_better_one():
@@ -58,7 +59,7 @@ def test_the_smaller_result_wins_where_it_is_the_better_one():
     for search, name in zip(SEARCHES, 'abc'):
         selection.result(search, found(name))
         selection.result(evaluation(name), {'a': 3.0, 'b': 1.0, 'c': 2.0}[name])
-    assert [one.architecture['edge'] for one in selection.ranking()] == ['b', 'c', 'a']
+    assert selection.best.architecture == {'edge': 'b'}
 
 
 def test_a_task_is_tried_twice_and_then_left_out():
@@ -67,7 +68,7 @@ def test_a_task_is_tried_twice_and_then_left_out():
     assert not selection.try_again(SEARCHES[0])
     for search in SEARCHES:
         selection.skip(search)
-    assert selection.is_done and selection.ranking() == []
+    assert selection.is_done and selection.best is None
 
 
 def test_a_late_result_counts_and_makes_the_second_try_needless():
@@ -97,6 +98,34 @@ def test_a_task_is_known_by_its_parameters_after_they_have_been_through_a_databa
     task = Task('search', 3, None, {'arc_learning_rate': 3e-4, 'order': 2})
     assert Task.of(dict(reversed(list(task.parameters().items())))).key() == task.key()
     assert Task.of({}) == Task.of(None) == Task('search', 0)
+
+
+@pytest.mark.parametrize('maximize', [True, False])
+def test_the_best_one_is_that_of_the_ranking_after_each_result(maximize):
+    """Also where results are equal, missing, late or repeated."""
+    draw = random.Random(0)
+    for _ in range(50):
+        selection, results = Selection(2, 1, maximize), []
+        tasks = [evaluation(draw.choice('abcd'), draw.randrange(2)) for _ in range(12)]
+        selection.add(tasks)
+        for task in tasks:
+            if draw.random() < 0.2:
+                selection.skip(task)
+            else:
+                results.append((task, draw.choice([0.1, 0.2, 0.3])))
+                selection.result(*results[-1])
+            assert selection.best == (rank(results, maximize) or [None])[0]
+
+
+def test_the_final_trainings_that_a_resumed_experiment_lacks_are_made_up_for():
+    """Also if there was a task without a result when the first of them ended."""
+    selection = begun(finals=2)
+    selection.result(Task('final', 0, {'edge': 'a'}), 0.9)
+    selection.result(SEARCHES[0], found('a'))
+    selection.result(evaluation('a'), 0.5)
+    for search in SEARCHES[1:]:
+        selection.skip(search)
+    assert [selection.next(), selection.next()] == [Task('final', 1, {'edge': 'a'}), None]
 
 
 def test_the_ranking_shows_what_has_no_result_yet_last():
@@ -131,7 +160,7 @@ def test_the_final_training_waits_for_random_architectures_and_is_that_of_the_be
     assert [selection.next(), selection.next()] == [of_random(1), None]
     selection.skip(of_random(1))
     assert selection.next() == Task('final', 0, {'edge': 'a'})
-    assert [one.architecture for one in selection.ranking()] == [{'edge': 'a'}]
+    assert selection.best.architecture == {'edge': 'a'}
 
 
 def test_found_and_random_architectures_are_ranked_apart():

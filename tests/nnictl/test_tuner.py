@@ -5,104 +5,81 @@ import os
 import random
 import subprocess
 from collections import Counter
-from contextlib import suppress
 
 import nni_node
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simulated_manager import Manager
 
 from nni_darts_ext.errors import ClassArgsError, SearchSpaceError
 from nni_darts_ext.nnictl import assessor
-from nni_darts_ext.nnictl.task import Task
+from nni_darts_ext.nnictl.selection import rank
+from nni_darts_ext.nnictl.task import Task, task_of
 from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator, combinations
 
 
-def reported(parameters, accuracy):
-    """The result of a training, with the architecture of a random one."""
-    number = parameters.get('random_architecture')
-    return {'default': accuracy, **({} if number is None else {'architecture': {'edge': f'random {number}'}})}
+def outcome_of(seed, architectures):
+    """A function that returns the result of a trial, always the same for a task."""
+    def outcome(parameters):
+        drawn = random.Random(f'{seed} {Task.of(parameters).key()}')
+        value = {'default': drawn.random(), 'task': parameters}
+        if parameters['phase'] == 'search':
+            return {**value, 'architecture': {'edge': drawn.randrange(architectures)}}
+        number = parameters.get('random_architecture')
+        return value if number is None else {**value, 'architecture': {'edge': f'random {number}'}}
+    return outcome
 
 
-class Manager:
-    """Simulates NNI's manager and dispatcher: they request a trial for each one that ended, in any order of events."""
-
-    def __init__(self, tuner, concurrency, draw, outcome, mixes_up=False):
-        self.tuner, self.concurrency, self.draw, self.outcome, self.mixes_up = tuner, concurrency, draw, outcome, mixes_up
-        self.waiting, self.running, self.ids, self.most = [], {}, 0, 0
-        self.handed_out, self.reported = [], Counter()
-
-    def request(self, n):
-        ids = list(range(self.ids, self.ids + n))
-        self.ids += n
-        for parameter_id, parameters in zip(ids, self.tuner.generate_multiple_parameters(ids, st_callback=self.submit)):
-            self.submit(parameter_id, parameters)
-
-    def submit(self, parameter_id, parameters):
-        self.handed_out.append(Task.of(parameters).key())
-        self.waiting.append((parameter_id, parameters))
-
-    def run(self):
-        self.request(self.concurrency)
-        for _ in range(10000):
-            while self.waiting and len(self.running) < self.concurrency:
-                parameter_id, parameters = self.waiting.pop(0)
-                self.running[parameter_id] = (parameter_id, parameters)
-            self.most = max(self.most, len(self.running))
-            if not self.running:
-                return
-            if self.mixes_up and len(self.running) > 1 and self.draw.random() < 0.3:
-                one, other = self.draw.sample(sorted(self.running), 2)
-                self.running[one], self.running[other] = self.running[other], self.running[one]
-            recorded = self.draw.choice(sorted(self.running))
-            parameter_id, parameters = self.running.pop(recorded)
-            value = self.outcome(parameters)
-            if value is not None:
-                self.reported[Task.of(parameters).key()] += 1
-                self.tuner.receive_trial_result(parameter_id, parameters, value, trial_job_id=str(parameter_id))
-            self.tuner.trial_end(recorded, value is not None)
-            self.request(1)
-        raise AssertionError('it does not end')
+def tasks_of(finished):
+    return [(task_of(trial['value'], trial['parameter']), trial['value']) for trial in finished]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**6), searches=st.sampled_from([1, 20, 200]), evaluations=st.integers(1, 3),
        finals=st.integers(0, 2), randoms=st.integers(0, 5), concurrency=st.sampled_from([1, 3, 16]),
-       failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.booleans())
+       failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.sampled_from([0, 0.3]),
+       late=st.sampled_from([0, 0.3]), killed=st.lists(st.floats(0, 3), max_size=2), keeps_trials=st.booleans())
 def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches, evaluations, finals, randoms, concurrency,
-                                                                 failing, architectures, mixes_up):
-    draw = random.Random(seed)
-    found = {}
+                                                                 failing, architectures, mixes_up, late, killed, keeps_trials):
+    draw, outcome = random.Random(seed), outcome_of(seed, architectures)
 
-    def outcome(parameters):
-        if draw.random() < failing:
-            return None
-        if parameters['phase'] == 'search':
-            name = random.Random(seed + parameters['seed']).randrange(architectures)  # the same if the task is repeated
-            found[name] = True
-            return {'default': 0.5, 'architecture': {'edge': name}}
-        return reported(parameters, draw.random())
-    tuner = DartsTuner(searches, evaluations, finals, random_architectures=randoms)
-    tuner.update_search_space({})
-    manager = Manager(tuner, concurrency, draw, outcome, mixes_up)
-    manager.run()
+    def begin():
+        tuner = DartsTuner(searches, evaluations, finals, random_architectures=randoms)
+        tuner.update_search_space({})
+        return tuner
+    manager = Manager(begin(), concurrency, draw, lambda parameters: None if draw.random() < failing else outcome(parameters),
+                      mixes_up, late)
+    for part in killed:
+        manager.run(round(part * searches))
+        finished, n_handed_out = {task.key() for task, _ in tasks_of(manager.finished)}, len(manager.handed_out)
+        manager.restart(begin(), keeps_trials)
+        assert finished.isdisjoint(Task.of(parameters).key() for parameters in manager.handed_out[n_handed_out:])
+    assert manager.run(10000) < 10000, 'it does not end'
 
-    assert tuner.selection.is_done and manager.most <= concurrency
-    ranked = tuner.selection.ranking()
-    assert {one.architecture['edge'] for one in ranked} == set(found)
-    attempts = Counter(manager.handed_out)
-    if not mixes_up:
-        assert set(manager.reported.values()) <= {1}, 'something was done again that was done'
-        assert all(n == 1 or manager.reported[key] < n for key, n in attempts.items())
-    assert max(attempts.values()) <= 2
-    searched = [key for key in attempts if '"search"' in key]
-    assert len(searched) == searches and len(attempts) <= searches + evaluations * (len(found) + randoms) + finals
+    results = tasks_of(manager.finished)
+    found = {value['architecture']['edge'] for task, value in results if task.phase == 'search'}
+    assert manager.tuner.selection.is_done and manager.most <= concurrency
+    ranked = rank(results)
+    assert {one.architecture['edge'] for one in ranked} == found
+    attempts, reported = Counter(Task.of(one).key() for one in manager.handed_out), Counter(task.key() for task, _ in results)
+    if not (mixes_up or late or killed and keeps_trials):
+        assert set(reported.values()) <= {1}, 'something was done again that was done'
+        assert all(n == 1 or reported[key] < n for key, n in attempts.items())
+    assert max(attempts.values()) <= 2 * (1 + len(killed))
+    tasks = [json.loads(key) for key in attempts]
+    trained_long = {task['architecture']['edge'] for task in tasks if task['phase'] == 'final'}
+    assert sum(task['phase'] == 'search' for task in tasks) == searches
+    assert len(tasks) <= searches + evaluations * (len(found) + randoms) + finals * len(trained_long)
     for name in found:
-        tasks = [Task('evaluate', i, {'edge': name}).key() for i in range(evaluations)]
-        assert all(task in attempts for task in tasks)
+        assert all(Task('evaluate', i, {'edge': name}).key() in attempts for i in range(evaluations))
     assert {(i, seed) for i in range(randoms) for seed in range(evaluations)} == {
-        (task['random_architecture'], task['seed']) for task in map(json.loads, attempts) if 'random_architecture' in task}
+        (task['random_architecture'], task['seed']) for task in tasks if 'random_architecture' in task}
+    if finals and ranked and ranked[0].accuracies:
+        assert ranked[0].architecture['edge'] in trained_long
+        assert late or killed or len(trained_long) == 1
     if not failing:
+        assert len(tasks) == searches + evaluations * (len(found) + randoms) + finals
         assert all(len(one.accuracies) == evaluations for one in ranked) and len(ranked[0].finals) == finals
 
 
@@ -148,38 +125,7 @@ def test_a_resumed_experiment_does_nothing_twice():
     second.import_data(data)
     rest = second.generate_multiple_parameters(list(range(20)))
     assert len(rest) == 3 and not [parameters for parameters in rest if {'parameter': parameters} in data]
-    assert second.selection.ranking()[0].accuracies == {0: 0.7, 1: 0.7}
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10**6), concurrency=st.integers(1, 4), mixes_up=st.booleans())
-def test_an_experiment_with_random_architectures_may_be_killed_at_any_time(seed, concurrency, mixes_up):
-    draw, data, killed = random.Random(seed), [], random.Random(seed).randrange(20)
-
-    class Killed(Exception):
-        pass
-
-    def outcome(parameters):
-        if len(data) == killed:
-            raise Killed
-        value = {**reported(parameters, 0.7), 'task': parameters}
-        value = {**value, 'architecture': {'edge': parameters['seed']}} if parameters['phase'] == 'search' else value
-        data.append({'parameter': parameters, 'value': value})
-        return value
-
-    def begin():
-        tuner = DartsTuner(searches=2, evaluations=2, final_trainings=1, random_architectures=3)
-        tuner.update_search_space({})
-        return tuner
-    with suppress(Killed):
-        Manager(begin(), concurrency, draw, outcome, mixes_up).run()
-    resumed = begin()
-    resumed.import_data(json.loads(json.dumps(data)))
-    finished, killed = len(data), -1
-    Manager(resumed, concurrency, draw, outcome, mixes_up).run()
-    tasks = [Task.of(one['parameter']).key() for one in data]
-    assert resumed.selection.is_done and set(tasks[:finished]).isdisjoint(tasks[finished:])
-    assert len(set(tasks)) == 2 + 2 * 2 + 3 * 2 + 1 and (mixes_up or len(tasks) == len(set(tasks)))
+    assert second.selection.best.accuracies == {0: 0.7, 1: 0.7}
 
 
 def through_the_manager(*values):

@@ -41,7 +41,7 @@ def main():
     parser.add_argument('--concurrency', type=int, default=500, help='default 500')
     parser.add_argument('--failing', type=float, default=0.05, help='the probability that a trial fails; default 0.05')
     parser.add_argument('--mixes-up', type=float, default=0.05, help='that a trial has the parameters of another; default 0.05')
-    parser.add_argument('--late', type=float, default=0.05, help='that a result comes after other events; default 0.05')
+    parser.add_argument('--late', type=float, default=0.05, help='that results or ends are held back; default 0.05')
     parser.add_argument('--output', type=Path, help='where the results are written, as JSON')
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
