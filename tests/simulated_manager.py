@@ -33,8 +33,8 @@ class Manager:
     mixes_up
         The probability that a trial that ends has the parameters of another one, as on NNI 3.0. Default 0.
     late
-        The probability that one of the two queues of NNI's dispatcher, that of results and requests and that of ends, is held back
-        after a trial. Default 0: each result comes before the end of its trial.
+        The probability that one of the two queues of NNI's dispatcher, that of results and requests and that of ends, is held
+        back after a trial. Default 0: each result comes before the end of its trial.
     finished, handed_out
         Where the finished trials, as :meth:`restart` imports them, and all parameters that the tuner has handed out are appended.
     """

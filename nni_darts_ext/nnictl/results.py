@@ -15,6 +15,8 @@ from .task import COSTS, RUN, Task, run_of, task_of
 
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
+SHOWN = 10
+"""The number of searches that found an architecture that a table names."""
 
 
 class Trial(NamedTuple):
@@ -105,7 +107,7 @@ def rows_of(ranked: Sequence[Ranked]) -> List[Tuple[str, ...]]:
     """The ranking as rows of text, of which the first one has the heads. Costs have columns if any are known."""
     known = [name for name in COSTS if any(name in one.costs for one in ranked)]
     heads = ('', 'found with', 'short trainings', 'mean', 'spread', 'long trainings', *(name.replace('_', '-') for name in known))
-    return [heads, *((f'{i}.', '; '.join(sorted({named(task) for task in one.found_by})), _numbers(one.accuracies.values()),
+    return [heads, *((f'{i}.', _searches(one.found_by), _numbers(one.accuracies.values()),
                       _numbers([one.mean]), _numbers([one.spread]), _numbers(one.finals.values()),
                       *(f'{one.costs[name]:,.0f}' if name in one.costs else '-' for name in known))
                      for i, one in enumerate(ranked, 1))]
@@ -134,6 +136,11 @@ def _as_json(ranked: Sequence[Ranked]) -> List[Dict[str, Any]]:
 def named(search: Task) -> str:
     """The seed and the hyperparameters of a search."""
     return ', '.join([f'seed {search.seed}', *(f'{name} {_shown(value)}' for name, value in search.hyperparameters.items())])
+
+
+def _searches(found_by: Sequence[Task]) -> str:
+    names = list(dict.fromkeys(map(named, sorted(found_by, key=lambda task: task.seed))))
+    return '; '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 def _shown(value: Any) -> str:

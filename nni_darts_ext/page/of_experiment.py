@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from itertools import islice
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, List, Optional, Sequence, Tuple
 from xml.etree.ElementTree import Element
 
 from .. import plot
@@ -20,6 +21,9 @@ from .html import Content, details, document, e, picture, section, table
 from .html import verdict as box
 from .of_run import is_derived
 
+ROWS = 1000
+"""The largest number of rows of a table."""
+_SHOW = "NNI's web page lists all trials; nni-darts-ext show prints the run of a search."
 LABEL = 'mean result of the short trainings of an architecture'
 
 
@@ -43,8 +47,7 @@ def render(name: str, results: Results, file: Path, run_page: str) -> str:
         matplotlib or networkx is not installed.
     """
     statuses = Counter(trial.status.lower() for trial in results.trials)
-    failed = [(trial.name, trial.task.phase, named(trial.task), str(trial.folder or 'not on this machine'))
-              for trial in results.trials if trial.status == FAILED]
+    failed = [trial for trial in results.trials if trial.status == FAILED]
     searches = [trial for trial in results.trials if trial.task.phase == SEARCH]
     body = [e('p', f'{len(results.found)} architectures found, {len(results.random)} random ones; trials: '
                    + ', '.join(f'{n} {status}' for status, n in statuses.items())),
@@ -52,13 +55,13 @@ def render(name: str, results: Results, file: Path, run_page: str) -> str:
             e('div', section('The best architecture', *_best(results)),
               section('Found among random architectures' if results.random else 'Results', *_standing(results)),
               kind='grid lead'),
-            section('Ranking', _ranking('The architectures that were found', results.found)),
-            section('Searches', table('', ('trial', 'search', 'status', 'verdict', 'run'),
-                                      [_search(trial, file, run_page) for trial in searches])),
-            section('Failed trials', table('', ('trial', 'phase', 'of', 'folder with its logs'), failed) if failed else
-                    e('p', 'None.'))]
+            section('Ranking', *_ranking('The architectures that were found', results.found)),
+            section('Searches', *_table('', ('trial', 'search', 'status', 'verdict', 'run'),
+                                        (_search(trial, file, run_page) for trial in searches), len(searches), _SHOW)),
+            section('Failed trials', *(_table('', ('trial', 'phase', 'of', 'folder with its logs'), map(_failed, failed),
+                                              len(failed), _SHOW) if failed else [e('p', 'None.')]))]
     if results.random:
-        body.append(section('Tables', details('Random architectures', _ranking('', results.random))))
+        body.append(section('Tables', details('Random architectures', *_ranking('', results.random))))
     return document(f'Experiment {name}', body)
 
 
@@ -76,16 +79,24 @@ def _verdict(results: Results) -> Element:
     return box('maybe', 'Perhaps not better than random', first) if low <= 0 <= high else box('bad', 'Worse than random', first)
 
 
-def _ranking(caption: str, ranked: Sequence[Ranked]) -> Element:
+def _ranking(caption: str, ranked: Sequence[Ranked]) -> Iterator[Element]:
     heads, *rows = rows_of(ranked)
-    return table(caption, heads, rows)
+    return _table(caption, heads, rows, len(rows), 'nni-darts-ext best --json prints all.')
+
+
+def _table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Content]], n: int, others: str) -> Iterator[Element]:
+    """A table of the first rows of ``n``, and where the others are."""
+    yield table(caption, heads, list(islice(rows, ROWS)))
+    if n > ROWS:
+        yield e('p', f'The first {ROWS:,} of {n:,}. {others}')
 
 
 def _best(results: Results) -> Iterator[Element]:
     best = results.found[0]
     heads, row = rows_of([best])
     yield table('', ('', ''), list(zip(heads[1:], row[1:])))
-    runs = (_read(trial) for trial in results.trials if trial.task in best.found_by)
+    found_by = {task.key() for task in best.found_by}
+    runs = (_read(trial) for trial in results.trials if trial.task.phase == SEARCH and trial.task.key() in found_by)
     run = next((run for run in runs if run is not None and run.epochs and run.state.status == DONE), None)
     if run is not None:
         yield from (picture(drawn) for drawn in plot.pictures(run) if is_derived(drawn))
@@ -112,6 +123,10 @@ def _search(trial: Trial, file: Path, run_page: str) -> Tuple[Content, ...]:
         if (run.folder / run_page).exists():
             told[1] = e('a', text.status_line(run), href=Path(os.path.relpath(run.folder / run_page, file.parent)).as_posix())
     return (trial.name, named(trial.task), trial.status.lower(), *told)
+
+
+def _failed(trial: Trial) -> Tuple[Content, ...]:
+    return trial.name, trial.task.phase, named(trial.task), str(trial.folder or 'not on this machine')
 
 
 def _read(trial: Trial) -> Optional[Run]:

@@ -1,10 +1,14 @@
 """DartsTuner with a simulated manager of NNI, and the arguments that it refuses."""
 
+import gc
 import json
 import os
 import random
 import subprocess
-from collections import Counter
+import threading
+import time
+import tracemalloc
+from collections import Counter, deque
 
 import nni_node
 import pytest
@@ -40,8 +44,19 @@ def tasks_of(finished):
        finals=st.integers(0, 2), randoms=st.integers(0, 5), concurrency=st.sampled_from([1, 3, 16]),
        failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.sampled_from([0, 0.3]),
        late=st.sampled_from([0, 0.3]), killed=st.lists(st.floats(0, 3), max_size=2), keeps_trials=st.booleans())
-def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches, evaluations, finals, randoms, concurrency,
-                                                                 failing, architectures, mixes_up, late, killed, keeps_trials):
+def test_every_architecture_is_evaluated_and_the_experiment_ends(**experiment):
+    run_whole(**experiment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('keeps_trials', [False, True])
+def test_an_experiment_of_ten_thousand_searches_ends_as_well(keeps_trials):
+    run_whole(1, 10000, 1, 3, 0, 500, 0.05, 10 ** 9, 0.05, 0.05, [0.7, 0.7], keeps_trials)
+
+
+def run_whole(seed, searches, evaluations, finals, randoms, concurrency, failing, architectures, mixes_up, late, killed,
+              keeps_trials):
+    """An experiment that is killed and resumed after ``killed`` parts of its searches: whether all is done, and nothing twice."""
     draw, outcome = random.Random(seed), outcome_of(seed, architectures)
 
     def begin():
@@ -55,7 +70,8 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
         finished, n_handed_out = {task.key() for task, _ in tasks_of(manager.finished)}, len(manager.handed_out)
         manager.restart(begin(), keeps_trials)
         assert finished.isdisjoint(Task.of(parameters).key() for parameters in manager.handed_out[n_handed_out:])
-    assert manager.run(10000) < 10000, 'it does not end'
+    limit = 10000 + 10 * searches
+    assert manager.run(limit) < limit, 'it does not end'
 
     results = tasks_of(manager.finished)
     found = {value['architecture']['edge'] for task, value in results if task.phase == 'search'}
@@ -63,7 +79,7 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
     ranked = rank(results)
     assert {one.architecture['edge'] for one in ranked} == found
     attempts, reported = Counter(Task.of(one).key() for one in manager.handed_out), Counter(task.key() for task, _ in results)
-    if not (mixes_up or late or killed and keeps_trials):
+    if not (mixes_up or late or (killed and keeps_trials)):
         assert set(reported.values()) <= {1}, 'something was done again that was done'
         assert all(n == 1 or reported[key] < n for key, n in attempts.items())
     assert max(attempts.values()) <= 2 * (1 + len(killed))
@@ -81,6 +97,46 @@ def test_every_architecture_is_evaluated_and_the_experiment_ends(seed, searches,
     if not failing:
         assert len(tasks) == searches + evaluations * (len(found) + randoms) + finals
         assert all(len(one.accuracies) == evaluations for one in ranked) and len(ranked[0].finals) == finals
+
+
+def test_what_the_tuner_keeps_does_not_grow_with_what_is_done():
+    def outcome(parameters):
+        value = {'default': random.random(), 'task': parameters}
+        names = {f'edge {i}': random.choice(['convolution', 'pooling', 'skip connection']) for i in range(28)}
+        return {**value, 'architecture': names} if parameters['phase'] == 'search' else value
+    tuner = DartsTuner(searches=600)
+    tuner.update_search_space({})
+    nowhere = deque(maxlen=0)
+    tracemalloc.start()
+    try:
+        manager = Manager(tuner, 20, random.Random(0), outcome, finished=nowhere, handed_out=nowhere)
+        sizes = []
+        for _ in range(2):
+            assert manager.run(500) == 500
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] - sizes[0] < 500 * 200  # bytes for each of 500 trials; a result alone has several thousand
+
+
+def test_the_two_threads_in_which_nni_calls_the_tuner_wait_for_each_other(monkeypatch):
+    tuner, sent = DartsTuner(searches=1, evaluations=4), []
+    tuner.update_search_space({})
+    search, = tuner.generate_multiple_parameters(list(range(5)), st_callback=lambda *trial: sent.append(trial))
+    following = tuner.selection.next
+
+    def slow():
+        task = following()
+        time.sleep(0.01)
+        return task
+    monkeypatch.setattr(tuner.selection, 'next', slow)
+    ending = threading.Thread(target=tuner.trial_end, args=(0, True))
+    tuner.selection.result(Task.of(search), {'default': 0.5, 'architecture': {'edge': 'a'}})
+    ending.start()
+    tuner.receive_trial_result(0, search, {'default': 0.5, 'architecture': {'edge': 'a'}})
+    ending.join()
+    assert [(i, parameters['seed']) for i, parameters in sent] == [(1, 0), (2, 1), (3, 2), (4, 3)]
 
 
 def test_a_trial_that_ran_beside_a_failed_one_may_be_named_in_its_place():

@@ -23,13 +23,13 @@ from pathlib import Path
 import nni
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from nnictl_database import experiment  # noqa: E402
-from simulated_manager import Manager  # noqa: E402
+from nnictl_database import experiment
+from simulated_manager import Manager
 
-from nni_darts_ext import cli, plot  # noqa: E402
-from nni_darts_ext.nnictl.selection import rank  # noqa: E402
-from nni_darts_ext.nnictl.task import Task, task_of  # noqa: E402
-from nni_darts_ext.nnictl.tuner import DartsTuner  # noqa: E402
+from nni_darts_ext import cli, plot
+from nni_darts_ext.nnictl.selection import rank
+from nni_darts_ext.nnictl.task import Task, task_of
+from nni_darts_ext.nnictl.tuner import DartsTuner
 
 OPERATIONS = ['max_pool_3x3', 'avg_pool_3x3', 'skip_connect', 'sep_conv_3x3', 'sep_conv_5x5', 'dil_conv_3x3', 'dil_conv_5x5']
 KINDS = {'generate_multiple_parameters': 'request', 'receive_trial_result': 'result', 'trial_end': 'end'}
@@ -47,8 +47,8 @@ def main():
     logging.disable(logging.WARNING)
     found = {'python': sys.version.split()[0], 'nni': nni.__version__, 'experiments': []}
     for searches in arguments.searches:
-        timed, ended = run(searches, arguments, tracing=False)
-        traced, _ = run(searches, arguments, tracing=True)
+        timed, ended = measured(searches, arguments, tracing=False)
+        traced, _ = measured(searches, arguments, tracing=True)
         points = [{**point, 'bytes': of_memory['bytes']} for point, of_memory in zip(timed, traced)]
         found['experiments'].append({'searches': searches, 'points': points, **ended})
         print(table(searches, points, ended), flush=True)
@@ -59,8 +59,8 @@ def main():
 class Lines:
     """A list in a file, so that it takes no memory of what is measured."""
 
-    def __init__(self):
-        self.file = tempfile.TemporaryFile('w+')
+    def __init__(self, file):
+        self.file = file
 
     def append(self, value):
         self.file.write(json.dumps(value) + '\n')
@@ -99,7 +99,12 @@ class Stopwatch:
         return taken
 
 
-def run(searches, arguments, tracing):
+def measured(searches, arguments, tracing):
+    with tempfile.TemporaryFile('w+') as finished, tempfile.TemporaryFile('w+') as handed_out:
+        return run(searches, arguments, tracing, Lines(finished), Lines(handed_out))
+
+
+def run(searches, arguments, tracing, finished, handed_out):
     """One experiment with two restarts: what was measured at every tenth of it, and at its restarts and its end."""
     draw = random.Random(searches)
     stopwatch = Stopwatch()
@@ -116,7 +121,7 @@ def run(searches, arguments, tracing):
     if tracing:
         tracemalloc.start()
     began = time.perf_counter()
-    manager = Manager(begin(), arguments.concurrency, draw, outcome, arguments.mixes_up, arguments.late, Lines(), Lines())
+    manager = Manager(begin(), arguments.concurrency, draw, outcome, arguments.mixes_up, arguments.late, finished, handed_out)
     ended = {'start_seconds': time.perf_counter() - began, 'restarts': []}
     points, n = [], 0
     slice_size = math.ceil(2 * searches * (1 + arguments.failing + arguments.late) / 10)
@@ -145,7 +150,7 @@ def reported(parameters):
     of_it = random.Random(json.dumps(parameters, sort_keys=True))
     value = {'default': of_it.random(), 'task': parameters}
     if parameters['phase'] == 'search':
-        value['architecture'] = {f'{cell}/{edge}': of_it.choice(OPERATIONS) for cell in ('normal', 'reduce') for edge in range(14)}
+        value['architecture'] = {f'cell {i // 14}, edge {i % 14}': of_it.choice(OPERATIONS) for i in range(28)}
     return value
 
 
