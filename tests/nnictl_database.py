@@ -4,7 +4,7 @@ import json
 import sqlite3
 
 
-def experiment(folder, trials, optimize_mode='maximize', failed=(), **arguments):
+def experiment(folder, trials, optimize_mode='maximize', failed=(), running=(), **arguments):
     """Trials are (id, recorded task, value), encoded twice where NNI does so."""
     (folder / 'db').mkdir(parents=True)
     database = sqlite3.connect(str(folder / 'db' / 'nni.sqlite'))
@@ -19,7 +19,7 @@ def experiment(folder, trials, optimize_mode='maximize', failed=(), **arguments)
         recorded = {'parameter_id': i, 'parameters': task.parameters()}
         database.execute('insert into TrialJobEvent values (?, ?, "WAITING", ?, "", ?)', [i, trial, json.dumps(recorded), i])
         database.execute('insert into TrialJobEvent values (?, ?, ?, null, "", ?)',
-                         [i, trial, 'FAILED' if trial in failed else 'SUCCEEDED', i])
+                         [i, trial, 'FAILED' if trial in failed else 'RUNNING' if trial in running else 'SUCCEEDED', i])
         if isinstance(value, dict) and 'run' in value:  # as in each report of a search that has a storage
             database.execute('insert into MetricData values (?, ?, ?, "PERIODICAL", 0, ?)',
                              [i, trial, str(i), json.dumps(json.dumps({name: value[name] for name in ('default', 'run')}))])

@@ -4,6 +4,8 @@ import json
 from collections import deque
 from typing import Any, NamedTuple, Optional
 
+from nni_darts_ext.nnictl.task import Task
+
 
 class Trial(NamedTuple):
     """A trial that was handed out and has not ended."""
@@ -49,11 +51,13 @@ class Manager:
     def restart(self, tuner, keeps_trials=False):
         """Kill the experiment and resume it with a new tuner, to which NNI passes all finished trials at once.
 
-        NNI 2.10.1 and 3.0 keep the trials that have not ended; the tuner is only told their results.
+        NNI 2.10.1 and 3.0 keep the trials that have not ended. The tuner is told their results only, and reads in the database
+        which they are.
         """
         self.tuner, self.events = tuner, []
         tuner.import_data(json.loads(json.dumps(list(self.finished))))
         kept = [*self.running, *self.waiting] if keeps_trials else []
+        tuner.selection.postpone(Task.of(trial.parameters) for trial in kept)
         self.waiting, self.running = deque(trial._replace(recorded=None) for trial in kept), []
         self.ids = self.ids if kept else 0
         self.request(self.concurrency)

@@ -15,6 +15,8 @@ from .task import COSTS, RUN, Task, run_of, task_of
 
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
+_IN_FLIGHT = ('WAITING', 'RUNNING', 'UNKNOWN', 'ADD_RESUMED')
+_EVENTS = "select trialJobId, event, data from TrialJobEvent where trialJobId != '' order by rowid"
 SHOWN = 10
 """The number of searches that found an architecture that a table names."""
 
@@ -68,17 +70,10 @@ def read(folder: Path) -> Results:
 
 def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List[Trial]]:
     """The experiment's configuration, the tasks of its trials with their final results, and its trials."""
-    file = folder / 'db' / 'nni.sqlite'
-    try:
-        with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
-            profiles = database.execute('select params from ExperimentProfile order by revision desc limit 1').fetchall()
-            events = database.execute('select trialJobId, event, data from TrialJobEvent order by rowid').fetchall()
-            finals = database.execute(
-                "select trialJobId, data from MetricData where type = 'FINAL' order by rowid").fetchall()
-            firsts = database.execute(
-                "select trialJobId, data from MetricData where type = 'PERIODICAL' and sequence = 0").fetchall()
-    except sqlite3.Error as error:
-        raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
+    profiles, events, finals, firsts = _query(
+        folder, 'select params from ExperimentProfile order by revision desc limit 1', _EVENTS,
+        "select trialJobId, data from MetricData where type = 'FINAL' order by rowid",
+        "select trialJobId, data from MetricData where type = 'PERIODICAL' and sequence = 0")
     recorded = {trial: _decoded(data).get('parameters') for trial, _, data in events if str(data).startswith('{')}
     profile = _decoded(profiles[0][0]) if profiles else {}
     values = [(trial, _decoded(data)) for trial, data in finals]
@@ -95,6 +90,23 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
 
 def _existing(folder: Optional[Path]) -> Optional[Path]:
     return folder if folder is not None and folder.is_dir() else None
+
+
+def in_flight(folder: Path) -> List[Task]:
+    """The tasks of the trials that have not ended. Raises :class:`ExperimentError` if the database cannot be read."""
+    events, = _query(folder, _EVENTS)
+    statuses = {trial: event for trial, event, _ in events}
+    return [Task.of(_decoded(data).get('parameters')) for trial, _, data in events
+            if statuses[trial] in _IN_FLIGHT and str(data).startswith('{')]
+
+
+def _query(folder: Path, *queries: str) -> List[List[Any]]:
+    file = folder / 'db' / 'nni.sqlite'
+    try:
+        with closing(sqlite3.connect(f'{file.resolve().as_uri()}?mode=ro', uri=True)) as database:
+            return [database.execute(query).fetchall() for query in queries]
+    except sqlite3.Error as error:
+        raise ExperimentError(f'{file} cannot be read: {error}. Is it the folder of an NNI experiment?') from error
 
 
 def _decoded(data: str) -> Any:

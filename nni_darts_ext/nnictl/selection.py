@@ -40,12 +40,14 @@ class Selection:
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True, randoms: int = 0) -> None:
         self._evaluations, self._finals, self._order = evaluations, finals, _order(maximize)
-        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque())
-        """Trainings of what was found, searches, trainings of random architectures."""
+        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque(), deque())
+        """Trainings of what was found, searches, trainings of random architectures, what is postponed."""
         self._open: Set[bytes] = set()
         self._with_result: Set[bytes] = set()
         self._skipped: Set[bytes] = set()
         """The digests of all known tasks."""
+        self._postponed: Set[bytes] = set()
+        """The digests of tasks that :meth:`next` shall put into the last queue."""
         self._failures: Dict[bytes, int] = {}
         self._incomplete: Dict[str, Ranked] = {}
         """The found architectures that have results of some of their evaluations."""
@@ -65,9 +67,17 @@ class Selection:
         """The next task, or None if there is none now."""
         while any(self._queues):
             task = next(queue for queue in self._queues if queue).popleft()
-            if not self.has_result(task):  # a late result may arrive after the task was counted as failed
+            digest = task.digest()
+            if digest in self._postponed:
+                self._postponed.remove(digest)
+                self._queues[-1].append(task)
+            elif digest not in self._with_result:  # a late result may arrive after the task was counted as failed
                 return task
         return None
+
+    def postpone(self, tasks: Iterable[Task]) -> None:
+        """Hand out tasks, known or not, only once there are no others."""
+        self._postponed.update(task.digest() for task in tasks)
 
     def result(self, task: Task, value: Any) -> None:
         """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is

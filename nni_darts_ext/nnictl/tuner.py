@@ -14,8 +14,8 @@ import nni
 from nni.tuner import Tuner
 from nni.utils import ClassArgsValidator
 
-from ..errors import SearchSpaceError
-from . import assessor, experiments
+from ..errors import ExperimentError, SearchSpaceError
+from . import assessor, experiments, results
 from .class_args import check_class_args, one_of, whole
 from .selection import Selection
 from .task import SEARCH, Task, task_of
@@ -133,10 +133,15 @@ class DartsTuner(Tuner):
             self._use_idle()
 
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
-        """Accept the finished trials of a resumed experiment."""
+        """Accept the finished trials of a resumed experiment.
+
+        NNI 2.10.1 and 3.0 resume those that have not finished and import their results later. So their tasks come last.
+        """
         with self._lock:
             for trial in data:
                 self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
+            if not self._n_started:
+                self.selection.postpone(_in_flight())
             self._use_idle()
 
     def _try_again(self, task: Task) -> bool:
@@ -204,12 +209,28 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _folder() -> Optional[Path]:
+    """The experiment's folder; None if there is no manager, as in a simulation."""
+    logs = os.environ.get('NNI_LOG_DIRECTORY')
+    return None if logs is None else Path(logs).parent
+
+
+def _in_flight() -> List[Task]:
+    """The tasks of the trials that have not ended, as far as NNI's database says."""
+    folder = _folder()
+    try:
+        return [] if folder is None else results.in_flight(folder)
+    except ExperimentError as error:
+        _logger.warning('The trials that NNI has resumed are not known, so they may be repeated: %s', error)
+        return []
+
+
 def _end_experiment(n_trials: int) -> None:
     """End the experiment: the manager requests trials until the maximum number is reached."""
-    logs = os.environ.get('NNI_LOG_DIRECTORY')
-    if logs is None:  # there is no manager, as in a simulation
+    folder = _folder()
+    if folder is None:
         return
     try:
-        experiments.end(Path(logs).parent.name, n_trials)
+        experiments.end(folder.name, n_trials)
     except Exception as error:
         _logger.warning('All tasks are done, but the experiment cannot be ended (%r). Stop it with nnictl stop.', error)

@@ -100,6 +100,16 @@ def test_a_task_is_known_by_its_parameters_after_they_have_been_through_a_databa
     assert Task.of({}) == Task.of(None) == Task('search', 0)
 
 
+def test_what_is_postponed_comes_after_everything_else_and_only_without_a_result():
+    selection = Selection()
+    selection.postpone([evaluation('a'), *SEARCHES[:2]])
+    selection.add(SEARCHES)
+    assert selection.next() == SEARCHES[2]
+    selection.result(SEARCHES[1], found('a'))
+    selection.result(SEARCHES[2], found('b'))
+    assert [selection.next() for _ in range(4)] == [evaluation('b'), SEARCHES[0], evaluation('a'), None]
+
+
 @pytest.mark.parametrize('maximize', [True, False])
 def test_the_best_one_is_that_of_the_ranking_after_each_result(maximize):
     """Also where results are equal, missing, late or repeated."""

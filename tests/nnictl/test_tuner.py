@@ -14,6 +14,7 @@ import nni_node
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nnictl_database import experiment
 from simulated_manager import Manager
 
 from nni_darts_ext.errors import ClassArgsError, SearchSpaceError
@@ -182,6 +183,22 @@ def test_a_resumed_experiment_does_nothing_twice():
     rest = second.generate_multiple_parameters(list(range(20)))
     assert len(rest) == 3 and not [parameters for parameters in rest if {'parameter': parameters} in data]
     assert second.selection.best.accuracies == {0: 0.7, 1: 0.7}
+
+
+@pytest.mark.parametrize('readable', [True, False])
+def test_a_resumed_experiment_begins_with_what_nni_itself_does_not_resume(readable, tmp_path, monkeypatch, caplog):
+    """As NNI 2.10.1 and 3.0 do."""
+    monkeypatch.setenv('NNI_LOG_DIRECTORY', str(tmp_path / 'log'))
+    searches = [Task('search', seed) for seed in range(4)]
+    experiment(tmp_path, [(str(i), task, None) for i, task in enumerate(searches[:3])], failed=['0'], running=['1', '2'])
+    if not readable:
+        (tmp_path / 'db' / 'nni.sqlite').write_text('no database')
+    tuner = DartsTuner(searches=4)
+    tuner.update_search_space({})
+    tuner.import_data([])
+    handed_out = [Task.of(parameters).seed for parameters in tuner.generate_multiple_parameters([3, 4, 5, 6])]
+    assert handed_out == ([0, 3, 1, 2] if readable else [0, 1, 2, 3])
+    assert ('cannot be read' in caplog.text) != readable
 
 
 def through_the_manager(*values):

@@ -121,7 +121,8 @@ def run(searches, arguments, tracing, finished, handed_out):
     if tracing:
         tracemalloc.start()
     began = time.perf_counter()
-    manager = Manager(begin(), arguments.concurrency, draw, outcome, arguments.mixes_up, arguments.late, finished, handed_out)
+    manager = Manager(begin(), arguments.concurrency, draw, outcome, arguments.mixes_up, arguments.late, finished,
+                      handed_out)
     ended = {'start_seconds': time.perf_counter() - began, 'restarts': []}
     points, n = [], 0
     slice_size = math.ceil(2 * searches * (1 + arguments.failing + arguments.late) / 10)
@@ -130,13 +131,13 @@ def run(searches, arguments, tracing, finished, handed_out):
         done = manager.run(slice_size)
         n += done
         gc.collect()
-        points.append({'events': n, 'bytes': tracemalloc.get_traced_memory()[0] if tracing else None, 'resident': resident() - before,
-                       'seconds': stopwatch.take()})
+        points.append({'events': n, 'bytes': tracemalloc.get_traced_memory()[0] if tracing else None,
+                       'resident': resident() - before, 'seconds': stopwatch.take()})
         if done < slice_size:
             break
         if len(points) in (4, 7):
             began = time.perf_counter()
-            manager.restart(begin())
+            manager.restart(begin(), keeps_trials=len(points) == 7)  # as NNI 3.0, and before as 2.0
             ended['restarts'].append(time.perf_counter() - began)
             stopwatch.take()
     if tracing:
