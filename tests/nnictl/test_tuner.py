@@ -40,7 +40,7 @@ def tasks_of(finished):
     return [(task_of(trial['value'], trial['parameter']), trial['value']) for trial in finished]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**6), searches=st.sampled_from([1, 20, 200]), evaluations=st.integers(1, 3),
        finals=st.integers(0, 2), randoms=st.integers(0, 5), concurrency=st.sampled_from([1, 3, 16]),
        failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.sampled_from([0, 0.3]),
@@ -105,7 +105,7 @@ def test_what_the_tuner_keeps_does_not_grow_with_what_is_done():
         value = {'default': random.random(), 'task': parameters}
         names = {f'edge {i}': random.choice(['convolution', 'pooling', 'skip connection']) for i in range(28)}
         return {**value, 'architecture': names} if parameters['phase'] == 'search' else value
-    tuner = DartsTuner(searches=600)
+    tuner = DartsTuner(searches=300)
     tuner.update_search_space({})
     nowhere = deque(maxlen=0)
     tracemalloc.start()
@@ -113,12 +113,12 @@ def test_what_the_tuner_keeps_does_not_grow_with_what_is_done():
         manager = Manager(tuner, 20, random.Random(0), outcome, finished=nowhere, handed_out=nowhere)
         sizes = []
         for _ in range(2):
-            assert manager.run(500) == 500
+            assert manager.run(200) == 200
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert sizes[1] - sizes[0] < 500 * 200  # bytes for each of 500 trials; a result alone has several thousand
+    assert sizes[1] - sizes[0] < 200 * 1000  # bytes for each of 200 trials; with its result it would be 6000
 
 
 def test_the_two_threads_in_which_nni_calls_the_tuner_wait_for_each_other(monkeypatch):
@@ -137,7 +137,10 @@ def test_the_two_threads_in_which_nni_calls_the_tuner_wait_for_each_other(monkey
     ending.start()
     tuner.receive_trial_result(0, search, {'default': 0.5, 'architecture': {'edge': 'a'}})
     ending.join()
-    assert [(i, parameters['seed']) for i, parameters in sent] == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    assert sorted((i, parameters['seed']) for i, parameters in sent) == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    for i, _ in sent:
+        tuner.trial_end(i, False)
+    assert len(tuner.generate_multiple_parameters(list(range(5, 10)))) == 4  # each is repeated
 
 
 def test_a_trial_that_ran_beside_a_failed_one_may_be_named_in_its_place():
