@@ -82,12 +82,12 @@ class Selection:
     def result(self, task: Task, value: Any) -> None:
         """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is
         ignored; so is a second one of a task."""
-        accuracy, architecture = accuracy_of(value), architecture_of(value)
+        accuracy, architecture, digest = accuracy_of(value), architecture_of(value), task.digest()
         if accuracy is None or (task.architecture is None and architecture is None):
             _logger.warning('The trial %s reported %r. Expected a number%s. This result is ignored.', task.parameters(), value,
                             ' and an architecture' if task.architecture is None else '')
-        elif not self.has_result(task):
-            self._settle(task, self._with_result)
+        elif digest not in self._with_result:
+            self._settle(digest, self._with_result)
             if task.phase == SEARCH:
                 self.add(Task(EVALUATE, seed, architecture) for seed in range(self._evaluations))
             elif task.phase == EVALUATE and task.architecture is not None and task.seed in range(self._evaluations):
@@ -112,7 +112,7 @@ class Selection:
     def skip(self, task: Task) -> None:
         """Give up a task without a result."""
         _logger.warning('The trial %s ended without a result. It is skipped.', task.parameters())
-        self._settle(task, self._skipped)
+        self._settle(task.digest(), self._skipped)
         self._add_finals()
 
     def __len__(self) -> int:
@@ -133,8 +133,7 @@ class Selection:
     def _queue(self, task: Task) -> Deque[Task]:
         return self._queues[1 if task.phase == SEARCH else 0 if task.random_architecture is None else 2]
 
-    def _settle(self, task: Task, settled: Set[bytes]) -> None:
-        digest = task.digest()
+    def _settle(self, digest: bytes, settled: Set[bytes]) -> None:
         self._open.discard(digest)  # it may be unknown if the experiment was resumed
         self._skipped.discard(digest)
         self._failures.pop(digest, None)
