@@ -62,7 +62,8 @@ def compare(found: Sequence[float], random: Sequence[float], maximize: bool = Tr
     rank = difference = is_better = None
     interval = welch_interval(found, random)
     if found and random:
-        rank = 1 + sum(sign * one > max(sign * of_found for of_found in found) for one in random)
+        best = max(sign * one for one in found)
+        rank = 1 + sum(sign * one > best for one in random)
         difference = mean(found) - mean(random)
     if interval is not None:
         is_better = min(sign * bound for bound in interval) > 0
