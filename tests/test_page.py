@@ -181,6 +181,17 @@ def test_the_verdict_on_an_experiment(trials, arguments, word, tmp_path):
     assert '{\n  "edge": ' in ''.join(parsed.words)  # there is no run to draw it from
 
 
+def test_the_page_of_a_large_experiment_shows_the_first_rows_and_says_how_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(of_experiment, 'ROWS', 2)
+    folder = Path(experiment(tmp_path / 'x', TRIALS + RANDOM, failed=['s0', 's1', 's2'], random_architectures=4))
+    said = Parsed(of_experiment.render('x', results.read(folder), folder / 'page.html', 'report.html')).words
+    assert [one for one in said if one.startswith('The first ')] == [
+        f'The first 2 of {n}. {others}' for n, others in [
+            (3, "NNI's web page lists all trials; nni-darts-ext show prints the run of a search.")] * 2 + [
+            (4, 'nni-darts-ext best --json prints all.')]]
+    assert said.count('s1') == 2 and 's2' not in said and 'seed 1, <b>"& x' in said
+
+
 def command(*arguments, status=0):
     ran = subprocess.run([str(Path(sys.executable).with_name('nni-darts-ext')), 'report', *map(str, arguments)],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=120)

@@ -58,6 +58,14 @@ def test_the_ranking_says_which_methods_a_search_had(tmp_path, capsys):
     assert [one['found_by'][0]['methods'] for one in json.loads(capsys.readouterr().out)] == texts
 
 
+def test_an_architecture_that_many_searches_found_names_the_first_ten(tmp_path, capsys):
+    main(['best', experiment(tmp_path / 'x', [(str(i), Task('search', i), FOUND[0][2]) for i in reversed(range(12))])])
+    assert re.split('  +', capsys.readouterr().out.splitlines()[1])[1] == (
+        '; '.join(f'seed {i}' for i in range(10)) + ' and 2 more')
+    main(['best', str(tmp_path / 'x'), '--json'])
+    assert len(json.loads(capsys.readouterr().out)[0]['found_by']) == 12
+
+
 def of_random(i, *accuracies):
     return [(f'r{i}{seed}', Task('evaluate', seed, random_architecture=i), {
         'default': accuracy, 'architecture': {'edge': f'random {i}'}}) for seed, accuracy in enumerate(accuracies)]
