@@ -1,12 +1,21 @@
 """What the tests share: the installed hosts, and the recorded answers of NNI's own class."""
 
+import atexit
 import json
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from nni_darts_ext import hosts
+
+USERS_HOME, HOME = os.environ.get('HOME', ''), tempfile.mkdtemp()
+"""NNI looks for it when it is imported, and reads and writes the list of its experiments there in each of them."""
+os.environ.update(HOME=HOME, MPLCONFIGDIR=HOME)
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 try:
     from nni import __version__ as version
@@ -133,6 +142,8 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('NNI_CONFIG_DIR', str(tmp_path / 'config'))
     monkeypatch.setenv('HOME', str(tmp_path))
+    yield
+    shutil.rmtree(os.path.join(HOME, 'nni-experiments'), ignore_errors=True)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import USERS_HOME
 
 from nni_darts_ext.nnictl.doctor import rot
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = dict(os.environ)  # before a fixture changes the home, in which pip and uv have their caches
+ENVIRONMENT = {**os.environ, 'HOME': USERS_HOME}  # in which pip and uv have their caches
 SOUND = ('setuptools<81', 'filelock<3.12')
 TORCH = ('torch==2.13.0', *SOUND, 'typeguard<3')
 
