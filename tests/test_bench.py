@@ -36,7 +36,8 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
     written = tmp_path / 'here.json'
-    printed = run(BENCH, *TINY, '--only', 'step', 'calls', '--without', 'compiled', '--rounds', '1', '--output', str(written))
+    printed = run(BENCH, *TINY, '--quick', '--rounds', '1', '--only', 'step', 'calls', '--without', 'compiled',
+                  '--output', str(written))
     results = json.loads(written.read_text())
     step, calls = results['studies']
     sides = step['sides']

@@ -57,12 +57,12 @@ def measured(arguments):
     problem = Problem(4, 3, 2, 7, 4) if arguments.quick else Problem()
     problem = problem._replace(**{field: getattr(arguments, field) for field in problem._fields
                                   if getattr(arguments, field) is not None})
-    grown_from, sizes = ((studies.QUICKLY_GROWN_FROM, studies.QUICK_SIZES) if arguments.quick
-                         else (studies.GROWN_FROM, studies.SIZES))
+    small, grown_from, sizes = ((studies.QUICKLY_SMALL, studies.QUICKLY_GROWN_FROM, studies.QUICK_SIZES) if arguments.quick
+                                else (studies.SMALL, studies.GROWN_FROM, studies.SIZES))
     rounds = arguments.rounds or (2 if arguments.quick else 6)
     chosen = [study._replace(sides={name: side for name, side in study.sides.items()
                                     if not any(word in name for word in arguments.without)})
-              for study in studies.studies(problem, rounds, grown_from, sizes) if study.name in arguments.only]
+              for study in studies.studies(problem, rounds, small, grown_from, sizes) if study.name in arguments.only]
     results = {'machine': machine(arguments), 'grown_from': grown_from._asdict(), 'studies': [
         {'name': study.name, 'problem': study.problem._asdict(), 'sides': {
             name: {'against': dict(side.against)} for name, side in study.sides.items()}} for study in chosen]}

@@ -12,9 +12,8 @@ SMALL = Problem(channels=4, cells=5, nodes=4, candidates=7, batch_size=2)
 """Its images are so small that what is done for each call of a layer takes as long as the layer."""
 GROWN_FROM = Problem(channels=8, cells=3, nodes=3, candidates=7, batch_size=8)
 SIZES = {'candidates': (2, 4, 7, 11, 16), 'nodes': (2, 3, 5, 7), 'channels': (4, 8, 16, 32), 'batch_size': (4, 8, 16, 32)}
-QUICKLY_SMALL = Problem(channels=4, cells=5, nodes=4, candidates=7, batch_size=2)
-"""Its images are so small that what is done for each call of a layer takes as long as the layer."""
-GROWN_FROM = Problem(channels=8, cells=3, nodes=2, candidates=2, batch_size=2)
+QUICKLY_SMALL = SMALL._replace(cells=3, nodes=1, candidates=2)
+QUICKLY_GROWN_FROM = Problem(channels=8, cells=3, nodes=2, candidates=2, batch_size=2)
 QUICK_SIZES = {'candidates': (2, 4), 'nodes': (2, 3), 'channels': (8, 16), 'batch_size': (2, 4)}
 
 
@@ -28,11 +27,11 @@ class Study(NamedTuple):
     has_memory: bool = True
 
 
-def studies(problem, rounds, grown_from, sizes):
+def studies(problem, rounds, small, grown_from, sizes):
     """All studies; ``rounds`` is how often each side takes a turn where that is short, and half of it where it is long."""
     fewer = max(1, rounds // 2)
     yield Study(STEP, problem, sides.first_order(), rounds)
-    yield Study(CALLS, SMALL, sides.in_calls(), 3 * rounds, has_memory=False)
+    yield Study(CALLS, small, sides.in_calls(), 3 * rounds, has_memory=False)
     yield Study(SECOND_ORDER, problem, sides.second_order(), fewer)
     if sides.nni_has_second_order():  # once for each PyTorch is enough, for nothing of NNI's is in it
         yield Study(GRADIENT, problem, sides.architecture_gradient(), fewer)
