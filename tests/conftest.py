@@ -24,8 +24,11 @@ except Exception:  # none, or a broken one
 
 DATA = Path(__file__).parent / 'data'
 OFFERED = hosts.available()
-ENDS = ('2.0', '2.8', '2.10.1', '3.0')
-
+ENDS = {(3, 11): ('2.0', '2.8', '2.10.1', '3.0'), (3, 8): ('2.0', '2.8', '2.10.1', '3.0'), (3, 7): ('2.0',)}
+"""The first and the last NNI of each family, by Python. With Python 3.7 and NNI 3.0 there is the PyTorch of Python 3.8."""
+ONCE = {(3, 11): ('2.8', '3.0'), (3, 8): ('2.8',), (3, 7): ('2.0',)}
+"""All families with the newest PyTorch, all but that of NNI 3.0 with the oldest; py311-nni2.8 runs as CPUs without AVX-512 do."""
+MARKS = {'ends': ENDS, 'once': ONCE}
 
 NEEDS = {  # one of these families each
     'test_arguments.py': hosts.FAMILIES,
@@ -77,10 +80,15 @@ NEEDS = {  # one of these families each
     'test_ten_steps.py': hosts.FAMILIES,
     'test_trainer.py': hosts.FAMILIES,
 }
-AT_THE_ENDS = ('core', 'run', 'loop/test_batches.py', 'loop/test_data.py', 'test_malformed.py')
-"""What hangs on Python and PyTorch, which are the same in the middle of the matrix as at its ends."""
-ONCE_A_FAMILY = ('methods', 'test_partial_channels.py', 'test_ranked.py')
-"""What hangs on the family of the host: at the ends with the newest PyTorch, and with the oldest one on NNI 2.8."""
+FILES = {
+    'ends': ['nnictl/test_assessor.py', 'nnictl/test_trial.py', 'nnictl/test_tuner.py', 'test_cuts.py', 'test_examples.py',
+             'test_processes.py', 'test_recorded.py', 'test_trainer.py'],
+    'once': ['core', 'loop/test_batches.py', 'loop/test_data.py', 'methods', 'nnictl/test_comparison.py',
+             'nnictl/test_experiments.py', 'nnictl/test_results.py', 'nnictl/test_selection.py', 'plot', 'run', 'test_bench.py',
+             'test_cli.py', 'test_malformed.py', 'test_nas_bench_201.py', 'test_page.py', 'test_pages.py',
+             'test_partial_channels.py', 'test_ranked.py', 'test_resume.py', 'test_rooms.py', 'test_without_docstrings.py'],
+}
+"""Files and folders all of whose tests have a mark."""
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
 
 
@@ -106,25 +114,23 @@ def pytest_report_header(config):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
-    config.addinivalue_line('markers', 'ends: takes a while, hangs little on the NNI, so runs with those at the ends of a family')
-    config.addinivalue_line('markers', 'once: hangs on the family of the host, so runs at the ends with the newest PyTorch')
+    config.addinivalue_line('markers', 'ends: depends on the family of the host, so runs with those at the ends of a family')
+    config.addinivalue_line('markers', 'once: depends on no NNI, or on little of a family, so runs once with each PyTorch')
     config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if str(item.fspath).startswith(tuple(str(Path(__file__).parent / path) for path in AT_THE_ENDS)):
-            item.add_marker(pytest.mark.ends)
-        if str(item.fspath).startswith(tuple(str(Path(__file__).parent / path) for path in ONCE_A_FAMILY)):
-            item.add_marker(pytest.mark.once)
+        for mark, files in FILES.items():
+            if str(item.fspath).startswith(tuple(str(Path(__file__).parent / file) for file in files)):
+                item.add_marker(mark)
 
 
 def pytest_runtest_setup(item):
-    if item.get_closest_marker('ends') and version is not None and version not in ENDS:
-        pytest.skip(f'runs with NNI {", ".join(ENDS)}')
-    chosen = ENDS if sys.version_info >= (3, 11) else ('2.8',)
-    if item.get_closest_marker('once') and version is not None and version not in chosen:
-        pytest.skip(f'runs with Python 3.11 and NNI {", ".join(ENDS)}, and with NNI 2.8')
+    for mark, chosen in MARKS.items():
+        runs_with = chosen.get(sys.version_info[:2], chosen[3, 11])
+        if item.get_closest_marker(mark) and version is not None and version not in runs_with:
+            pytest.skip(f'{mark}: with this Python it runs with NNI {", ".join(runs_with)}')
     for mark in item.iter_markers('family'):
         if all(OFFERED[name] for name in mark.args):
             pytest.skip(f'this NNI has no {" or ".join(mark.args)} family')  # test_environment knows whether it must

@@ -30,6 +30,7 @@ def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
     assert all(len(found[key]) == 2 for key in found if key.endswith('_inputs'))
 
 
+@pytest.mark.once
 @pytest.mark.family('nas')
 def test_the_demo_finds_one_too_and_draws_its_search_into_a_new_folder(tmp_path):
     draws = all(importlib.util.find_spec(package) for package in plot.PACKAGES)

@@ -185,7 +185,7 @@ class Unlike(dnn.ModelSpace):
 
 
 @pytest.mark.parametrize('family', WITH_CHOICES)
-@pytest.mark.parametrize('options', [{}, {'recompute': True}, {'compile': True}])
+@pytest.mark.parametrize('options', [{}, {'recompute': True}, pytest.param({'compile': True}, marks=pytest.mark.once)])
 def test_a_candidate_that_returns_another_shape_is_named_with_its_edge_and_both_shapes(family, options, monkeypatch):
     def first_step(cut=(), width=1):
         monkeypatch.setenv(hosts.PREFERENCE, family)
