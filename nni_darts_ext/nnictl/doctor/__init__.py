@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ...hosts import FAMILIES
-from . import probes, rot
+from . import probes, rot, worker
 
 NNI = 'NNI 2.0 - 3.0'
 NO_RELEASE = ' There is no such release for this Python: use an older Python.'
@@ -161,10 +161,19 @@ def _bullets(rows: List[Tuple[str, str]]) -> List[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``nni-darts-ext doctor``."""
     parser.add_argument('--json', action='store_true', help='print one JSON object and nothing else')
+    parser.add_argument('--worker', action='store_true', help='examine what a worker of NNI\'s remote platform needs instead')
+    parser.add_argument('--manager', type=worker.address, metavar='HOST[:PORT]',
+                        help='with --worker: also try to reach an experiment that is running there (default port: '
+                        f'{worker.PORT})')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report and return the exit status: 1 if nnictl would not start."""
-    report = examine()
-    print(json.dumps(report.as_dict(), indent=2) if args.json else render(report))
-    return report.status
+    """Print the report and return the exit status: 1 if nnictl would not start, or trials on the worker."""
+    if args.worker:
+        of_worker = worker.examine(installed('nni'), args.manager)
+        status, values, text = of_worker.status, of_worker.as_dict(), worker.render(of_worker)
+    else:
+        report = examine()
+        status, values, text = report.status, report.as_dict(), render(report)
+    print(json.dumps(values, indent=2) if args.json else text)
+    return status
