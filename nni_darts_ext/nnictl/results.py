@@ -13,6 +13,8 @@ from .comparison import Comparison, compare
 from .selection import Ranked, rank
 from .task import COSTS, RUN, Task, run_of, task_of
 
+OUTPUT = 'nnioutput'
+"""The folder for a trial's files in that of a trial with ``reuseMode``; otherwise they are one."""
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
 _IN_FLIGHT = ('WAITING', 'RUNNING', 'UNKNOWN', 'ADD_RESUMED')
@@ -30,7 +32,7 @@ class Trial(NamedTuple):
     status: str
     """NNI's last word on it, such as ``'RUNNING'``, ``'SUCCEEDED'`` or :data:`FAILED`."""
     folder: Optional[Path]
-    """NNI's folder for its files; None if it is not on this machine."""
+    """NNI's folder for its files, its ``NNI_OUTPUT_DIR``; None if it is not on this machine."""
     run: Optional[Path]
     """The folder of the run of a search; None if it is not on this machine."""
 
@@ -81,7 +83,8 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
     of_trials = {**{trial: Task.of(recorded.get(trial)) for trial, _, _ in events},
                  **{trial: task for (trial, _), (task, _) in zip(values, tasks)}}
     statuses = {trial: event for trial, event, _ in events}
-    folders = {place.name: place for where in ('trials', 'environments/*/trials') for place in folder.glob(f'{where}/*')}
+    folders = {place.name: place / OUTPUT if (place / OUTPUT).is_dir() else place
+               for where in ('trials', 'environments/*/trials') for place in folder.glob(f'{where}/*')}
     runs = {trial: place / RUN for trial, place in folders.items()}
     runs.update((trial, Path(run)) for trial, data in firsts for run in [run_of(_decoded(data))] if run)
     return profile, tasks, [Trial(trial, of_trials[trial], status, folders.get(trial), _existing(runs.get(trial)))

@@ -28,6 +28,7 @@ ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 class Experiment:
     def __init__(self, folder):
         self.home = folder
+        self.homes = [folder]  # with those on other machines
         self.mark = folder / 'failed-once'
         # As behind a company's proxy. Without no_proxy nnictl's requests to localhost would not reach the manager.
         proxies = {'http_proxy': 'http://127.0.0.1:9', 'no_proxy': 'localhost', 'NO_PROXY': 'localhost'}
@@ -143,11 +144,11 @@ class Experiment:
         return psutil.Process(int(json.loads((self.home / 'nni-experiments' / '.experiment').read_text())[self.id]['pid']))
 
     def processes(self):
-        """All processes with this home."""
+        """All processes with one of the homes."""
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get('HOME') == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get('HOME') in map(str, self.homes) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except psutil.Error:
                 pass

@@ -145,3 +145,12 @@ def test_what_is_not_understood_is_explained(arguments, capsys):
     with pytest.raises(SystemExit) as exit:
         main(arguments)
     assert exit.value.code == 2 and 'usage' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('place', ['trials/t0', 'trials/t0/nnioutput', 'environments/remote-worker1/trials/t0'])
+def test_the_files_of_a_trial_are_found_wherever_nni_puts_them(tmp_path, place):
+    experiment(tmp_path / 'x', FOUND)
+    (tmp_path / 'x' / 'trials' / 't0').mkdir(parents=True)  # the manager writes a trial's parameters there
+    (tmp_path / 'x' / place).mkdir(parents=True, exist_ok=True)
+    folders = {trial.name: trial.folder for trial in results.read(tmp_path / 'x').trials}
+    assert folders.pop('t0') == tmp_path / 'x' / place and set(folders.values()) == {None}
