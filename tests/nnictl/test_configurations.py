@@ -53,7 +53,7 @@ def test_both_schemas_say_the_same(platform):
 def test_both_schemas_name_the_same_machines():
     new, old = read('remote')['trainingService'], read('remote', '_v1')
     names = {'ip': 'host', 'username': 'user', 'sshKeyPath': 'sshKeyFile'}
-    assert new['machineList'] == [{names.get(key, key): value for key, value in machine.items()} for machine in old['machineList']]
+    assert new['machineList'] == [{names.get(key, key): value for key, value in each.items()} for each in old['machineList']]
     assert new['reuseMode'] == old['remoteConfig']['reuse']
 
 

@@ -28,6 +28,8 @@ TIMEOUT = 10
 SMALL = 64
 """MiB of shared memory that containers have by default, which are too few to load data in several processes."""
 
+DOCTOR = 'nni-darts-ext doctor may name the cause.'
+
 ASK_TORCH = 'import torch\nprint(torch.__version__, "with", torch.cuda.device_count(), "GPUs")'
 ASK_PACKAGE = 'import nni_darts_ext\nprint(nni_darts_ext.__version__)'
 TRIAL_TOOL = """\
@@ -37,6 +39,9 @@ os.environ.update(dict.fromkeys(('MULTI_PHASE', *('NNI_' + name for name in (
 from nni.tools.trial_tool import {}
 """
 """NNI's own processes on the worker, up to 2.10; they expect the variables of a trial."""
+
+KEEPER = 'from nni.tools.nni_manager_scripts import check_trial_keeper_alive, create_trial_keeper_dir, launch_trial_keeper'
+"""The same of NNI 3.0."""
 
 PIP = 'import runpy, sys\nsys.argv = ["pip", "--isolated", "install", "--no-index", "nni"]\n' \
       'runpy.run_module("pip", run_name="__main__")'
@@ -119,11 +124,12 @@ def _imports(nni: Optional[str]) -> Iterator[Check]:
     if nni is None:
         yield Check('NNI', False, 'not installed', 'Install the version that the manager has.')
     elif _is_3(nni):
+        code['trial keeper'] = KEEPER, DOCTOR
         code["NNI's node"] = probes.NODE, 'Install NNI anew.'
-        code['pip'] = PIP, 'Without reuseMode NNI runs python -m pip install nni --upgrade here: use a virtual environment with pip.'
+        code['pip'] = PIP, 'Without reuseMode NNI runs python -m pip install nni --upgrade. Use a virtual environment with pip.'
     else:
-        code['trial keeper'] = TRIAL_TOOL.format('trial_keeper'), 'NNI runs it without reuseMode: run nni-darts-ext doctor.'
-        code['trial runner'] = TRIAL_TOOL.format('trial, trial_runner, web_channel'), 'NNI runs it with reuseMode: run nni-darts-ext doctor.'
+        code['trial keeper'] = TRIAL_TOOL.format('trial_keeper'), f'NNI runs it without reuseMode. {DOCTOR}'
+        code['trial runner'] = TRIAL_TOOL.format('trial, trial_runner, web_channel'), f'NNI runs it with reuseMode. {DOCTOR}'
     with ThreadPoolExecutor(2) as pool:
         for (name, (_, needed)), ended in zip(code.items(), pool.map(probes._python, [each for each, _ in code.values()])):
             ok = ended.status == 0
