@@ -63,6 +63,7 @@ NEEDS = {  # one of these families each
     'methods/test_warmup.py': hosts.FAMILIES,
     'nnictl/test_assessor.py': hosts.FAMILIES,
     'nnictl/test_experiment.py': hosts.FAMILIES,
+    'nnictl/test_remote.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,
     'nnictl/test_tuner.py': hosts.FAMILIES,
     'run/test_recording.py': hosts.FAMILIES,

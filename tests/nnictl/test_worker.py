@@ -74,7 +74,7 @@ class Manager(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b'"v3.0"' if self.path == '/api/v1/nni/version' else b'')
+        self.wfile.write(b'3.0.0' if self.path == '/api/v1/nni/version' else b'')
 
     def log_message(self, *args):
         pass
@@ -90,8 +90,8 @@ def manager():
 
 def test_the_manager_must_have_the_same_nni():
     with manager() as (host, port):
-        assert list(worker._manager('3.0', host, port)) == [('manager', True, f'NNI 3.0 on {host}', '')]
-        assert next(worker._manager('2.9', host, port))[1:] == (False, f'NNI 3.0 on {host}', 'Both need the same NNI; here it is '
+        assert list(worker._manager('3.0', host, port)) == [('manager', True, f'NNI 3.0.0 on {host}', '')]
+        assert next(worker._manager('2.9', host, port))[1:] == (False, f'NNI 3.0.0 on {host}', 'Both need the same NNI; here it is '
                                                                 '2.9.')
 
 

@@ -164,7 +164,7 @@ def _manager(nni: Optional[str], host: str, port: int) -> Iterator[Check]:
         yield Check('manager', False, f'{url}: {getattr(error, "reason", error)}', 'An experiment that is running there, and a '
                     f'firewall that lets this machine connect to ports {port} and {port + 1}.')
         return
-    same = version == nni
+    same = nni is not None and (*parse(version), 0)[:3] == (*parse(nni), 0)[:3]  # the manager says 3.0.0
     yield Check('manager', same, f'NNI {version} on {host}', '' if same else f'Both need the same NNI; here it is {nni}.')
     if _is_3(nni):
         return
