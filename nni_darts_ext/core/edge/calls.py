@@ -7,7 +7,7 @@ for others may be in their places for a while.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Dict, Optional
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,27 @@ DIMENSIONS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)
 """Of the values that a norm takes."""
 
 
-def running(layer: nn.Module) -> Callable[[Any], Any]:
+class Counters:
+    """The ``num_batches_tracked`` of an edge's norms: those that have run in the context are counted at its end, all at once."""
+
+    def __init__(self) -> None:
+        self._due: Dict[Tensor, None] = {}
+
+    def add(self, batches: Tensor) -> None:
+        if batches in self._due:  # of a norm that runs twice: one operation does not count it twice
+            batches.add_(1)
+        self._due[batches] = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: Any) -> None:
+        due, self._due = list(self._due), {}
+        if due:
+            torch._foreach_add_(due, 1)
+
+
+def running(layer: nn.Module, counters: Counters) -> Callable[[Any], Any]:
     """What does as ``layer(value)`` does."""
     if is_plain(layer, nn.Conv2d):
         if overruns(layer):  # type: ignore[arg-type]
@@ -36,7 +56,7 @@ def running(layer: nn.Module) -> Callable[[Any], Any]:
         settings: Any = (layer.stride, layer.padding, layer.dilation, layer.groups)
         return lambda value: nn.functional.conv2d(value, parameters['weight'], parameters['bias'], *settings)
     if is_one_of(layer, NORMS):
-        return normalizing(layer)
+        return normalizing(layer, counters)
     return layer
 
 
@@ -53,8 +73,9 @@ def _is_function(layer: nn.Module) -> bool:
                                 or any(hasattr(kind, name) for name in names))
 
 
-def normalizing(norm: nn.Module) -> Callable[..., Any]:
-    """A function of a value, and of a scale of shape ``(channels,)`` in place of the norm's own, default None."""
+def normalizing(norm: nn.Module, counters: Counters) -> Callable[..., Any]:
+    """A function of a value, and of a scale of shape ``(channels,)`` in place of the norm's own, default None. It leaves counting
+    batches to ``counters``."""
     parameters, buffers = norm._parameters, norm._buffers
     dimensions = next(dimensions for kind, dimensions in DIMENSIONS.items() if isinstance(norm, kind))
     training, tracks = norm.training, norm.track_running_stats
@@ -71,7 +92,7 @@ def normalizing(norm: nn.Module) -> Callable[..., Any]:
         if training and tracks:
             batches = buffers['num_batches_tracked']
             if batches is not None:
-                batches.add_(1)
+                counters.add(batches)
         elif training:
             mean = variance = None
         return torch.batch_norm(value, parameters['weight'] if scale is None else scale, parameters['bias'], mean, variance,

@@ -35,12 +35,13 @@ def mix(candidates: Union[Plan, Sequence[nn.Module]], relaxed: Relaxed, args: Se
     writes over what it is given.
     """
     plan = candidates if isinstance(candidates, Plan) else Plan(candidates)
-    edge = _Edge(relaxed.weights, args, kwargs, SharedWork() if shared is None else shared, keep_all)
-    weighed = alike((edge.weighed(i, plan.chains[i]) for i in relaxed.live), relaxed.live, reduction)
-    if reduction in ('sum', 'mean') and relaxed.live:
-        total = _add_up_fresh(weighed)
-        return total if reduction == 'sum' else _map_weighed(lambda value: value / len(relaxed.live), total)
-    outputs = list(weighed)
+    edge = _Edge(plan, relaxed, args, kwargs, SharedWork() if shared is None else shared, keep_all)
+    weighed = alike(map(edge.weighed, relaxed.live), relaxed.live, reduction)
+    with plan.counters:
+        if reduction in ('sum', 'mean') and relaxed.live:
+            total = _add_up_fresh(weighed)
+            return total if reduction == 'sum' else _map_weighed(lambda value: value / len(relaxed.live), total)
+        outputs = list(weighed)
     if reduction == 'none':
         return outputs
     if outputs:
@@ -57,21 +58,22 @@ class _Edge:
     product. What is cheap to compute again is not kept for a BatchNorm, see :mod:`nni_darts_ext.core.edge.saved_tensors`.
     """
 
-    def __init__(self, weights: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork,
+    def __init__(self, plan: Plan, relaxed: Relaxed, args: Sequence[Any], kwargs: Mapping[str, Any], shared: SharedWork,
                  keep_all: bool) -> None:
-        self._weights, self._args, self._kwargs = weights, args, kwargs
+        self._chains, self._weights, self._args, self._kwargs = plan.chains, relaxed.weights, args, kwargs
         self._shared, self._keep_all = shared, keep_all
         self._takes_one = len(args) == 1 and not kwargs
         self._watch = Watch(args[0] if self._takes_one else (args, kwargs))
         self._scalars: Sequence[Tensor] = ()
+        self._has_scales = any(plan.chains[i].takes_scale() for i in relaxed.live)
         self._scales: Dict[int, Sequence[Tensor]] = {}
         """For each number of channels the weights as scales of norms."""
         self._shared_values: List[Any] = []
         """Kept until the edge is done, for without a graph nobody else keeps them."""
 
-    def weighed(self, i: int, chain: Chain) -> Any:
+    def weighed(self, i: int) -> Any:
         """The output of candidate i times its weight: tensors of its own, which nobody else holds."""
-        output = self._weighed(i, chain)
+        output = self._weighed(i, self._chains[i])
         if self._watch.is_broken():
             raise Overwritten(i)
         return output
@@ -94,6 +96,8 @@ class _Edge:
         return self._times_weight(i, value)
 
     def _times_weight(self, i: int, value: Any) -> Any:
+        if self._has_scales and type(value) is Tensor and value.dim() > 1 and value.dtype == self._weights.dtype:
+            return value * self._scale(i, value.shape[1]).view(-1, *[1] * (value.dim() - 2))  # of those that others have anyway
         if not self._scalars:
             self._scalars = self._weights.unbind()
         return times(value, self._scalars[i])

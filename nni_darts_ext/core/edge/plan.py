@@ -7,7 +7,7 @@ from typing import Any, Callable, Hashable, List, NamedTuple, Optional, Sequence
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .calls import normalizing, running
+from .calls import Counters, normalizing, running
 from .layers import CONVOLUTIONS, NORMS, begins_in_place, copied, is_one_of, is_plain, layers_of, parts_of
 from .saved_tensors import is_cheap
 from .sharing import KINDS, POOLINGS, SharedWork, settings_of
@@ -39,7 +39,8 @@ class Plan:
         self._in_place = [attributes.get('inplace') for attributes in self._others]
         self._attributes = [*map(vars, compared), *(part._modules for part in compared if isinstance(part, nn.Sequential))]
         self._values = [tuple(attributes.values()) for attributes in self._attributes]
-        self.chains = [Chain(candidate) for candidate in candidates]
+        self.counters = Counters()
+        self.chains = [Chain(candidate, self.counters) for candidate in candidates]
 
     def is_of(self, candidates: Sequence[nn.Module]) -> bool:
         """Whether these are still the candidates, and since then nothing was set in them and no hook was registered."""
@@ -55,17 +56,17 @@ class Plan:
 class Chain:
     """A candidate as the layers that it is made of."""
 
-    def __init__(self, candidate: nn.Module) -> None:
+    def __init__(self, candidate: nn.Module, counters: Counters) -> None:
         self.candidate = candidate
         self.layers = layers_of(candidate)
         self._clones = begins_in_place(self.layers)
         self._shared = _shared_settings(self.layers)
         self._all_steps = [
-            Step(layer, running(layer), after is not None and is_one_of(after, NORMS) and is_cheap(layer))
+            Step(layer, running(layer, counters), after is not None and is_one_of(after, NORMS) and is_cheap(layer))
             for layer, after in zip(self.layers, [*self.layers[1:], None])]
         self._other_steps = self._all_steps[1:]
         self._norm = self.layers[-1] if self.layers and is_one_of(self.layers[-1], NORMS) else None
-        self.normalize: Any = None if self._norm is None else normalizing(self._norm)
+        self.normalize: Any = None if self._norm is None else normalizing(self._norm, counters)
         """Runs the norm at its end with another scale; None where there is none."""
 
     def start(self, value: Any, shared: SharedWork) -> Tuple[Any, List[Step]]:
