@@ -13,7 +13,8 @@ NOT_RUN = {
                   'tox run -e bench'],
     'docs/beyond_one_machine.md': [
         'nni-darts-ext register', "ssh-keygen -t ecdsa -m PEM -N '' -f ~/.ssh/nni_ecdsa",
-        'ssh -i ~/.ssh/nni_ecdsa alice@192.168.1.11 /home/alice/darts/bin/nni-darts-ext doctor --worker --manager 192.168.1.10:8080',
+        'ssh -i ~/.ssh/nni_ecdsa alice@192.168.1.11 /home/alice/darts/bin/nni-darts-ext doctor --worker --manager '
+        '192.168.1.10:8080',
         'scp -i ~/.ssh/nni_ecdsa -r alice@192.168.1.11:nni-experiments/ID/environments ~/nni-experiments/ID/',
         'scp -i ~/.ssh/nni_ecdsa -r alice@192.168.1.11:/tmp/nni-experiments/ID/trials ~/nni-experiments/ID/'],
     'docs/nnictl.md': ['nnictl create --config examples/nnictl/config.yml', 'nni-darts-ext best <the id that nnictl printed>',

@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif((nni.__version__, sys.version_info[:2]) not in CHOSEN, reason=f'takes a minute: runs with {CHOSEN}'),
     pytest.mark.skipif(SSHD is None, reason='there is no sshd: install openssh-server'),
 ]
+HAS_STORAGE = nni.__version__ == '2.10.1'
+"""Whether the runs are on a share; otherwise they are copied from the machines."""
 BIN = Path(sys.executable).parent
 IN_TMP = Path('/tmp/nni-experiments')
 """Where NNI puts the trials on a machine, up to 2.10, whatever its environment says; NNI 3.0 puts them into the home."""
@@ -57,7 +59,8 @@ def experiment(tmp_path, server, nnis_configuration):
 def configured(experiment, server):
     """The example's configuration, with a smaller search and these machines."""
     example = yaml.safe_load((HERE.parents[1] / 'examples' / 'nnictl' / 'config_remote.yml').read_text())
-    file = experiment.config({'searches': 2, 'evaluations': 1}, space='tiny:Space')
+    storage = f' --storage {experiment.home / "storage"}' if HAS_STORAGE else ''
+    file = experiment.config({'searches': 2, 'evaluations': 1}, space='tiny:Space' + storage)
     service = example['trainingService']
     for machine, host in zip(service['machineList'], HOSTS):
         machine.update(host=host, port=server.port, user=server.user, sshKeyFile=str(server.key), pythonPath=str(BIN))
@@ -86,13 +89,14 @@ def test_two_machines_search_and_the_runs_come_home(experiment, server):
     assert len(said.splitlines()) == len(ranked) + 2
     assert not list(experiment.folder.rglob('run'))
 
-    for host in HOSTS:  # sftp starts in the home of the user database, not in the temporary one
+    for host in () if HAS_STORAGE else HOSTS:  # sftp starts in the home of the user database, not in the temporary one
         place = server.home(host) / 'nni-experiments' if nni.__version__ == '3.0' else IN_TMP
         inside = 'environments' if nni.__version__ == '3.0' else 'trials'
         subprocess.run(['scp', '-q', *server.options(), '-r', f'{server.user}@{host}:{place}/{experiment.id}/{inside}',
                         str(experiment.folder)], check=True, timeout=60)
     searches = [trial for trial in results.read(experiment.folder).trials if trial.task.phase == 'search']
-    runs = [Run.read(trial.folder / results.RUN) for trial in searches]
+    runs = [Run.read(trial.run) for trial in searches]
+    assert all((experiment.home / 'storage' in run.folder.parents) == HAS_STORAGE for run in runs)
     assert len(runs) == 2 and all(run.state.status == DONE and len(run.epochs) == 2 for run in runs)
     assert str(runs[0].folder) in experiment.run('nni-darts-ext', 'show', runs[0].folder)
     if find_spec('matplotlib') and find_spec('networkx'):

@@ -91,7 +91,8 @@ def manager():
 def test_the_manager_must_have_the_same_nni():
     with manager() as (host, port):
         assert list(worker._manager('3.0', host, port)) == [('manager', True, f'NNI 3.0.0 on {host}', '')]
-        assert next(worker._manager('2.9', host, port))[1:] == (False, f'NNI 3.0.0 on {host}', 'Both need the same NNI; here it is '
+        assert next(worker._manager('2.9', host, port))[1:] == (
+            False, f'NNI 3.0.0 on {host}', 'Both need the same NNI; here it is '
                                                                 '2.9.')
 
 
