@@ -16,7 +16,8 @@ NOT_RUN = {
         'ssh -i ~/.ssh/nni_ecdsa alice@192.168.1.11 /home/alice/darts/bin/nni-darts-ext doctor --worker --manager '
         '192.168.1.10:8080',
         'scp -i ~/.ssh/nni_ecdsa -r alice@192.168.1.11:nni-experiments/ID/environments ~/nni-experiments/ID/',
-        'scp -i ~/.ssh/nni_ecdsa -r alice@192.168.1.11:/tmp/nni-experiments/ID/trials ~/nni-experiments/ID/'],
+        'scp -i ~/.ssh/nni_ecdsa -r alice@192.168.1.11:/tmp/nni-experiments/ID/trials ~/nni-experiments/ID/',
+        'trialCommand: >-'],
     'docs/nnictl.md': ['nnictl create --config examples/nnictl/config.yml', 'nni-darts-ext best <the id that nnictl printed>',
                        'nnictl resume <the id>'],
     'docs/searching.md': ['nni-darts-ext plot runs/first', 'tox run -e bench',
