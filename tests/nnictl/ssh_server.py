@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 SSHD = shutil.which('sshd', path=f'{os.environ["PATH"]}:/usr/sbin')
 HOSTS = ('127.0.0.1', '127.0.0.2')
 
@@ -63,6 +65,11 @@ class SshServer:
                         break
                 assert server.poll() is None, (self.folder / 'sshd.log').read_text()
                 time.sleep(0.05)
+            log = self.folder / 'sshd.log'
+            entered = subprocess.run(['ssh', *self.options(), f'{self.user}@{HOSTS[0]}', 'true'], stdin=subprocess.DEVNULL)
+            if entered.returncode != 0 and 'account is locked' in log.read_text():  # without PAM, which needs root
+                pytest.skip(f'sshd does not let {self.user} in: {log.read_text()}')
+            assert entered.returncode == 0, log.read_text()
             yield self
         finally:
             server.terminate()
