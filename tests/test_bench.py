@@ -1,6 +1,7 @@
 """The benchmark runs, and what it holds us against computes what it says."""
 
 import json
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -36,10 +37,10 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
     written = tmp_path / 'here.json'
-    printed = run(BENCH, *TINY, '--quick', '--rounds', '1', '--only', 'step', 'calls', '--without', 'compiled',
-                  '--output', str(written))
+    printed = run(BENCH, '--quick', *TINY, '--device', 'cpu', '--only', 'step', 'calls', 'launches', 'epoch',
+                  '--without', 'compiled', 'exact', '--rounds', '1', '--output', str(written))
     results = json.loads(written.read_text())
-    step, calls = results['studies']
+    step, calls, launches, epoch = results['studies']
     sides = step['sides']
     assert {"NNI's", 'ours', 'ours, channels last', 'the candidates alone'} <= set(sides)
     assert not any('compiled' in name for name in sides)
@@ -48,8 +49,14 @@ def test_the_program_measures_and_writes_a_page(tmp_path):
     assert calls['problem']['channels'] == 4 and "NNI's" in calls['sides']
     assert all(side['seconds'] and 'bytes' not in side for side in calls['sides'].values())
 
+    counted = {name: sum(side['launches'].values()) for name, side in launches['sides'].items()}
+    assert counted["NNI's"] > counted['ours'] > counted['the candidates alone'] > 0
+    assert '| ours | {} | {:.2f} | 0 |'.format(counted['ours'], counted['ours'] / counted["NNI's"]) in printed
+
+    assert {"NNI's", 'ours'} <= set(epoch['sides'])
+
     grown = [{**step, 'name': 'growth', 'problem': {**results['grown_from'], 'nodes': nodes}} for nodes in (3, 5)]
-    written.write_text(json.dumps({**results, 'studies': [step, calls, *grown]}))
+    written.write_text(json.dumps({**results, 'studies': [*results['studies'], *grown]}))
     run(BENCH / 'report.py', str(tmp_path))
     page = (tmp_path / 'README.md').read_text()
     assert printed.strip() in page.replace(page[page.index('### How a step grows'):], '')
@@ -112,3 +119,36 @@ def test_the_candidates_alone_have_a_gradient_for_every_weight(problem):
     assert architecture == (None,)
     assert len(weights) == len(list(problem.model().parameters()))
     assert all(gradient is not None and gradient.isfinite().all() for gradient in weights)
+
+
+LAUNCHES = {('1.12', '2.8'): 2895, ('1.12', '3.0'): 3105, ('2.13', '2.8'): 2391, ('2.13', '3.0'): 2378}
+"""Of one step of ours, at most, by the versions of PyTorch and NNI."""
+
+
+@pytest.mark.ends
+def test_a_step_launches_no_more_than_it_did_and_waits_for_nothing(problem):
+    import sides
+    counted = sides.launching()['ours'].build(problem._replace(channels=4, candidates=7), torch.device('cpu'))()
+    of_pytorch = '.'.join(torch.__version__.split('.')[:2])
+    assert sum(counted.launches.values()) <= LAUNCHES[of_pytorch, nni.__version__], counted.launches
+    assert counted.waits == 0
+
+
+def test_what_is_waited_for_is_counted_and_views_are_not():
+    import launches
+
+    def run():
+        numbers = torch.ones(3).view(3, 1)
+        assert numbers.sum() > 0 and numbers.tolist() and len(numbers.nonzero())
+    counted = launches.Counted(run)
+    assert counted.waits == 3
+    assert +counted.launches == {'fills': 1, 'sums': 1, 'others': 1}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_a_gpu_that_is_not_there_is_named_with_the_way_out(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [str(BENCH), '--device', 'cuda'])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(BENCH / '__main__.py'))['main']()
+    assert ended.value.code == 2
+    assert '--device cuda: PyTorch {}'.format(torch.__version__) in capsys.readouterr().err

@@ -53,6 +53,7 @@ class Problem(NamedTuple):
         return images.contiguous(memory_format=torch.channels_last) if channels_last else images, labels.to(device)
 
 
+OF_THE_PAPER = Problem(channels=16, cells=8, nodes=4, candidates=7, batch_size=64)
 TINY = Problem(cells=3, nodes=1, candidates=2, batch_size=2)
 
 

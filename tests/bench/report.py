@@ -5,10 +5,12 @@ import statistics
 import sys
 from pathlib import Path
 
-STEP, CALLS, SECOND_ORDER, GRADIENT, EPOCH, GROWTH = 'step', 'calls', 'second-order', 'gradient', 'epoch', 'growth'
+STEP, CALLS, LAUNCHES, SECOND_ORDER, GRADIENT, EPOCH, GROWTH = (
+    'step', 'calls', 'launches', 'second-order', 'gradient', 'epoch', 'growth')
 TITLES = {
     STEP: 'A search step, first order',
     CALLS: 'A search step where calls count',
+    LAUNCHES: 'What a search step launches on a GPU',
     SECOND_ORDER: 'A search step, second order',
     GRADIENT: "The second order's architecture gradient",
     EPOCH: 'An epoch of four steps, with all that belongs to it',
@@ -26,6 +28,10 @@ own, from building the model to the end of the second turn.
 They have the memory format of what is held against them. *As the paper writes it* is the finite difference of the paper's
 equations 7 and 8 on the mixture of its equation 2; [references.py](../references.py) says more. NNI's own second order never
 moves the weights to the virtual ones, but takes the passes that it would take if it did.
+
+*What a search step launches* is counted, not timed, and the same on every machine: the operations that PyTorch dispatches,
+forward and backward, but for views and allocations. On a CPU it runs as on a GPU, with the foreach variants of the optimisers. A
+*wait* is a number that the host reads from the device. [launches.py](../launches.py) says more.
 """
 
 
@@ -101,7 +107,8 @@ def tables(results):
             if name == GROWTH:
                 found += [size(results['grown_from']) + ', but for what the row says.', growth_table(results)]
             else:
-                found += [size(problems[0]) + '.', table(study_of(results, name))]
+                of_sides = launches_table if name == LAUNCHES else table
+                found += [size(problems[0]) + '.', of_sides(study_of(results, name))]
     return '\n\n'.join(found)
 
 
@@ -113,6 +120,18 @@ def table(sides):
         rows.append([name, _seconds(side), *(_spread(time_ratios(sides, name, base)) for base in bases(sides))])
         if has_memory:
             rows[-1] += [_megabytes(side), *(_number(memory_ratio(sides, name, base)) for base in bases(sides))]
+    return _markdown(rows)
+
+
+def launches_table(sides):
+    kinds = list(dict.fromkeys(kind for side in sides.values() for kind in side['launches']))
+    base = bases(sides)[0]
+    rows = [['', 'launches', 'of ' + base, 'waits', *kinds]]
+    for name, side in sides.items():
+        total = sum(side['launches'].values())
+        other = sides.get(side['against'].get(base))
+        rows.append([name, str(total), _number(other and total / sum(other['launches'].values())), str(side['waits']),
+                     *(str(side['launches'].get(kind, 0)) for kind in kinds)])
     return _markdown(rows)
 
 

@@ -2,7 +2,7 @@
 
 A turn of :data:`STEP` takes one search step, which is an architecture and a weight step, and one of :data:`EPOCH` an epoch with
 all that belongs to it. Both return seconds. Of NNI 3.0's strategy and of ours it is the second step of an epoch, for in the first
-one, and in every tenth, both write the probabilities to Lightning's log, one by one.
+one, and in every tenth, both write the probabilities to Lightning's log, one by one. :func:`launching` counts launches instead.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Callable, Mapping, NamedTuple
 
+import launches
 import measure
 import torch
 from problem import LEARNING_RATE, loss, optimizer
@@ -23,8 +24,8 @@ import nni_darts_ext
 from nni_darts_ext.core.bilevel import estimators
 from nni_darts_ext.core.edge import memory_format
 
-STEP, EPOCH = 'step', 'epoch'
-BATCHES = {STEP: 1, EPOCH: 4}
+STEP, EPOCH, SHORTER, LONGER = 'step', 'epoch', 'shorter', 'longer'
+BATCHES = {STEP: 1, EPOCH: 4, SHORTER: 2, LONGER: 3}
 
 VARIANTS = {
     'ours': {},
@@ -42,9 +43,10 @@ SECOND_ORDER = {
 }
 
 IN_CALLS = ("NNI's", 'ours', 'ours, channels last', 'the candidates alone', 'the candidates alone, channels last')
-IN_EPOCHS = ('ours', 'ours, channels last')
+IN_EPOCHS = ('ours', 'ours, channels last', 'ours, channels last, compiled')
 GROWING = ("NNI's", 'ours, channels last', 'ours, channels last, recomputed')
 
+UNROLLED = {'exact': 'exact', 'finite difference': 'finite_difference'}
 ESTIMATORS = {'exact': estimators.unrolled_exact, 'finite difference': estimators.unrolled_finite_difference}
 
 NNI, ALONE, WRITTEN, WRITTEN_ALIKE = "NNI's", 'the candidates alone', 'as the paper writes it', 'that in the same format'
@@ -80,7 +82,21 @@ def in_calls():
 
 def epochs():
     """NNI's and ours."""
-    return {NNI: Side(_nnis(EPOCH)), **{name: Side(_ours(EPOCH, **VARIANTS[name]), {NNI: NNI}) for name in IN_EPOCHS}}
+    offered = _offered({name: VARIANTS[name] for name in IN_EPOCHS})
+    return {NNI: Side(_nnis(EPOCH)), **{name: Side(_ours(EPOCH, **options), {NNI: NNI}) for name, options in offered.items()}}
+
+
+def launching():
+    """Both orders of NNI's and ours, and the candidates alone. A turn gives the :class:`launches.Counted` of one step."""
+    sides = {NNI: Side(partial(_counted, _nnis)), 'ours': Side(partial(_counted, _ours), {NNI: NNI}),
+             ALONE: Side(_alone_counted, {NNI: NNI})}
+    base = NNI
+    if nni_has_second_order():
+        base = NNI + ', second order'
+        sides[base] = Side(partial(_counted, partial(_nnis, unrolled=True)))
+    for name, unrolled in UNROLLED.items():
+        sides['ours, ' + name] = Side(partial(_counted, partial(_ours, unrolled=unrolled)), {NNI: base})
+    return sides
 
 
 def to_grow():
@@ -142,6 +158,19 @@ def _ours(what, **options):
     return partial(_strategy, what, nni_darts_ext.DARTS, **options)
 
 
+def _counted(make, problem, device):
+    with launches.as_on_a_gpu(device):
+        longer, shorter = (make(what)(problem, device) for what in (LONGER, SHORTER))
+
+    def turn():
+        """An epoch less one that is a step shorter, both the second, for in the first optimisers have no state yet."""
+        with launches.as_on_a_gpu(device):
+            longer()
+            shorter()
+            return launches.Counted(longer) - launches.Counted(shorter)
+    return turn
+
+
 def _trainer(what, trainer_class, mutator_class, problem, device, **options):
     model = problem.model()
     n_batches = BATCHES[what]
@@ -179,10 +208,10 @@ def _strategy(what, strategy_class, problem, device, **options):
             measure.synchronize(device)
             self.took = time.perf_counter() - self.began
 
-    n_batches = 2 if what == STEP else BATCHES[what]
+    n_batches = 2 if what == STEP else BATCHES[what]  # the first one's time does not count
     loaders = [DataLoader(problem.images(n_batches), problem.batch_size) for _ in range(2)]
     trainer = Trainer(max_epochs=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-                      logger=False, accelerator='gpu' if device.type == 'cuda' else 'cpu', num_sanity_val_steps=0)
+                      logger=False, accelerator='gpu' if device.type == 'cuda' else 'cpu', devices=1, num_sanity_val_steps=0)
     module = Module()
     space = RawFormatModelSpace(problem.model(), Lightning(module, trainer, *loaders))
     supernet = strategy_class(**options).initialize(space, SequentialExecutionEngine())
@@ -200,6 +229,10 @@ def _alone(problem, device, channels_last=False):
     model = CandidatesAlone(_laid_out(problem, device, channels_last))
     batches = [problem.batch(device, channels_last) for _ in range(2)]
     return partial(measure.timed, partial(model.step, *batches, loss), device)
+
+
+def _alone_counted(problem, device):
+    return partial(launches.Counted, _alone(problem, device))
 
 
 def _as_written(problem, device, channels_last=False):
