@@ -24,8 +24,9 @@ model's CUDA devices, so that dropout masks are those of the following weight st
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -122,10 +123,12 @@ def unrolled_finite_difference(training: Loss, validation: Loss, logits: Sequenc
     with without_side_effects(model), frozen(logits):
         gradients = average(gradients_of(training(), parameters), parameters)
     direct, direction = _after_virtual_step(validation, logits, weights, gradients, model, average)
-    norm = norm_of([along for along in direction if along is not None])
+    towards = {parameter: along for parameter, along in zip(parameters, direction) if along is not None}
+    norm = norm_of(list(towards.values()))
+    lengths = _lengths(towards.values(), norm)
 
     def logits_gradients(sign: float) -> Gradients:
-        moved = {p: p.data + sign * radius * _unit(along, norm) for p, along in zip(parameters, direction) if along is not None}
+        moved = {p: p.data + sign * radius * (along / lengths[along.dtype, along.device]) for p, along in towards.items()}
         with without_side_effects(model), _moved(moved), frozen([*all_but(logits, model), *moved]):
             return gradients_of(training(), logits)
 
@@ -211,10 +214,10 @@ def _difference(ones: Gradients, others: Gradients) -> Gradients:
     return [one if other is None else -other if one is None else one - other for one, other in zip(ones, others)]
 
 
-def _unit(part: Tensor, norm: Tensor) -> Tensor:
-    """The part divided by the norm; zeros if the norm is 0. Computed on the device, so that the CPU need not wait."""
-    norm = norm.to(part)
-    return torch.where(norm == 0, torch.zeros_like(part), part / norm)
+def _lengths(parts: Iterable[Tensor], norm: Tensor) -> Dict[Any, Tensor]:
+    """By dtype and device what the parts are divided by: the norm; infinity if it is 0, so that the CPU need not wait for it."""
+    norms = {(part.dtype, part.device): norm.to(part) for part in parts}
+    return {kind: norm.masked_fill(norm == 0, math.inf) for kind, norm in norms.items()}
 
 
 # What is put back ----------------------------------------------------------------------------------------------------------
