@@ -131,7 +131,8 @@ class Trial:
         if architecture is not None and self._task.architecture is None:
             reported['architecture'] = architecture
             if processes.is_first():
-                (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True))
+                (self.output / 'architecture.json').write_text(
+                    json.dumps(architecture, indent=2, sort_keys=True), encoding='utf-8')
         _tell('report_final_result', reported)
         return reported
 

@@ -57,8 +57,8 @@ class Manager:
         self.tuner, self.events = tuner, []
         tuner.import_data(json.loads(json.dumps(list(self.finished))))
         kept = [*self.running, *self.waiting] if keeps_trials else []
-        tuner.selection.postpone(Task.of(trial.parameters) for trial in kept)
-        self.waiting, self.running = deque(trial._replace(recorded=None) for trial in kept), []
+        tuner.selection.withhold(Task.of(trial.parameters) for trial in kept)
+        self.waiting, self.running, self.ended = deque(trial._replace(recorded=None) for trial in kept), [], set()
         self.ids = self.ids if kept else 0
         self.request(self.concurrency)
 
@@ -79,10 +79,14 @@ class Manager:
             while self.waiting and len(self.running) < self.concurrency:
                 self.running.append(self.waiting.popleft())
             self.most = max(self.most, len(self.running))
-            if not self.running:
+            if not self.running and not self.tuner.selection.withheld:
                 return n
-            self.end(self.one())
-            self.dispatch()
+            if self.running:
+                self.end(self.one())
+                self.dispatch()
+            if self.tuner.selection.withheld and (not self.running or self.draw.random() < 0.1):
+                in_flight = [Task.of(trial.parameters) for trial in [*self.running, *self.waiting] if trial.recorded is None]
+                self.ended = self.tuner.release_ended(in_flight, self.ended)
         return limit
 
     def one(self):

@@ -98,9 +98,9 @@ def _existing(folder: Optional[Path]) -> Optional[Path]:
 def in_flight(folder: Path) -> List[Task]:
     """The tasks of the trials that have not ended. Raises :class:`ExperimentError` if the database cannot be read."""
     events, = _query(folder, _EVENTS)
-    statuses = {trial: event for trial, event, _ in events}
-    return [Task.of(_decoded(data).get('parameters')) for trial, _, data in events
-            if statuses[trial] in _IN_FLIGHT and str(data).startswith('{')]
+    tasks = {trial: Task.of(_decoded(data).get('parameters')) for trial, _, data in events if str(data).startswith('{')}
+    statuses = {tasks[trial].digest(): (event, tasks[trial]) for trial, event, _ in events if trial in tasks}  # the last trial's
+    return [task for event, task in statuses.values() if event in _IN_FLIGHT]
 
 
 def _query(folder: Path, *queries: str) -> List[List[Any]]:

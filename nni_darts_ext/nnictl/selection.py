@@ -40,14 +40,14 @@ class Selection:
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True, randoms: int = 0) -> None:
         self._evaluations, self._finals, self._order = evaluations, finals, _order(maximize)
-        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque(), deque())
-        """Trainings of what was found, searches, trainings of random architectures, what is postponed."""
+        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque())
+        """Trainings of what was found, searches, trainings of random architectures."""
         self._open: Set[bytes] = set()
         self._with_result: Set[bytes] = set()
         self._skipped: Set[bytes] = set()
         """The digests of all known tasks."""
-        self._postponed: Set[bytes] = set()
-        """The digests of tasks that :meth:`next` shall put into the last queue."""
+        self.withheld: Dict[bytes, Task] = {}
+        """The tasks that run without having been handed out, by their digests."""
         self._failures: Dict[bytes, int] = {}
         self._incomplete: Dict[str, Ranked] = {}
         """The found architectures that have results of some of their evaluations."""
@@ -61,23 +61,26 @@ class Selection:
             digest = task.digest()
             if not any(digest in known for known in (self._open, self._with_result, self._skipped)):
                 self._open.add(digest)
-                self._queue(task).append(task)
+                if digest not in self.withheld:
+                    self._queue(task).append(task)
 
     def next(self) -> Optional[Task]:
         """The next task, or None if there is none now."""
         while any(self._queues):
             task = next(queue for queue in self._queues if queue).popleft()
-            digest = task.digest()
-            if digest in self._postponed:
-                self._postponed.remove(digest)
-                self._queues[-1].append(task)
-            elif digest not in self._with_result:  # a late result may arrive after the task was counted as failed
+            if not self.has_result(task):  # a late result may arrive after the task was counted as failed
                 return task
         return None
 
-    def postpone(self, tasks: Iterable[Task]) -> None:
-        """Hand out tasks, known or not, only once there are no others."""
-        self._postponed.update(task.digest() for task in tasks)
+    def withhold(self, tasks: Iterable[Task]) -> None:
+        """Do not hand out tasks, known or not, before :meth:`release`, as they are already running."""
+        self.withheld.update((task.digest(), task) for task in tasks if not self.has_result(task))
+        self._queues = tuple(deque(task for task in queue if task.digest() not in self.withheld) for queue in self._queues)
+
+    def release(self, task: Task) -> None:
+        """Hand out a withheld task, which has ended without a result."""
+        if self.withheld.pop(task.digest(), None) is not None and task.digest() in self._open:
+            self._queue(task).append(task)
 
     def result(self, task: Task, value: Any) -> None:
         """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is
@@ -137,6 +140,7 @@ class Selection:
         self._open.discard(digest)  # it may be unknown if the experiment was resumed
         self._skipped.discard(digest)
         self._failures.pop(digest, None)
+        self.withheld.pop(digest, None)
         settled.add(digest)
 
     def _evaluated(self, architecture: Dict[str, Any], seed: int, accuracy: float) -> None:

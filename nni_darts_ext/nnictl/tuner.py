@@ -6,9 +6,10 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
 import nni
 from nni.tuner import Tuner
@@ -21,6 +22,9 @@ from .selection import Selection
 from .task import SEARCH, Task, task_of
 
 _logger = logging.getLogger(__name__)
+
+LOOK = 60
+"""Seconds between two looks at what has become of the trials that NNI has resumed."""
 
 
 class DartsTuner(Tuner):
@@ -135,14 +139,48 @@ class DartsTuner(Tuner):
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
         """Accept the finished trials of a resumed experiment.
 
-        NNI 2.10.1 and 3.0 resume those that have not finished and import their results later. So their tasks come last.
+        NNI 2.10.1 and 3.0 resume those that have not finished, import their results later, and do not tell if they fail. So their
+        tasks are not handed out before NNI's database says that they have ended.
         """
         with self._lock:
             for trial in data:
                 self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
-            if not self._n_started:
-                self.selection.postpone(_in_flight())
+            if not self._n_started and not self.selection.withheld:
+                self.selection.withhold(_in_flight())
+                if self.selection.withheld:
+                    _logger.info('NNI has resumed %d trials.', len(self.selection.withheld))
+                    threading.Thread(target=self._look_at_resumed, daemon=True).start()
             self._use_idle()
+
+    def _look_at_resumed(self) -> None:
+        ended: Set[bytes] = set()
+        while self.selection.withheld:
+            time.sleep(LOOK)
+            ended = self.release_ended(_in_flight(), ended)
+
+    def release_ended(self, in_flight: Iterable[Task], ended: Collection[bytes]) -> Set[bytes]:
+        """Hand out again what NNI has resumed and what has ended without a result.
+
+        Parameters
+        ----------
+        in_flight
+            The tasks of the trials that have not ended.
+        ended
+            What this method has returned before: a result may arrive after the end of its trial, so a task is handed out when its
+            trial had already ended the time before.
+
+        Returns
+        -------
+        set of bytes
+            The digests of the tasks whose trials have ended, without a result until now.
+        """
+        running = {task.digest() for task in in_flight}
+        with self._lock:
+            found = {digest: task for digest, task in self.selection.withheld.items() if digest not in running}
+            for digest in set(found).intersection(ended):
+                self.selection.release(found[digest])
+            self._use_idle()
+        return set(found)
 
     def _try_again(self, task: Task) -> bool:
         return task.key() not in assessor.STOPPED and self.selection.try_again(task)

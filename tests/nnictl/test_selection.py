@@ -100,14 +100,18 @@ def test_a_task_is_known_by_its_parameters_after_they_have_been_through_a_databa
     assert Task.of({}) == Task.of(None) == Task('search', 0)
 
 
-def test_what_is_postponed_comes_after_everything_else_and_only_without_a_result():
+def test_what_is_withheld_comes_when_it_is_released_and_only_without_a_result():
     selection = Selection()
-    selection.postpone([evaluation('a'), *SEARCHES[:2]])
+    selection.add(SEARCHES[:1])
+    selection.withhold([evaluation('a'), *SEARCHES[:2]])
     selection.add(SEARCHES)
-    assert selection.next() == SEARCHES[2]
+    assert selection.next() == SEARCHES[2] and selection.next() is None
     selection.result(SEARCHES[1], found('a'))
     selection.result(SEARCHES[2], found('b'))
-    assert [selection.next() for _ in range(4)] == [evaluation('b'), SEARCHES[0], evaluation('a'), None]
+    assert selection.next() == evaluation('b') and selection.next() is None and not selection.is_done
+    for task in (*SEARCHES[:2], evaluation('a'), evaluation('c')):
+        selection.release(task)
+    assert [selection.next() for _ in range(3)] == [evaluation('a'), SEARCHES[0], None]
 
 
 @pytest.mark.parametrize('maximize', [True, False])
