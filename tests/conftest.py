@@ -65,6 +65,7 @@ NEEDS = {  # one of these families each
     'nnictl/test_experiment.py': hosts.FAMILIES,
     'nnictl/test_remote.py': hosts.FAMILIES,
     'nnictl/test_trial.py': hosts.FAMILIES,
+    'nnictl/test_trial_processes.py': hosts.FAMILIES,
     'nnictl/test_tuner.py': hosts.FAMILIES,
     'run/test_recording.py': hosts.FAMILIES,
     'test_choose_from.py': hosts.FAMILIES,
