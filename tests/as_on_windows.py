@@ -44,35 +44,36 @@ os.replace, os.unlink, os.remove, os.rename, os.open = *map(refusing, (os.replac
 
 
 def main(folder):
-    from spaces import TWO_NODES, Cells, batches
-
     from nni_darts_ext import DartsTrainer, cli
     from nni_darts_ext.core import files
     from nni_darts_ext.run import DONE, Run, storage
+
+    from spaces import TWO_NODES, Cells, batches
     assert not storage.LOCKS
-    files.OPEN_FILES_ARE_HELD = True
+    files.OPEN_FILES_ARE_HELD, files.DISK_PATIENCE = True, 0
+
+    class Copying:
+        """Has all files of the run open for a moment after each epoch, as a program that copies them."""
+
+        def build(self, model, mutator, trainer):
+            pass
+
+        def on_epoch_begin(self, epoch):
+            pass
+
+        def on_epoch_end(self, epoch):
+            opened = [open(file, 'rb') for file in (folder / 'run').rglob('*.*')]  # noqa: SIM115
+            threading.Timer(0.2, lambda: [file.close() for file in opened]).start()
 
     def search(epochs):
         torch.manual_seed(0)
         model = Cells(TWO_NODES).double()
         found = DartsTrainer(model, nn.functional.cross_entropy, None, torch.optim.SGD(model.parameters(), 0.05), epochs,
-                             tuple(zip(*batches(2))), device='cpu', run_dir=folder / 'run')
+                             tuple(zip(*batches(2))), device='cpu', run_dir=folder / 'run', callbacks=[Copying()])
         found.mutator.double()
         found.train()
     search(2)
-    reading = threading.Event()
-
-    def read():
-        while not reading.wait(0.001):
-            Run.read(folder / 'run')
-            for file in (folder / 'run' / 'checkpoints').glob('epoch-*.ckpt'):
-                with open(file, 'rb') as opened:  # as a program that copies it
-                    opened.read()
-    reader = threading.Thread(target=read)
-    reader.start()
     search(5)
-    reading.set()
-    reader.join()
     run = Run.read(folder / 'run')
     assert run.state.status == DONE and [epoch.epoch for epoch in run.epochs] == [0, 1, 2, 3, 4]
     assert (folder / 'run' / 'checkpoints' / 'epoch-5.ckpt').exists()
