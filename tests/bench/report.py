@@ -31,7 +31,8 @@ moves the weights to the virtual ones, but takes the passes that it would take i
 
 *What a search step launches* is counted, not timed, and the same on every machine: the operations that PyTorch dispatches,
 forward and backward, but for views and allocations. On a CPU it runs as on a GPU, with the foreach variants of the optimisers. A
-*wait* is a number that the host reads from the device. [launches.py](../launches.py) says more.
+*wait* is a number that the host reads from the device. Sides *at* a commit are what they were then. [launches.py](../launches.py)
+says more.
 """
 
 
