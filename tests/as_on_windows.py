@@ -44,11 +44,11 @@ os.replace, os.unlink, os.remove, os.rename, os.open = *map(refusing, (os.replac
 
 
 def main(folder):
+    from spaces import TWO_NODES, Cells, batches
+
     from nni_darts_ext import DartsTrainer, cli
     from nni_darts_ext.core import files
     from nni_darts_ext.run import DONE, Run, storage
-
-    from spaces import TWO_NODES, Cells, batches
     assert not storage.LOCKS
     files.OPEN_FILES_ARE_HELD, files.DISK_PATIENCE = True, 0
 
