@@ -40,8 +40,8 @@ class Selection:
 
     def __init__(self, evaluations: int = 1, finals: int = 0, maximize: bool = True, randoms: int = 0) -> None:
         self._evaluations, self._finals, self._order = evaluations, finals, _order(maximize)
-        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque())
-        """Trainings of what was found, searches, trainings of random architectures."""
+        self._queues: Tuple[Deque[Task], ...] = (deque(), deque(), deque(), deque())
+        """Trainings of what was found, searches, trainings of random architectures, what is repeated."""
         self._open: Set[bytes] = set()
         self._with_result: Set[bytes] = set()
         self._skipped: Set[bytes] = set()
@@ -80,7 +80,7 @@ class Selection:
     def release(self, task: Task) -> None:
         """Hand out a withheld task, which has ended without a result."""
         if self.withheld.pop(task.digest(), None) is not None and task.digest() in self._open:
-            self._queue(task).append(task)
+            self._queues[-1].append(task)
 
     def result(self, task: Task, value: Any) -> None:
         """Accept the final result of a trial. One without a number, or without the architecture that was found or drawn, is
@@ -102,14 +102,14 @@ class Selection:
         return task.digest() in self._with_result
 
     def try_again(self, task: Task) -> bool:
-        """Queue a failed task again, up to :data:`ATTEMPTS` attempts. Returns whether it was queued."""
+        """Queue a failed task again, after all others, up to :data:`ATTEMPTS` attempts. Returns whether it was queued."""
         digest = task.digest()
         failures = self._failures.get(digest, 0) + 1
         if digest not in self._open or failures >= ATTEMPTS:
             return False
         self._failures[digest] = failures
         _logger.warning('The trial %s ended without a result. It is repeated once.', task.parameters())
-        self._queue(task).appendleft(task)
+        self._queues[-1].append(task)
         return True
 
     def skip(self, task: Task) -> None:

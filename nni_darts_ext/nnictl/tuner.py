@@ -72,6 +72,8 @@ class DartsTuner(Tuner):
         """Parameter ids that NNI requested when there was no task; each can still start a trial."""
         self._lock = threading.RLock()
         """NNI calls :meth:`trial_end` in another thread than the other methods."""
+        self._mixes_up = False
+        """Whether NNI has given a trial the parameters that it records for another one, as 3.0 may."""
         self._send: Optional[Callable[[int, Any], None]] = None
         self._has_ended = False
 
@@ -113,20 +115,22 @@ class DartsTuner(Tuner):
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """Accept a result; that of a search starts the evaluations of its architecture."""
         with self._lock:
-            self.selection.result(task_of(value, parameters), value)
+            task = task_of(value, parameters)
+            self._mixes_up = self._mixes_up or task != Task.of(parameters)
+            self.selection.result(task, value)
             self._use_idle()
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """Repeat a trial that ended without a result, unless the assessor stopped it, as it would collapse again.
 
         NNI 3.0 may name another trial that started at the same time, as it assigns parameters in the order in which trials
-        request them. So a task is skipped only after all concurrent trials have ended.
+        request them. So a task is skipped, or repeated if NNI is known to do so, only after all concurrent trials have ended.
         """
         with self._lock:
             if parameter_id not in self._running:
                 return
             _, task = self._running.pop(parameter_id)
-            if not self.selection.has_result(task) and (success or not self._try_again(task)):
+            if not self.selection.has_result(task) and (success or self._mixes_up or not self._try_again(task)):
                 self._doubtful.append((self._n_started, task))
             oldest, _ = next(iter(self._running.values()), (self._n_started, None))
             while self._doubtful and self._doubtful[0][0] <= oldest:

@@ -111,7 +111,7 @@ def test_what_is_withheld_comes_when_it_is_released_and_only_without_a_result():
     assert selection.next() == evaluation('b') and selection.next() is None and not selection.is_done
     for task in (*SEARCHES[:2], evaluation('a'), evaluation('c')):
         selection.release(task)
-    assert [selection.next() for _ in range(3)] == [evaluation('a'), SEARCHES[0], None]
+    assert [selection.next() for _ in range(3)] == [SEARCHES[0], evaluation('a'), None]
 
 
 @pytest.mark.parametrize('maximize', [True, False])
