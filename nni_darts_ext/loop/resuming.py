@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..core import files
 from ..core.random_states import random_states, set_random_states
 from ..core.search import Search
@@ -58,9 +59,11 @@ class Resumable:
 
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as saved in ``checkpoint_dir``. Among others it contains the states of ``'model'``,
-        ``'mutator'`` (the logits and cuts), ``'optimizer'`` and ``'ctrl_optim'``."""
+        ``'mutator'`` (the logits and cuts), ``'optimizer'`` and ``'ctrl_optim'``, and the version of ``'nni_darts_ext'`` that
+        wrote it."""
         return {**{name: state_of(part) for name, part in self._parts().items()},
-                'settings': self._settings, 'epochs': self._epochs, 'history': self.history, 'stopped': self.steps.stopped,
+                'nni_darts_ext': __version__, 'settings': self._settings, 'epochs': self._epochs,
+                'history': self.history, 'stopped': self.steps.stopped,
                 'sources': self.mutator.sources_found() if isinstance(self.mutator, Search) else {},
                 'readers': self.mutator.readers_found() if isinstance(self.mutator, Search) else None,
                 'selected': self.mutator.selected if isinstance(self.mutator, Search) else None,

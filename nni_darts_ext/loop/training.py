@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
+from .. import __version__
 from ..core import files
 from ..core.random_states import random_states
 from ..errors import CheckpointError, DartsExtError, TrainingError
@@ -97,8 +98,8 @@ class Training:
     def _save(self, epochs: int) -> None:
         self._epochs = epochs
         if self._checkpoints is not None:
-            state = {**{name: state_of(part) for name, part in self._parts().items()}, 'settings': self._settings,
-                     'epochs': epochs, 'random': processes.gathered(random_states([self.loader]))}
+            state = {**{name: state_of(part) for name, part in self._parts().items()}, 'nni_darts_ext': __version__,
+                     'settings': self._settings, 'epochs': epochs, 'random': processes.gathered(random_states([self.loader]))}
             if processes.is_first():
                 self._checkpoints.save(epochs, state)
             processes.barrier()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ... import __version__
 from ...core.bilevel.gradients import Gradients, check_holdings, check_steps
 from ...core.edge import memory_format
 from ...core.logits import Logits
@@ -136,7 +137,7 @@ class BilevelSteps(Host):
 
     def on_save_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)  # type: ignore[misc]
-        checkpoint[CHECKPOINT] = {'settings': self._described(), 'stopped': self.stopped,
+        checkpoint[CHECKPOINT] = {'nni_darts_ext': __version__, 'settings': self._described(), 'stopped': self.stopped,
                                   'methods': self.search.methods.state_dict(), 'random': processes.gathered(random_states())}
 
     def on_load_checkpoint(self, checkpoint: Dict[str, Any]) -> None:
