@@ -73,8 +73,9 @@ def retrain(architecture, seed, epochs, batch_size):
 
 
 def summary(accuracies):
-    return 'median {:.1%}, standard deviation {:.1%} ({})'.format(
-        statistics.median(accuracies), statistics.stdev(accuracies), ' '.join('{:.1%}'.format(one) for one in accuracies))
+    spread = ', standard deviation {:.1%}'.format(statistics.stdev(accuracies)) if len(accuracies) > 1 else ''
+    return 'median {:.1%}{} ({})'.format(
+        statistics.median(accuracies), spread, ' '.join('{:.1%}'.format(one) for one in accuracies))
 
 
 def options():

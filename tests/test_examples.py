@@ -34,7 +34,7 @@ def test_the_script_finds_an_architecture_and_retrains_it(script, tmp_path):
 @pytest.mark.family('nas')
 def test_the_demo_finds_one_too_and_draws_its_search_into_a_new_folder(tmp_path):
     draws = all(importlib.util.find_spec(package) for package in plot.PACKAGES)
-    found, said = search('demo.py', tmp_path, '--trainings', '2', '--random-cells', '2',
+    found, said = search('demo.py', tmp_path, '--trainings', '1', '--random-cells', '2',
                          *(['--pictures', 'shown'] if draws else []))
     assert {'normal_1_0', 'normal_3_2'} < set(found) and len(found['normal_3_inputs']) == 2
     assert '2 random cells: median ' in said and 'The median of the found cell is above ' in said
