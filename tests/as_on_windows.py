@@ -3,14 +3,20 @@
     python as_on_windows.py FOLDER
 """
 
+import contextlib
+import importlib
 import os
 import sys
 import threading
 from pathlib import Path
 
-import nni  # noqa: F401  before the functions are missing, which other packages may need
 import torch
 from torch import nn
+
+for name in ('nni.algorithms.nas.pytorch.darts', 'nni.retiarii.nn.pytorch', 'nni.retiarii.experiment.pytorch',
+             'nni.retiarii.oneshot.pytorch', 'nni.nas.nn.pytorch', 'nni.nas.oneshot.pytorch.strategy'):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)  # before the functions are missing, which NNI may need
 
 POSIX = ('register_at_fork', 'fork', 'killpg', 'getpgid', 'setsid', 'getuid', 'geteuid', 'getloadavg', 'fchmod', 'chown',
          'mkfifo', 'sched_getaffinity', 'uname', 'statvfs')
