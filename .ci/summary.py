@@ -14,7 +14,11 @@ N_SLOWEST = 10
 seconds, tests, failed = {}, [], []
 for file in (Path(__file__).resolve().parents[1] / '.tox').glob('*/tmp/tests.xml'):
     name = file.parts[-3]
-    for suite in ElementTree.parse(file).iter('testsuite'):
+    try:
+        suites = list(ElementTree.parse(file).iter('testsuite'))
+    except ElementTree.ParseError:  # it was killed while it wrote
+        suites = []
+    for suite in suites:
         seconds[name] = float(suite.get('time'))
         for case in suite.iter('testcase'):
             tests.append((float(case.get('time')), f"{name}  {case.get('classname')}::{case.get('name')}"))
@@ -26,6 +30,9 @@ for file in filter(Path.exists, map(Path, sys.argv[1:])):
             seconds[name] = found['result']['duration']
             if not found['result']['success']:
                 failed.append((seconds[name], name))
+
+ended = {file.parts[-2] for file in (Path(__file__).resolve().parents[1] / '.tox').glob('[!.]*/bin')}
+failed += [(0.0, f'{name} did not end') for name in ended - set(seconds)]
 
 for title, rows in {f'Seconds of {len(seconds)} environments': ((value, name) for name, value in seconds.items()),
                     f'Seconds of the slowest of {len(tests)} tests': sorted(tests, reverse=True)[:N_SLOWEST],

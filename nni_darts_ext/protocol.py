@@ -46,6 +46,7 @@ def start(skip_connections: Optional[Iterable[str]] = None, storage: Optional[Pa
 
     from .loop import processes
     processes.refuse_strangers()
+    processes.check_device(processes.device())
     told = [nni.get_next_parameter(), nni.get_experiment_id(), os.environ.get('NNI_OUTPUT_DIR')] if processes.is_first() else []
     parameters, experiment, output = processes.gathered(told)[0]
     return Trial(Task.of(parameters), skip_connections, output, None if storage is None else Path(storage, experiment).absolute())
@@ -130,10 +131,9 @@ class Trial:
         architecture = self.architecture if mutator is None else mutator.export()
         if architecture is not None and self._task.architecture is None:
             reported['architecture'] = architecture
-            if processes.is_first():
-                (self.output / 'architecture.json').write_text(
-                    json.dumps(architecture, indent=2, sort_keys=True), encoding='utf-8')
         _tell('report_final_result', reported)
+        if 'architecture' in reported and processes.is_first():
+            (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True), encoding='utf-8')
         return reported
 
     def _report_of(self, accuracy: float) -> Dict[str, Any]:

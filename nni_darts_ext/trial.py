@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
 from . import DartsTrainer, apply_fixed_architecture, cost, protocol
-from .errors import TrainingError
+from .errors import CheckpointError, RunError, TrainingError
 from .loop import batches, processes
 from .loop.data import Loading, check_samples, to_device
 from .loop.training import Training, mean_metric
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
                       '(default: skip_connect and the like)')
     made.add_argument('--workers', type=int, default=0, help='processes that load data')
     made.add_argument('--device', help='(default: a GPU if there is one; of several processes, one for each)')
-    made.add_argument('--threads', type=int, metavar='N',
+    made.add_argument('--threads', type=_positive, metavar='N',
                       help='threads of PyTorch for computing on the CPU (default: OMP_NUM_THREADS, or 1 if that is not set, as '
                       'trials that run beside each other would slow each other down)')
     made.add_argument('--storage', metavar='FOLDER',
@@ -83,7 +83,7 @@ VARIED = {'epochs': 'search_epochs', **{name: name for name in (
 """The hyperparameters that an experiment's search space may vary, and the options that they set. A value of ``methods`` is one
 string as for ``--method``, such as ``recommended``, ``''`` for no method, or a list of such strings."""
 
-RECIPE = ('batch_size', 'learning_rate', 'momentum', 'weight_decay', 'grad_clip')
+RECIPE = ('batch_size', 'learning_rate', 'momentum', 'weight_decay', 'grad_clip', 'data', 'loss', 'forward_batch', 'collate_fn')
 """The options that must be the same for a training to resume."""
 
 
@@ -125,7 +125,8 @@ def _run(args: argparse.Namespace) -> None:
         setattr(args, VARIED[name], value)
     _logger.info('%s with seed %d and %d threads: %s', trial.phase, trial.seed, torch.get_num_threads(),
                  trial.architecture or trial.hyperparameters)
-    device = processes.device() if args.device is None else torch.device(args.device)
+    is_of_rank = args.device is None or (processes.size() > 1 and args.device == 'cuda')
+    device = processes.device() if is_of_rank else torch.device(args.device)
     loading = Loading(processes.part_of_batch(args.batch_size), args.workers, device, args.collate_fn,
                       args.forward_batch is None, trial.seed)
     _seed(trial.seed)
@@ -145,7 +146,12 @@ def search(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) ->
         grad_clip=args.grad_clip, run_dir=trial.run_dir, forward_batch=args.forward_batch, collate_fn=args.collate_fn,
         methods=methods)
     _seed_rank(trial.seed)
-    trainer.train()
+    try:
+        trainer.train()
+    except (CheckpointError, RunError) as error:
+        if len(trainer.history) < args.search_epochs or 'valid' not in trainer.history[-1]:
+            raise
+        _logger.error('%s The search is complete.', error)  # which must not be lost
     trial.result(_validated(trainer), trainer.mutator)
 
 
@@ -190,7 +196,7 @@ def train(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) -> 
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     training = Training(model, optimizer, scheduler, epochs, args.loss, dataset, loading, forward_batch=args.forward_batch,
                         grad_clip=args.grad_clip, checkpoint_dir=trial.checkpoint_dir,
-                        settings={name: getattr(args, name) for name in RECIPE})
+                        settings={name: _plain(getattr(args, name)) for name in RECIPE})
 
     def measured(data: Any) -> float:
         return _measured(mean_metric(model, args.metric, data, loading, args.forward_batch))
@@ -204,6 +210,12 @@ def train(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) -> 
     except Exception as error:  # a user's network may raise anything, which must not lose the result
         _logger.warning('The network cannot be counted: %s: %s', type(error).__name__, error)
     trial.result(result, **costs)
+
+
+def _plain(option: Any) -> Any:
+    """An option for a checkpoint, which names a function instead of holding it."""
+    name = getattr(option, '__qualname__', type(option).__qualname__)
+    return f'{getattr(option, "__module__", None)}:{name}' if callable(option) else option
 
 
 class _OnBatches(nn.Module):
@@ -233,6 +245,12 @@ def _data(args: argparse.Namespace) -> List[Any]:
 def accuracy(output: Tensor, labels: Tensor) -> float:
     """The share of samples whose largest output is that of their label."""
     return (output.argmax(dim=1) == labels).float().mean().item()
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a positive number.')
+    return int(text)
 
 
 def imported(name: str) -> Callable[..., Any]:

@@ -28,7 +28,8 @@ ENDS = {(3, 11): ('2.0', '2.8', '2.10.1', '3.0'), (3, 8): ('2.0', '2.8', '2.10.1
 """The first and the last NNI of each family, by Python. With Python 3.7 and NNI 3.0 there is the PyTorch of Python 3.8."""
 ONCE = {(3, 11): ('2.8', '3.0'), (3, 8): ('2.8',), (3, 7): ('2.0',)}
 """All families with the newest PyTorch, all but that of NNI 3.0 with the oldest; py311-nni2.8 runs as CPUs without AVX-512 do."""
-MARKS = {'ends': ENDS, 'once': ONCE}
+NEWEST = {**ONCE, (3, 11): ENDS[3, 11]}
+MARKS = {'ends': ENDS, 'once': ONCE, 'newest': NEWEST}
 
 NEEDS = {  # one of these families each
     'test_arguments.py': hosts.FAMILIES,
@@ -85,10 +86,11 @@ NEEDS = {  # one of these families each
 FILES = {
     'ends': ['nnictl/test_assessor.py', 'nnictl/test_trial.py', 'nnictl/test_tuner.py', 'test_cuts.py', 'test_examples.py',
              'test_processes.py', 'test_recorded.py', 'test_trainer.py'],
-    'once': ['core', 'loop/test_batches.py', 'loop/test_data.py', 'methods', 'nnictl/test_comparison.py',
+    'once': ['core', 'loop/test_batches.py', 'loop/test_data.py', 'nnictl/test_comparison.py',
              'nnictl/test_experiments.py', 'nnictl/test_results.py', 'nnictl/test_selection.py', 'plot', 'run', 'test_bench.py',
              'test_cli.py', 'test_malformed.py', 'test_nas_bench_201.py', 'test_page.py', 'test_pages.py',
-             'test_partial_channels.py', 'test_ranked.py', 'test_resume.py', 'test_rooms.py', 'test_without_docstrings.py'],
+             'test_rooms.py', 'test_without_docstrings.py'],
+    'newest': ['methods', 'test_partial_channels.py', 'test_ranked.py', 'test_resume.py'],
 }
 """Files and folders all of whose tests have a mark."""
 collect_ignore = [path for path, families in NEEDS.items() if all(OFFERED[family] for family in families)]
@@ -118,6 +120,7 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'family(*names): needs one of these host families')
     config.addinivalue_line('markers', 'ends: depends on the family of the host, so runs with those at the ends of a family')
     config.addinivalue_line('markers', 'once: depends on no NNI, or on little of a family, so runs once with each PyTorch')
+    config.addinivalue_line('markers', 'newest: depends on the family and little on PyTorch, so runs at the ends with the newest')
     config.addinivalue_line('markers', 'slow: takes minutes, and so runs in one environment alone: `tox -e faults`')
 
 

@@ -20,7 +20,6 @@ from nni_darts_ext.run import InputRecord, Run, SpaceRecord
 from nni_darts_ext.run import text as texts
 from nni_darts_ext.run.writer import Writer
 
-pytestmark = pytest.mark.ends
 if os.environ.get('TOX_ENV_NAME') != 'py311-nni3.0':  # in that environment a missing package is an error
     pytest.importorskip('matplotlib', reason='the pictures of a page need matplotlib')
     pytest.importorskip('networkx', reason='the pictures of a page need networkx')

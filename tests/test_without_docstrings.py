@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import OFFERED
 
-pytestmark = pytest.mark.ends
-
 
 def python(code):
     ran = subprocess.run([sys.executable, '-OO', '-W', 'ignore', '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -229,14 +229,14 @@ class Checkpoints:
             try:
                 restore(read(file))
             except DartsExtError as error:
-                _logger.error('The search cannot resume from %s. %s', file, error)
+                _logger.error('Cannot resume from %s. %s', file, error)
                 reasons.append(f'{file.name}: {error}')
             else:
                 return file
         if reasons:
-            raise CheckpointError(f'The search cannot resume from any checkpoint in {str(self.folder)!r}: {" ".join(reasons)} '
-                                  'Pass the checkpoint_dir and the settings of the search to resume, or an empty folder to start '
-                                  'a new one.')
+            raise CheckpointError(f'Nothing can resume from any checkpoint in {str(self.folder)!r}: {" ".join(reasons)} '
+                                  'Pass the checkpoint_dir and the settings of what shall resume. To begin anew, pass an empty '
+                                  'folder, or delete this one.')
         return None
 
 

@@ -98,7 +98,7 @@ class Loading:
             return self._loader(data, SubsetRandomSampler(range(len(data)) if indices is None else indices), part, drop_last)
         samples = data if indices is None else Subset(data, indices)
         seed = processes.gathered(torch.initial_seed())[0] if self.seed is None else self.seed
-        sampler: Any = DistributedSampler(samples, processes.size(), processes.rank(), seed=seed)
+        sampler: Any = DistributedSampler(samples, processes.size(), processes.rank(), seed=seed, drop_last=drop_last)
         return self._loader(samples, sampler, part, drop_last)
 
     def _loader(self, data: Any, sampler: Any, part: str, drop_last: bool = False) -> Iterable[Any]:

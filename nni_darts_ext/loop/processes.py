@@ -83,11 +83,24 @@ def group(used: Union[torch.device, str, None] = None) -> Iterator[None]:
     ----------
     used
         The device that the ranks will use. Default: GPUs if there are any.
+
+    Raises
+    ------
+    TrainingError
+        There are more ranks on this machine than GPUs, or all are to use the same GPU.
     """
     if not _is_started_with_others() or _is_initialized():
         yield
         return
-    on_gpus = (device() if used is None else torch.device(used)).type == 'cuda'
+    chosen = device() if used is None else torch.device(used)
+    on_gpus, n_here = chosen.type == 'cuda', int(os.environ.get('LOCAL_WORLD_SIZE', 1))
+    if on_gpus and (chosen.index is not None or n_here > torch.cuda.device_count()):
+        raise TrainingError(f'{n_here} processes cannot search on {chosen}: there are {torch.cuda.device_count()} GPUs here, of '
+                            'which each process needs its own. Start as many processes as there are GPUs, and leave the device '
+                            'out or pass "cuda".')
+    if is_first():
+        _logger.info('Waiting for all %s processes. If there is only this one, remove WORLD_SIZE from the environment.',
+                     os.environ['WORLD_SIZE'])
     distributed.init_process_group('nccl' if on_gpus else 'gloo')
     if on_gpus:
         torch.cuda.set_device(device())

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, DartsExtError, TrainingError
 from . import batches, processes
 from .batches import ForwardBatch, Loss
 from .checkpoint import Checkpoints
-from .data import Loading, begin_epoch, to_device
+from .data import Loading, begin_epoch, describe, to_device
 from .meters import number
 from .resuming import agreed, differences, restore_random_states
 from .stateful import state_of
@@ -51,8 +51,8 @@ class Training:
     Raises
     ------
     CheckpointError
-        ``checkpoint_dir`` cannot be created. Raised by :meth:`epochs`: a checkpoint cannot be written, or none can be read and
-        restored, as those of another training.
+        ``checkpoint_dir`` cannot be created. Raised by :meth:`epochs`: a checkpoint other than the last cannot be written, or
+        none can be read and restored, as those of another training.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any, num_epochs: int, loss: Optional[Loss],
@@ -63,7 +63,8 @@ class Training:
         self.loss, self.forward_batch, self.grad_clip = loss, forward_batch, grad_clip
         self.loader = loading.training(dataset, 'training', drop_last=True)
         self._device = loading.device
-        self._settings = {'the number of processes': processes.size(), 'the number of epochs': num_epochs, **(settings or {})}
+        self._settings = {'the number of processes': processes.size(), 'the number of epochs': num_epochs,
+                          'the training data': describe(self.loader), **(settings or {})}
         self._checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir)
 
     def epochs(self) -> Iterator[int]:
@@ -76,7 +77,12 @@ class Training:
         for epoch in range(done, self.num_epochs):
             self._train_one_epoch(epoch)
             yield epoch
-            self._save(epoch + 1)
+            try:
+                self._save(epoch + 1)
+            except CheckpointError as error:
+                if epoch + 1 < self.num_epochs:
+                    raise
+                _logger.error('%s The training is complete.', error)  # which must not be lost
 
     _epochs = 0
     """The number of finished epochs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -17,8 +18,9 @@ OUTPUT = 'nnioutput'
 """The folder for a trial's files in that of a trial with ``reuseMode``; otherwise they are one."""
 FAILED = 'FAILED'
 """The status of a trial that ended with an error."""
-_IN_FLIGHT = ('WAITING', 'RUNNING', 'UNKNOWN', 'ADD_RESUMED')
-_EVENTS = "select trialJobId, event, data from TrialJobEvent where trialJobId != '' order by rowid"
+_EVENTS = "select trialJobId, event, data, timestamp from TrialJobEvent where trialJobId != '' order by rowid"
+RESUMES = 3600
+"""Seconds in which NNI starts a trial that it resumes; later it has lost it."""
 SHOWN = 10
 """The number of searches that found an architecture that a table names."""
 
@@ -76,17 +78,18 @@ def _read(folder: Path) -> Tuple[Mapping[str, Any], List[Tuple[Task, Any]], List
         folder, 'select params from ExperimentProfile order by revision desc limit 1', _EVENTS,
         "select trialJobId, data from MetricData where type = 'FINAL' order by rowid",
         "select trialJobId, data from MetricData where type = 'PERIODICAL' and sequence = 0")
-    recorded = {trial: _decoded(data).get('parameters') for trial, _, data in events if str(data).startswith('{')}
+    recorded = {trial: _decoded(data).get('parameters') for trial, _, data, _ in events if str(data).startswith('{')}
     profile = _decoded(profiles[0][0]) if profiles else {}
     values = [(trial, _decoded(data)) for trial, data in finals]
     tasks = [(task_of(value, recorded.get(trial)), value) for trial, value in values]
-    of_trials = {**{trial: Task.of(recorded.get(trial)) for trial, _, _ in events},
+    of_trials = {**{trial: Task.of(recorded.get(trial)) for trial, *_ in events},
                  **{trial: task for (trial, _), (task, _) in zip(values, tasks)}}
-    statuses = {trial: event for trial, event, _ in events}
+    statuses = {trial: event for trial, event, *_ in events}
     folders = {place.name: place / OUTPUT if (place / OUTPUT).is_dir() else place
                for where in ('trials', 'environments/*/trials') for place in folder.glob(f'{where}/*')}
     runs = {trial: place / RUN for trial, place in folders.items()}
-    runs.update((trial, Path(run)) for trial, data in firsts for run in [run_of(_decoded(data))] if run)
+    told = [*((trial, _decoded(data)) for trial, data in firsts), *values]
+    runs.update((trial, Path(run)) for trial, value in told for run in [run_of(value)] if run)
     return profile, tasks, [Trial(trial, of_trials[trial], status, folders.get(trial), _existing(runs.get(trial)))
                             for trial, status in statuses.items()]
 
@@ -96,11 +99,13 @@ def _existing(folder: Optional[Path]) -> Optional[Path]:
 
 
 def in_flight(folder: Path) -> List[Task]:
-    """The tasks of the trials that have not ended. Raises :class:`ExperimentError` if the database cannot be read."""
+    """The tasks of the trials that NNI has started, or resumed in the last hour, and that have not ended. Raises
+    :class:`ExperimentError` if the database cannot be read."""
     events, = _query(folder, _EVENTS)
-    tasks = {trial: Task.of(_decoded(data).get('parameters')) for trial, _, data in events if str(data).startswith('{')}
-    statuses = {tasks[trial].digest(): (event, tasks[trial]) for trial, event, _ in events if trial in tasks}  # the last trial's
-    return [task for event, task in statuses.values() if event in _IN_FLIGHT]
+    tasks = {trial: Task.of(_decoded(data).get('parameters')) for trial, _, data, _ in events if str(data).startswith('{')}
+    last = {tasks[trial].digest(): (event, when / 1000, tasks[trial]) for trial, event, _, when in events if trial in tasks}
+    return [task for event, when, task in last.values()
+            if event in ('WAITING', 'RUNNING') or (event == 'ADD_RESUMED' and time.time() - when < RESUMES)]
 
 
 def _query(folder: Path, *queries: str) -> List[List[Any]]:

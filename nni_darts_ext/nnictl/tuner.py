@@ -150,7 +150,7 @@ class DartsTuner(Tuner):
             for trial in data:
                 self.selection.result(task_of(trial['value'], trial['parameter']), trial['value'])
             if not self._n_started and not self.selection.withheld:
-                self.selection.withhold(_in_flight())
+                self.selection.withhold(_in_flight() or [])
                 if self.selection.withheld:
                     _logger.info('NNI has resumed %d trials.', len(self.selection.withheld))
                     threading.Thread(target=self._look_at_resumed, daemon=True).start()
@@ -160,7 +160,9 @@ class DartsTuner(Tuner):
         ended: Set[bytes] = set()
         while self.selection.withheld:
             time.sleep(LOOK)
-            ended = self.release_ended(_in_flight(), ended)
+            in_flight = _in_flight()
+            if in_flight is not None:
+                ended = self.release_ended(in_flight, ended)
 
     def release_ended(self, in_flight: Iterable[Task], ended: Collection[bytes]) -> Set[bytes]:
         """Hand out again what NNI has resumed and what has ended without a result.
@@ -257,14 +259,14 @@ def _folder() -> Optional[Path]:
     return None if logs is None else Path(logs).parent
 
 
-def _in_flight() -> List[Task]:
-    """The tasks of the trials that have not ended, as far as NNI's database says."""
+def _in_flight() -> Optional[List[Task]]:
+    """The tasks of the trials that have not ended, as far as NNI's database says; None if it cannot be read."""
     folder = _folder()
     try:
         return [] if folder is None else results.in_flight(folder)
-    except ExperimentError as error:
-        _logger.warning('The trials that NNI has resumed are not known, so they may be repeated: %s', error)
-        return []
+    except (ExperimentError, ValueError) as error:
+        _logger.warning('The trials that NNI has resumed are not known: %s', error)
+        return None
 
 
 def _end_experiment(n_trials: int) -> None:

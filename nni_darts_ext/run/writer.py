@@ -172,9 +172,10 @@ class Writer:
         self._lines.seek(0)
         with files.replacing(file) as opened:
             opened.write(self._lines.read())
+        lines = open(file, 'a+b', buffering=0)  # noqa: SIM115  if it cannot be opened now, the old one is still there
+        lock(lines)
         self._lines.close()
-        self._lines = open(file, 'a+b', buffering=0)  # noqa: SIM115
-        lock(self._lines)
+        self._lines = lines
 
     def _unwritable(self, what: str, error: OSError) -> RunError:
         return RunError(f'{what} cannot be recorded in {self.folder}: {error}. What was recorded before is whole. Free some '

@@ -43,6 +43,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.device.type == 'cuda':
         check_gpu(parser, arguments.device)
+    elif arguments.device.type != 'cpu':
+        parser.error('--device {}: expected cpu, cuda or cuda:NUMBER'.format(arguments.device))
     torch.set_num_threads(arguments.threads)
     logging.disable(logging.WARNING)
     output = arguments.output and arguments.output.absolute()
@@ -68,6 +70,10 @@ def check_gpu(parser, device):
     if not torch.cuda.is_available():
         parser.error('--device {}: {} finds no GPU. See that nvidia-smi lists one, and install a PyTorch whose CUDA its '
                      'driver supports (tox.ini says how), or leave --device out.'.format(device, version))
+    if (device.index or 0) >= torch.cuda.device_count():
+        parser.error('--device {}: there are {} GPUs, numbered from 0.'.format(device, torch.cuda.device_count()))
+    if torch.version.cuda is None:  # ROCm
+        return
     major, minor = torch.cuda.get_device_capability(device)
     kernels = torch.cuda.get_arch_list()
     fits = [name for name in kernels for kind, of in [name.split('_')] for at in [int(of.rstrip('af'))]

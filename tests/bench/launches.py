@@ -2,7 +2,8 @@
 
 A launch is an operation that PyTorch dispatches to a device, other than a view or an allocation. Some are several kernels (a
 convolution, an operation on a list of hundreds of tensors), for all sides alike. Counts hang on the version of PyTorch, and on
-nothing of the machine.
+nothing of the machine. Not seen are waits inside of other operations, such as indexing by a mask, ``unique`` and ``allclose``,
+and, on a CPU, copies to it.
 """
 
 import re
@@ -39,7 +40,7 @@ COPYING = {'_to_copy': 0, 'copy_': 1}
 def is_on_the_host():
     """Whether PyTorch's optimisers or loaders read it: the number of steps, the order of the data. They are always on the CPU."""
     callers = (frame.f_globals['__name__'] for frame, _ in traceback.walk_stack(None))
-    caller = next(name for name in callers if not name.startswith((__name__, 'torch._', 'torch.utils._')))
+    caller = next((name for name in callers if not name.startswith((__name__, 'torch._', 'torch.utils._'))), '')
     return caller.startswith(('torch.optim', 'torch.utils.data'))
 
 

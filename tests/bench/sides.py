@@ -210,8 +210,9 @@ def _strategy(what, strategy_class, problem, device, **options):
 
     n_batches = 2 if what == STEP else BATCHES[what]  # the first one's time does not count
     loaders = [DataLoader(problem.images(n_batches), problem.batch_size) for _ in range(2)]
+    where = {'accelerator': 'gpu', 'devices': [device.index or 0]} if device.type == 'cuda' else {'accelerator': 'cpu'}
     trainer = Trainer(max_epochs=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-                      logger=False, accelerator='gpu' if device.type == 'cuda' else 'cpu', devices=1, num_sanity_val_steps=0)
+                      logger=False, num_sanity_val_steps=0, **where)
     module = Module()
     space = RawFormatModelSpace(problem.model(), Lightning(module, trainer, *loaders))
     supernet = strategy_class(**options).initialize(space, SequentialExecutionEngine())

@@ -21,7 +21,6 @@ HEAVY = {
 }
 
 
-@pytest.mark.ends
 @pytest.mark.parametrize('modules', HEAVY, ids=['package', 'errors', 'core, methods and loop', 'names', 'commands', 'runs'])
 def test_importing_brings_no_host_along(modules):
     code = f'import sys, {modules}; print(sorted({{name.split(".")[0] for name in sys.modules}}))'

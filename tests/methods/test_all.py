@@ -17,7 +17,6 @@ from nni_darts_ext import TrainingError
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.methods import ExpectedCost, Methods, known
 
-pytestmark = pytest.mark.ends
 ARGUMENTS = {  # of each method
     'AuxiliarySkip': {},
     'BetaDecay': {},

@@ -30,7 +30,7 @@ from nni_darts_ext.methods import (
 )
 from nni_darts_ext.run import Run, show
 
-pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
+pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
 ORDERS = [False, 'exact', 'finite_difference']
 NODES = [((3, 2), 1, 'sum')]
 

@@ -11,8 +11,6 @@ from nni_darts_ext import TrainingError
 from nni_darts_ext.errors import MethodError
 from nni_darts_ext.methods import EarlyStopping, Method, Shrinking, all_named, known, named
 
-pytestmark = pytest.mark.ends
-
 
 class Own(Method):
     """A method with an argument of any kind."""

@@ -14,7 +14,7 @@ import nni_darts_ext.nn as dnn
 from nni_darts_ext import CheckpointError, DartsMutator, MethodError
 from nni_darts_ext.methods import EarlyStopping, GumbelSoftmax, Method, PerturbationSelection, StopAtSkips
 
-pytestmark = [pytest.mark.family('classic', 'retiarii', 'nas'), pytest.mark.ends]
+pytestmark = pytest.mark.family('classic', 'retiarii', 'nas')
 strategies = pytest.mark.family('nas', 'lightning')
 SIZES = {'a': 2, 'b': 3}
 DATA = batches(3, batch=8)

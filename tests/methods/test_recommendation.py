@@ -35,7 +35,7 @@ def by_strategy(space, epochs=1, **more):
     return recorded_search.searched('first order', space=space, data=batches(2), epochs=epochs, arguments=more)
 
 
-@pytest.fixture(params=[by_trainer, pytest.param(by_strategy, marks=[pytest.mark.ends, pytest.mark.family('nas', 'lightning')])],
+@pytest.fixture(params=[by_trainer, pytest.param(by_strategy, marks=pytest.mark.family('nas', 'lightning'))],
                 ids=['trainer', 'strategy'])
 def searched(request):
     return request.param

@@ -6,8 +6,6 @@ import pytest
 
 from nni_darts_ext.nnictl.comparison import CONFIDENCE, compare, t_quantile, welch_interval
 
-pytestmark = pytest.mark.ends
-
 
 @pytest.mark.parametrize('freedom, quantile', [(1, 12.7062), (2, 4.3027), (3, 3.1824), (5, 2.5706), (10, 2.2281), (30, 2.0423),
                                                (120, 1.9799), (1000, 1.9623)])

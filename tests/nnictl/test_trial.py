@@ -220,6 +220,8 @@ def test_each_task_has_a_folder_of_its_own_in_the_storage_and_a_search_reports_i
 @pytest.mark.parametrize('task, options, error, message', [
     (SEARCH, ['--learning-rate', '0.5'], CheckpointError, 'lr of group 0 of the optimizer was 0.025'),
     (EVALUATE, ['--learning-rate', '0.5'], CheckpointError, 'another training: learning_rate was 0.025 and is 0.5'),
+    (EVALUATE, ['--data', 'tiny:digits'], CheckpointError, "the training data was .* data was 'tiny:data' and is 'tiny:digits'"),
+    (EVALUATE, ['--loss', 'torch.nn.functional:nll_loss'], CheckpointError, "loss was .*cross_entropy' and is .*nll_loss"),
     (EVALUATE, ['--evaluation-epochs', '9'], CheckpointError, 'the number of epochs was 3 and is 9'),
     (EVALUATE, ['--space', 'tiny:Wide'], CheckpointError, "classifier.weight was a torch.float32 of shape")])
 def test_what_is_in_the_storage_must_be_of_the_same_trial(task, options, error, message, told, tmp_path):

@@ -93,7 +93,8 @@ def test_an_experiment_repeats_a_trial_of_which_a_process_was_killed(tmp_path, n
     try:
         experiment.run('nni-darts-ext', 'register')
         config = json.loads(experiment.config({'searches': 1}, space='tiny:dying_once').read_text())
-        trial_command = config['trialCommand'].replace('python -m', 'torchrun --standalone --nproc_per_node 2 -m')
+        torchrun = 'torchrun --rdzv_backend c10d --rdzv_endpoint localhost:0 --nproc_per_node 2'
+        trial_command = config['trialCommand'].replace('python -m', f'{torchrun} -m')
         config.update(trialCommand=f'{trial_command} --storage {tmp_path / "storage"}', trialConcurrency=1)
         (tmp_path / 'config.yml').write_text(json.dumps(config))
         experiment.create(tmp_path / 'config.yml')

@@ -25,7 +25,6 @@ import networkx as nx
 
 from nni_darts_ext.plot import dots, graph, style
 
-pytestmark = pytest.mark.ends
 LONG = 'a_very_long_name_of_an_operation_that_nobody_would_choose_for_an_edge_of_a_cell'
 SPACES = {**runs.SPACES, 'odd names': SpaceRecord(
     {'': ('$x_1$', 'a\nb'), 'k$1$': (LONG, 'x'), LONG: (0, 1), '<b>&amp;</b>': tuple(f'op{i}' for i in range(30))},

@@ -215,9 +215,10 @@ def _difference(ones: Gradients, others: Gradients) -> Gradients:
 
 
 def _lengths(parts: Iterable[Tensor], norm: Tensor) -> Dict[Any, Tensor]:
-    """By dtype and device what the parts are divided by: the norm; infinity if it is 0, so that the CPU need not wait for it."""
+    """By dtype and device what the parts are divided by: the norm; infinity if it is 0, so that the CPU need not wait for it.
+    Complex parts are divided by 1 then, as 0 divided by a complex infinity may be NaN."""
     norms = {(part.dtype, part.device): norm.to(part) for part in parts}
-    return {kind: norm.masked_fill(norm == 0, math.inf) for kind, norm in norms.items()}
+    return {kind: norm.masked_fill(norm == 0, 1 if norm.is_complex() else math.inf) for kind, norm in norms.items()}
 
 
 # What is put back ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ DIMENSIONS = {nn.BatchNorm1d: (2, 3), nn.BatchNorm2d: (4,), nn.BatchNorm3d: (5,)
 
 
 class Counters:
-    """The ``num_batches_tracked`` of an edge's norms: those that have run in the context are counted at its end, all at once."""
+    """The ``num_batches_tracked`` of an edge's norms: those that have run in the context are counted at its end, all at
+    once. Until then a candidate that reads the counter of another one's norm finds that of the pass before."""
 
     def __init__(self) -> None:
         self._due: Dict[Tensor, None] = {}
@@ -37,7 +38,11 @@ class Counters:
     def __exit__(self, *error: Any) -> None:
         due, self._due = list(self._due), {}
         if due:
-            torch._foreach_add_(due, 1)
+            try:
+                torch._foreach_add_(due, 1)
+            except RuntimeError:  # vmap has no rule for it, and early versions only kernels for CPU and CUDA
+                for batches in due:
+                    batches.add_(1)
 
 
 def running(layer: nn.Module, counters: Counters) -> Callable[[Any], Any]:

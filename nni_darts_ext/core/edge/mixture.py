@@ -96,7 +96,8 @@ class _Edge:
         return self._times_weight(i, value)
 
     def _times_weight(self, i: int, value: Any) -> Any:
-        if self._has_scales and type(value) is Tensor and value.dim() > 1 and value.dtype == self._weights.dtype:
+        is_plain = type(value) is Tensor and value.layout == torch.strided and not value.is_nested
+        if self._has_scales and is_plain and value.dim() > 1 and value.dtype == self._weights.dtype:
             return value * self._scale(i, value.shape[1]).view(-1, *[1] * (value.dim() - 2))  # of those that others have anyway
         if not self._scalars:
             self._scalars = self._weights.unbind()

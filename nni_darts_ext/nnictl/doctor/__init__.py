@@ -165,10 +165,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--manager', type=worker.address, metavar='HOST[:PORT]',
                         help='with --worker: also try to reach an experiment that is running there (default port: '
                         f'{worker.PORT})')
+    parser.set_defaults(parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the report and return the exit status: 1 if nnictl would not start, or trials on the worker."""
+    if args.manager and not args.worker:
+        args.parser.error('--manager needs --worker')
     if args.worker:
         of_worker = worker.examine(installed('nni'), args.manager)
         status, values, text = of_worker.status, of_worker.as_dict(), worker.render(of_worker)

@@ -145,7 +145,6 @@ def test_the_gradient_is_that_of_unrolling_differentiated_directly(optimizer, st
     assert (first[0] - problem.direct()[0]).abs().max() > 1e-5  # there is a difference to be right about
 
 
-@pytest.mark.ends
 @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 @given(lr=st.floats(0, 0.5), momentum=st.floats(0, 0.99), weight_decay=st.floats(0, 0.3), dampening=st.floats(0, 1),
        nesterov=st.booleans(), steps=st.integers(0, 3))

@@ -11,8 +11,6 @@ from nni_darts_ext.core.edge.mixture import mix
 from nni_darts_ext.core.edge.overwriting import Overwritten
 from nni_darts_ext.core.logits import Relaxed
 
-pytestmark = pytest.mark.ends
-
 
 def edge(width=3):
     torch.manual_seed(0)

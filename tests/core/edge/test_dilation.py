@@ -7,7 +7,6 @@ from torch import nn
 from nni_darts_ext.core.edge.convolutions import is_sparse
 from nni_darts_ext.core.edge.layers import run
 
-pytestmark = pytest.mark.ends
 sides = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.integers(0, 9))
 
 

@@ -12,7 +12,6 @@ from nni_darts_ext.core.edge import saved_tensors
 from nni_darts_ext.core.edge.mixture import mix
 from nni_darts_ext.core.logits import Relaxed
 
-pytestmark = pytest.mark.ends
 HALF = Relaxed.of(torch.tensor([0.5]))
 
 

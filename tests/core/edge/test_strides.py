@@ -21,7 +21,6 @@ from nni_darts_ext.loop.mutator import InPlaceMutator
 from nni_darts_ext.loop.search_trainer import SearchTrainer
 from nni_darts_ext.methods import Eigenvalue
 
-pytestmark = pytest.mark.ends
 WITHOUT_AVX512 = {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'ATEN_CPU_CAPABILITY': 'avx2'}
 CHECKED = {'LD_PRELOAD': 'libc_malloc_debug.so.0', 'MALLOC_CHECK_': '3'}
 """With these glibc's malloc, where it has a library to check with, ends a process that wrote beyond its memory."""
