@@ -22,7 +22,7 @@ HEAD = """# What the benchmark measured
 
 `tox run -e bench` writes this page. The sides of a table took turns in one process. A time is the median of a side's turns. A
 ratio is the median of the ratios of the rounds, with the least and the greatest. Memory is the peak of a process of the side's
-own, from building the model to the end of the second turn.
+own, from building the model to the end of the second turn; on a GPU, that of PyTorch's allocator, including what compiles.
 
 *The candidates alone* are the forward and backward passes of every candidate, without mixing, optimisers and loading of data.
 They have the memory format of what is held against them. *As the paper writes it* is the finite difference of the paper's
