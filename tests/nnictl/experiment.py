@@ -25,6 +25,12 @@ MIXES_UP_TRIALS = nni.__version__ == '3.0'  # it may report the failure of anoth
 ask = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
 class Experiment:
     def __init__(self, folder):
         self.home = folder
@@ -36,9 +42,7 @@ class Experiment:
                     'TINY_MARK': str(self.mark), 'OMP_NUM_THREADS': '1',
                     'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])}
         (folder / 'config').mkdir(exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            self.port = probe.getsockname()[1]
+        self.port = None
 
     def run(self, command, *arguments, status=0, timeout=120):
         """Run an executable of the environment."""
@@ -73,7 +77,8 @@ class Experiment:
         return file
 
     def try_to_create(self, config):
-        """Create an experiment with nnictl. Returns its output."""
+        """Create an experiment with nnictl, on a port that is free now. Returns its output."""
+        self.port = free_port()
         return self.run('nnictl', 'create', '--config', config, '--port', self.port, status=None)
 
     def create(self, config):
