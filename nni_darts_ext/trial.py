@@ -149,7 +149,8 @@ def search(trial: protocol.Trial, args: argparse.Namespace, loading: Loading) ->
     try:
         trainer.train()
     except (CheckpointError, RunError) as error:
-        if len(trainer.history) < args.search_epochs or 'valid' not in trainer.history[-1]:
+        is_complete = len(trainer.history) == args.search_epochs and 'valid' in trainer.history[-1]
+        if not is_complete or (processes.size() > 1 and isinstance(error, RunError)):  # only rank 0 records, the others wait
             raise
         _logger.error('%s The search is complete.', error)  # which must not be lost
     trial.result(_validated(trainer), trainer.mutator)

@@ -53,9 +53,11 @@ class Resumable:
         self._epochs, self._is_between_epochs = epochs, True
         if self._checkpoints is not None:
             state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
-            if processes.is_first():
-                self._checkpoints.save(epochs, state)
-            processes.barrier()
+            try:
+                if processes.is_first():
+                    self._checkpoints.save(epochs, state)
+            finally:
+                processes.barrier()
 
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as saved in ``checkpoint_dir``. Among others it contains the states of ``'model'``,

@@ -106,9 +106,11 @@ class Training:
         if self._checkpoints is not None:
             state = {**{name: state_of(part) for name, part in self._parts().items()}, 'nni_darts_ext': __version__,
                      'settings': self._settings, 'epochs': epochs, 'random': processes.gathered(random_states([self.loader]))}
-            if processes.is_first():
-                self._checkpoints.save(epochs, state)
-            processes.barrier()
+            try:
+                if processes.is_first():
+                    self._checkpoints.save(epochs, state)
+            finally:
+                processes.barrier()
 
     def _restore(self, state: Any) -> None:
         try:

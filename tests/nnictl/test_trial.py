@@ -11,7 +11,9 @@ import torch
 from tiny import Space
 
 from nni_darts_ext import TrainingError, apply_fixed_architecture, cost, protocol, random_architecture, trial
+from nni_darts_ext.core import files
 from nni_darts_ext.errors import CheckpointError, MethodError
+from nni_darts_ext.loop import checkpoint
 from nni_darts_ext.run import Run
 
 TINY = ['--space', 'tiny:Space', '--data', 'tiny:data', '--batch-size', '8', '--search-epochs', '3', '--evaluation-epochs', '2',
@@ -229,6 +231,26 @@ def test_what_is_in_the_storage_must_be_of_the_same_trial(task, options, error, 
     interrupted([*STORED, '--storage', 'storage'], 1)
     with pytest.raises(error, match=message):
         trial.main([*STORED, '--storage', 'storage', *options])
+
+
+@pytest.mark.parametrize('task', [SEARCH, EVALUATE])
+def test_a_checkpoint_that_cannot_be_written_costs_no_result_that_is_there(task, told, monkeypatch):
+    write, epochs = checkpoint.write, []
+
+    def full(file, state):
+        epochs.append(state['epochs'])
+        if epochs[-1] == fails_in:
+            raise OSError(28, 'No space left on device')
+        write(file, state)
+    monkeypatch.setattr(files, 'DISK_PATIENCE', 0)
+    monkeypatch.setattr(checkpoint, 'write', full)
+    told.parameters, fails_in = task, 3
+    trial.main([*STORED, '--storage', 'storage'])
+    assert len(told.final) == 1 and epochs[-1] == 3
+    fails_in = 2
+    with pytest.raises(CheckpointError, match='No space left'):
+        trial.main([*STORED, '--storage', 'another'])
+    assert len(told.final) == 1
 
 
 @pytest.mark.parametrize('task', [SEARCH, EVALUATE])
