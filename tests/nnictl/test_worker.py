@@ -28,7 +28,7 @@ def test_an_environment_of_the_matrix_is_a_worker(capsys):
     assert checks['Python']['found'] == f'pythonPath: {os.path.dirname(sys.executable)}'
     assert {'bash', 'PyTorch', 'nni_darts_ext', 'trial keeper', 'folder'} <= set(checks)
     missing = {name for name, check in checks.items() if not check['ok']}
-    has_pip = doctor.installed('pip') is not None  # tox with uv installs none; find_spec('pip') would change how distutils is found
+    has_pip = doctor.installed('pip') is not None  # tox with uv installs none; find_spec('pip') would break setuptools here
     assert missing == ({'pip'} if NNI == '3.0' and not has_pip else set())
     assert status == said['status'] == bool(missing)
 
