@@ -53,11 +53,7 @@ class Resumable:
         self._epochs, self._is_between_epochs = epochs, True
         if self._checkpoints is not None:
             state = {**self.checkpoint(), 'random': processes.gathered(random_states(self._loaders()))}
-            try:
-                if processes.is_first():
-                    self._checkpoints.save(epochs, state)
-            finally:
-                processes.barrier()
+            save(self._checkpoints, epochs, state)
 
     def checkpoint(self) -> Dict[str, Any]:
         """The state of the search, as saved in ``checkpoint_dir``. Among others it contains the states of ``'model'``,
@@ -227,6 +223,15 @@ def _is_second(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> b
                 and isinstance(its, Tensor) and torch.equal(value, its):
             return True
     return False
+
+
+def save(checkpoints: Checkpoints, epochs: int, state: Any) -> None:
+    """Write a checkpoint, by rank 0. The others wait for it, also if it fails."""
+    try:
+        if processes.is_first():
+            checkpoints.save(epochs, state)
+    finally:
+        processes.barrier()
 
 
 def agreed(epochs: int) -> int:

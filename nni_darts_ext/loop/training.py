@@ -19,7 +19,7 @@ from .batches import ForwardBatch, Loss
 from .checkpoint import Checkpoints
 from .data import Loading, begin_epoch, describe, to_device
 from .meters import number
-from .resuming import agreed, differences, restore_random_states
+from .resuming import agreed, differences, restore_random_states, save
 from .stateful import state_of
 
 _logger = logging.getLogger(__name__)
@@ -106,11 +106,7 @@ class Training:
         if self._checkpoints is not None:
             state = {**{name: state_of(part) for name, part in self._parts().items()}, 'nni_darts_ext': __version__,
                      'settings': self._settings, 'epochs': epochs, 'random': processes.gathered(random_states([self.loader]))}
-            try:
-                if processes.is_first():
-                    self._checkpoints.save(epochs, state)
-            finally:
-                processes.barrier()
+            save(self._checkpoints, epochs, state)
 
     def _restore(self, state: Any) -> None:
         try:
