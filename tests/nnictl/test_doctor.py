@@ -16,7 +16,7 @@ from nni_darts_ext.nnictl.doctor import probes, rot
 NNI = doctor.installed('nni')
 HEALTHY = doctor.Report('3.11.7', '/env/bin/python', '2.8', '2.0', probes.Nnictl(True, None),
                         {name: doctor.Family(nni, name != 'nas', name != 'nas', None if name != 'nas' else 'ImportError: no nas')
-                         for name, nni in hosts.FAMILIES.items()}, {rot.SEARCH: None}, [], {}, None, None)
+                         for name, nni in hosts.FAMILIES.items()}, {rot.SEARCH: None}, [], [], {}, None, None)
 FILELOCK = rot.Found('filelock', '3.29', '<3.12', [rot.NNICTL], 'it moved on', [], True)
 
 
@@ -100,8 +100,8 @@ def test_json_is_all_that_is_printed(mocker, capsys):
     mocker.patch.object(doctor, 'examine', return_value=HEALTHY._replace(nnictl=probes.Nnictl(False, 'why'), rot=[FILELOCK]))
     assert main(['doctor', '--json']) == 1
     said = json.loads(capsys.readouterr().out)
-    assert set(said) == {'python', 'executable', 'nni', 'torch', 'nnictl', 'families', 'uses', 'rot', 'unexplained', 'mend',
-                         'mend_all', 'status'}
+    assert set(said) == {'python', 'executable', 'nni', 'torch', 'nnictl', 'families', 'uses', 'rot', 'remarks', 'unexplained',
+                         'mend', 'mend_all', 'status'}
     assert said['nnictl'] == {'starts': False, 'reason': 'why'}
     assert said['rot'][0]['dependency'] == 'filelock'
     assert said['families']['nas'] == {'nni': 'NNI 3.0', 'expected': False, 'offered': False, 'reason': 'ImportError: no nas'}
@@ -174,6 +174,14 @@ def test_no_command_asks_for_a_release_that_this_python_never_had():
     found = rot.find('2.4', {rot.ASSESSOR: 'np.float'}, INSTALLED, (3, 13))
     assert not found[0].exists and rot.mend(found, 'python') is None
     assert 'There is no such release for this Python' in doctor.render(HEALTHY._replace(rot=found))
+
+
+@pytest.mark.parametrize('nni, remarked', [('2.6.1', 0), ('2.7', 1), ('3.0', 1)])
+def test_lightning_s_other_distribution_is_not_that_of_nni(nni, remarked):
+    assert rot.remarks(nni, {**INSTALLED, 'pytorch_lightning': '2.6.6'}) == []
+    said = rot.remarks(nni, {**INSTALLED, 'pytorch_lightning': '2.6.6', 'lightning': '2.6.6'})
+    assert len(said) == remarked and all('Import them from pytorch_lightning' in one for one in said)
+    assert all(line in doctor.render(HEALTHY._replace(remarks=said)) for line in said)
 
 
 def test_a_process_without_an_end_is_ended(mocker):

@@ -26,8 +26,8 @@ class Space(dnn.ModelSpace):
 
 
 def failing_once():
-    """Fails in the first search with seed 1."""
-    if torch.initial_seed() == 1 and 'TINY_MARK' in os.environ and not os.path.exists(os.environ['TINY_MARK']):
+    """Fails in the first search with seed 0."""
+    if torch.initial_seed() == 0 and 'TINY_MARK' in os.environ and not os.path.exists(os.environ['TINY_MARK']):
         open(os.environ['TINY_MARK'], 'w').close()
         raise RuntimeError('made to fail')
     return Space()

@@ -44,6 +44,8 @@ class Report(NamedTuple):
     uses: Dict[str, Optional[str]]
     """Features that fail only in use: None if they work, else the error."""
     rot: List[rot.Found]
+    remarks: List[str]
+    """What works and is still easily mistaken."""
     unexplained: Dict[str, str]
     """Failures of unknown cause, with their errors."""
     mend: Optional[str]
@@ -73,7 +75,7 @@ def examine() -> Report:
     families = {name: _family(name, asked, nni) for name in FAMILIES}
     if nni is None:
         absent = probes.Nnictl(False, 'NNI is not installed')
-        return Report(platform.python_version(), sys.executable, None, torch, absent, families, {}, [], {}, None, None)
+        return Report(platform.python_version(), sys.executable, None, torch, absent, families, {}, [], [], {}, None, None)
     uses = probes.uses(nni, asked.families)
     failures: Dict[str, str] = {check: said for check, said in uses.items() if said}
     if nnictl.reason and nnictl.reason != probes.REDIRECTED:  # a proxy is not rot
@@ -81,9 +83,10 @@ def examine() -> Report:
     if torch:  # without PyTorch there are no families, which is not rot
         failures.update({name: family.reason for name, family in families.items() if family.expected and family.reason})
     names = {name for known in rot.KNOWN for name in (known.dependency, *known.along)}
-    found = rot.find(nni, failures, {name: installed(name) for name in names}, sys.version_info[:2])
+    versions = {name: installed(name) for name in (*names, rot.UNIFIED)}
+    found = rot.find(nni, failures, versions, sys.version_info[:2])
     return Report(platform.python_version(), sys.executable, nni, torch, nnictl, families, uses, found,
-                  rot.unexplained(found, failures),
+                  rot.remarks(nni, versions), rot.unexplained(found, failures),
                   rot.mend([each for each in found if not each.on_demand], sys.executable), rot.mend(found, sys.executable))
 
 
@@ -141,6 +144,8 @@ def render(report: Report) -> str:
         lines += ['', 'This mends what nnictl and the search need:', f'  {report.mend}']
     if not report.rot and not report.unexplained:
         lines += ['', 'Nothing has rotted.']
+    if report.remarks:
+        lines += ['', *report.remarks]
     if report.mend_all != report.mend:
         lines += ['', 'This also mends the rest, if you use what fails:', f'  {report.mend_all}']
     return '\n'.join(lines)

@@ -17,6 +17,9 @@ EVALUATOR = "NNI's own Classification evaluator"
 ASSESSOR = "NNI's curve fitting assessor"
 ON_DEMAND = frozenset({EVALUATOR, ASSESSOR})
 """Parts of NNI that many users do not need. What only they need is in a separate command."""
+UNIFIED = 'lightning'
+"""Lightning's other distribution, in which all its packages are one. It brings a copy of what ``pytorch_lightning`` has."""
+LIGHTNING_SINCE = (2, 7)
 COMPILED = ('pandas', 'scipy', 'scikit-learn', 'matplotlib', 'contourpy')
 """Packages that are compiled against numpy and do not work with a much older one."""
 
@@ -132,6 +135,16 @@ def unexplained(found: Iterable[Found], failures: Mapping[str, str]) -> Dict[str
     found = list(found)
     return {check: said for check, said in failures.items()
             if not any(check in rot.breaks and re.search(signs[rot.dependency, rot.because], said) for rot in found)}
+
+
+def remarks(nni: str, installed: Mapping[str, Optional[str]]) -> List[str]:
+    """What works and is still easily mistaken."""
+    unified = installed.get(UNIFIED)
+    if unified is None or parse(nni) < LIGHTNING_SINCE:
+        return []
+    return [f'The package lightning {unified} is also installed. Its modules, trainers and callbacks (lightning.pytorch) are other '
+            f'classes than those of pytorch_lightning, with which NNI {nni} works: NNI refuses its LightningModule and Trainer. '
+            'Import them from pytorch_lightning, or from the evaluators of NNI.']
 
 
 def mend(found: Iterable[Found], python: str) -> Optional[str]:
