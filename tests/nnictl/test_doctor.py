@@ -180,7 +180,7 @@ def test_no_command_asks_for_a_release_that_this_python_never_had():
 def test_lightning_s_other_distribution_is_not_that_of_nni(nni, remarked):
     assert rot.remarks(nni, {**INSTALLED, 'pytorch_lightning': '2.6.6'}) == []
     said = rot.remarks(nni, {**INSTALLED, 'pytorch_lightning': '2.6.6', 'lightning': '2.6.6'})
-    assert len(said) == remarked and all('Import them from pytorch_lightning' in one for one in said)
+    assert len(said) == remarked and all(f'.{"nas" if nni == "3.0" else "retiarii"}.evaluator.pytorch' in one for one in said)
     assert all(line in doctor.render(HEALTHY._replace(remarks=said)) for line in said)
 
 

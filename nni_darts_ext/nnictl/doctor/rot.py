@@ -142,9 +142,10 @@ def remarks(nni: str, installed: Mapping[str, Optional[str]]) -> List[str]:
     unified = installed.get(UNIFIED)
     if unified is None or parse(nni) < LIGHTNING_SINCE:
         return []
-    return [f'The package lightning {unified} is also installed. Its modules, trainers and callbacks (lightning.pytorch) are other '
-            f'classes than those of pytorch_lightning, with which NNI {nni} works: NNI refuses its LightningModule and Trainer. '
-            'Import them from pytorch_lightning, or from the evaluators of NNI.']
+    evaluators = f'nni.{"retiarii" if parse(nni) < (3,) else "nas"}.evaluator.pytorch'
+    return [f'The package lightning {unified} is also installed. NNI {nni} works with pytorch_lightning and refuses the LightningModule '
+            f'and the Trainer of lightning.pytorch, which are other classes. Import both from {evaluators}, and callbacks from '
+            'pytorch_lightning.']
 
 
 def mend(found: Iterable[Found], python: str) -> Optional[str]:
