@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterable, Optional, Union
 
+from .core import files
 from .nnictl.task import EVALUATE, FINAL, RUN, SEARCH, Task
 
 __all__ = ['EVALUATE', 'FINAL', 'SEARCH', 'Trial', 'start']
@@ -133,7 +134,7 @@ class Trial:
             reported['architecture'] = architecture
         _tell('report_final_result', reported)
         if 'architecture' in reported and processes.is_first():
-            (self.output / 'architecture.json').write_text(json.dumps(architecture, indent=2, sort_keys=True), encoding='utf-8')
+            files.write(self.output / 'architecture.json', json.dumps(architecture, indent=2, sort_keys=True).encode('utf-8'))
         return reported
 
     def _report_of(self, accuracy: float) -> Dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 
+import disks
 import pytest
 import reads
 import repeated_batch
@@ -59,6 +60,10 @@ def test_it_makes_the_mutator_itself_and_its_export_can_be_applied(tmp_path):
     search = DartsTrainer(model, nn.CrossEntropyLoss(), accuracy, torch.optim.Adam(model.parameters()), num_epochs=1,
                           dataset_train=dataset(), dataset_valid=dataset(12), workers=0, batch_size=4)
     search.train()
+    (tmp_path / 'architecture.json').write_text('{"of": "an earlier search"}')
+    with disks.full(up_to=8), pytest.raises(OSError):
+        search.export(str(tmp_path / 'architecture.json'))
+    assert [file.read_text() for file in tmp_path.iterdir()] == ['{"of": "an earlier search"}']
     architecture = search.export(str(tmp_path / 'architecture.json'))
     assert architecture == search.mutator.export(search.mutator.form)
     assert json.loads((tmp_path / 'architecture.json').read_text()) == json.loads(json.dumps(architecture))

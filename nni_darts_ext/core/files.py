@@ -93,6 +93,12 @@ def replacing(file: Path) -> Iterator[IO[bytes]]:
     _sync(folder or os.curdir)
 
 
+def write(file: Path, content: bytes) -> None:
+    """Write a file atomically, see :func:`replacing`."""
+    with replacing(file) as opened:
+        opened.write(content)
+
+
 def remove(file: Path) -> None:
     """Remove a file, if the system allows it."""
     with suppress(OSError):

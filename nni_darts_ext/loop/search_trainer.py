@@ -287,6 +287,6 @@ class SearchTrainer(Evaluating):
         mutator = self.mutator
         architecture = mutator.export(mutator.form) if isinstance(mutator, MutatorInterface) else mutator.export()
         if file is not None and processes.is_first():
-            with open(file, 'w', encoding='utf-8') as opened:
-                json.dump(architecture, opened, indent=2, sort_keys=True, default=Tensor.tolist)  # NNI's mutators export tensors
+            as_json = json.dumps(architecture, indent=2, sort_keys=True, default=Tensor.tolist)  # NNI's mutators export tensors
+            files.write(file, as_json.encode('utf-8'))
         return architecture

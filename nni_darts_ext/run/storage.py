@@ -61,16 +61,14 @@ def broken(file: Path, error: Exception, where: str = '') -> RunError:
 
 def write_json(file: Path, value: Any, **options: Any) -> None:
     """Write a value as JSON. Readers find either the old file or the new one, even after a crash."""
-    with files.replacing(file) as opened:
-        opened.write(dumps(value, indent=2, **options) + b'\n')
+    files.write(file, dumps(value, indent=2, **options) + b'\n')
 
 
 def write_out(file: Path, content: Union[str, bytes]) -> None:
     """Write a file that a command was asked for, and create its folder. Raises :class:`RunError` if it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(file) as opened:
-            opened.write(content.encode('utf-8') if isinstance(content, str) else content)
+        files.write(file, content.encode('utf-8') if isinstance(content, str) else content)
     except OSError as error:
         raise RunError(f'{file} cannot be written: {error}. Pass another --output.') from error
 

@@ -170,8 +170,7 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._write_descriptions()
         self._lines.seek(0)
-        with files.replacing(file) as opened:
-            opened.write(self._lines.read())
+        files.write(file, self._lines.read())
         lines = open(file, 'a+b', buffering=0)  # noqa: SIM115  if it cannot be opened now, the old one is still there
         lock(lines)
         self._lines.close()

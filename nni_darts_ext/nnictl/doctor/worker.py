@@ -43,8 +43,12 @@ from nni.tools.trial_tool import {}
 KEEPER = 'from nni.tools.nni_manager_scripts import check_trial_keeper_alive, create_trial_keeper_dir, launch_trial_keeper'
 """The same of NNI 3.0."""
 
-PIP = 'import runpy, sys\nsys.argv = ["pip", "--isolated", "install", "--no-index", "nni"]\n' \
-      'runpy.run_module("pip", run_name="__main__")'
+PIP = """\
+import pip, runpy, sys
+print("pip", pip.__version__)
+sys.argv = ["pip", "--isolated", "--quiet", "--disable-pip-version-check", "install", "--no-index", "nni"]
+runpy.run_module("pip", run_name="__main__")
+"""
 """As NNI 3.0 calls it, without an index: nothing can be installed, and an NNI that is installed satisfies it."""
 
 
