@@ -143,9 +143,9 @@ def remarks(nni: str, installed: Mapping[str, Optional[str]]) -> List[str]:
     if unified is None or parse(nni) < LIGHTNING_SINCE:
         return []
     evaluators = f'nni.{"retiarii" if parse(nni) < (3,) else "nas"}.evaluator.pytorch'
-    return [f'The package lightning {unified} is also installed. NNI {nni} works with pytorch_lightning and refuses the LightningModule '
-            f'and the Trainer of lightning.pytorch, which are other classes. Import both from {evaluators}, and callbacks from '
-            'pytorch_lightning.']
+    return [f'The package lightning {unified} is also installed. NNI {nni} works with pytorch_lightning and refuses the '
+            f'LightningModule and the Trainer of lightning.pytorch, which are other classes. Import both from {evaluators}, and '
+            'callbacks from pytorch_lightning.']
 
 
 def mend(found: Iterable[Found], python: str) -> Optional[str]:
