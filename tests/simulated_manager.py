@@ -46,6 +46,7 @@ class Manager:
         self.mixes_up, self.late = mixes_up, late
         self.finished, self.handed_out = ([] if kept is None else kept for kept in (finished, handed_out))
         self.waiting, self.running, self.events, self.ids, self.most = deque(), [], [], 0, 0
+        self.timers, tuner.later = [], lambda call: self.timers.append(call)
         self.request(concurrency)
 
     def restart(self, tuner, keeps_trials=False):
@@ -54,7 +55,8 @@ class Manager:
         NNI 2.10.1 and 3.0 keep the trials that have not ended. The tuner is told their results only, and reads in the database
         which they are.
         """
-        self.tuner, self.events = tuner, []
+        self.tuner, self.events, self.timers = tuner, [], []
+        tuner.later = lambda call: self.timers.append(call)
         tuner.import_data(json.loads(json.dumps(list(self.finished))))
         kept = [*self.running, *self.waiting] if keeps_trials else []
         tuner.selection.withhold(Task.of(trial.parameters) for trial in kept)
@@ -79,11 +81,15 @@ class Manager:
             while self.waiting and len(self.running) < self.concurrency:
                 self.running.append(self.waiting.popleft())
             self.most = max(self.most, len(self.running))
-            if not self.running and not self.tuner.selection.withheld:
+            if not self.running and not self.timers and not self.tuner.selection.withheld:
                 return n
             if self.running:
                 self.end(self.one())
                 self.dispatch()
+            if not self.events:  # none is held back as long as a timer takes
+                timers, self.timers = self.timers, []
+                for call in timers:
+                    call()
             if self.tuner.selection.withheld and (not self.running or self.draw.random() < 0.1):
                 in_flight = [Task.of(trial.parameters) for trial in [*self.running, *self.waiting] if trial.recorded is None]
                 self.ended = self.tuner.release_ended(in_flight, self.ended)

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Collection, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
@@ -25,6 +26,9 @@ _logger = logging.getLogger(__name__)
 
 LOOK = 60
 """Seconds between two looks at what has become of the trials that NNI has resumed."""
+GRACE = 10
+"""Seconds that a result may arrive after the end of its trial: NNI sends ends and results in two threads, and on some platforms
+collects results every few seconds."""
 
 
 class DartsTuner(Tuner):
@@ -66,8 +70,9 @@ class DartsTuner(Tuner):
         self._n_started = 0
         self._running: Dict[int, Tuple[int, Task]] = {}
         """The tasks of the trials that have not ended, by parameter id, the first one that was started first."""
-        self._doubtful: Deque[Tuple[int, Task]] = deque()
-        """The tasks that ended without a result, each with the number of trials that were started until then (see trial_end)."""
+        self._doubtful: Deque[Tuple[int, Task, bool]] = deque()
+        """The tasks that ended without a result, each with the number of trials that were started until then, and whether its trial
+        succeeded (see trial_end)."""
         self._idle: Deque[int] = deque()
         """Parameter ids that NNI requested when there was no task; each can still start a trial."""
         self._lock = threading.RLock()
@@ -76,6 +81,8 @@ class DartsTuner(Tuner):
         """Whether NNI has given a trial the parameters that it records for another one, as 3.0 may."""
         self._send: Optional[Callable[[int, Any], None]] = None
         self._has_ended = False
+        self.later = _later
+        """Calls a function after :data:`GRACE` seconds."""
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Set the hyper-parameters. Called again by ``nnictl update searchspace``, it adds searches."""
@@ -124,20 +131,31 @@ class DartsTuner(Tuner):
         """Repeat a trial that ended without a result, unless the assessor stopped it, as it would collapse again.
 
         NNI 3.0 may name another trial that started at the same time, as it assigns parameters in the order in which trials
-        request them. So a task is skipped, or repeated if NNI is known to do so, only after all concurrent trials have ended.
+        request them. So a task is skipped, or repeated if NNI is known to do so, only after all concurrent trials have ended. If
+        its own trial succeeded, its result may still arrive: then it is only done :data:`GRACE` seconds later.
         """
         with self._lock:
             if parameter_id not in self._running:
                 return
             _, task = self._running.pop(parameter_id)
             if not self.selection.has_result(task) and (success or self._mixes_up or not self._try_again(task)):
-                self._doubtful.append((self._n_started, task))
+                self._doubtful.append((self._n_started, task, success))
             oldest, _ = next(iter(self._running.values()), (self._n_started, None))
             while self._doubtful and self._doubtful[0][0] <= oldest:
-                _, task = self._doubtful.popleft()
-                if not self.selection.has_result(task) and not self._try_again(task):
-                    self.selection.skip(task)
-                assessor.STOPPED.discard(task.key())
+                _, task, succeeded = self._doubtful.popleft()
+                repeat_or_skip = partial(self._repeat_or_skip, task)
+                if succeeded:
+                    self.later(repeat_or_skip)
+                else:
+                    repeat_or_skip()
+            self._use_idle()
+
+    def _repeat_or_skip(self, task: Task) -> None:
+        """Repeat or skip a task, unless it has a result."""
+        with self._lock:
+            if not self.selection.has_result(task) and not self._try_again(task):
+                self.selection.skip(task)
+            assessor.STOPPED.discard(task.key())
             self._use_idle()
 
     def import_data(self, data: List[Mapping[str, Any]]) -> None:
@@ -251,6 +269,12 @@ def _plain(value: Any) -> Any:
     """A value without numpy types. Whole numbers become int, so that they can be a number of epochs, for example."""
     value = value.item() if hasattr(value, 'item') else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _later(call: Callable[[], None]) -> None:
+    timer = threading.Timer(GRACE, call)
+    timer.daemon = True
+    timer.start()
 
 
 def _folder() -> Optional[Path]:
