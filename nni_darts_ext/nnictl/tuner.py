@@ -71,8 +71,8 @@ class DartsTuner(Tuner):
         self._running: Dict[int, Tuple[int, Task]] = {}
         """The tasks of the trials that have not ended, by parameter id, the first one that was started first."""
         self._doubtful: Deque[Tuple[int, Task, bool]] = deque()
-        """The tasks that ended without a result, each with the number of trials that were started until then, and whether its trial
-        succeeded (see trial_end)."""
+        """The tasks that ended without a result, each with the number of trials that were started until then, and whether its
+        trial succeeded (see trial_end)."""
         self._idle: Deque[int] = deque()
         """Parameter ids that NNI requested when there was no task; each can still start a trial."""
         self._lock = threading.RLock()

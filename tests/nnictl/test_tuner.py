@@ -46,8 +46,8 @@ def tasks_of(finished):
        finals=st.integers(0, 2), randoms=st.integers(0, 5), concurrency=st.sampled_from([1, 3, 16]),
        failing=st.sampled_from([0.0, 0.2, 0.9]), architectures=st.sampled_from([1, 30, 1000]), mixes_up=st.sampled_from([0, 0.3]),
        late=st.sampled_from([0, 0.3]), killed=st.lists(st.floats(0, 3), max_size=2), keeps_trials=st.booleans())
-@example(seed=3, searches=20, evaluations=1, finals=0, randoms=0, concurrency=16, failing=0.0, architectures=30, mixes_up=0, late=0.3,
-         killed=[1.0], keeps_trials=True)  # a result after the end of its trial, when NNI waits for tasks
+@example(seed=3, searches=20, evaluations=1, finals=0, randoms=0, concurrency=16, failing=0.0, architectures=30, mixes_up=0,
+         late=0.3, killed=[1.0], keeps_trials=True)  # a result after the end of its trial, when NNI waits for tasks
 def test_every_architecture_is_evaluated_and_the_experiment_ends(**experiment):
     run_whole(**experiment)
 
