@@ -166,6 +166,23 @@ def test_a_trial_that_ran_beside_a_failed_one_may_be_named_in_its_place():
     assert Task.of(first) in handed_out or tuner.selection.next() == Task.of(first)
 
 
+def test_a_result_may_arrive_after_the_end_of_its_trial(monkeypatch):
+    monkeypatch.setattr('nni_darts_ext.nnictl.tuner.GRACE', 0.2)
+    tuner, sent = DartsTuner(searches=2), {}
+    tuner.update_search_space({})
+    first, second = tuner.generate_multiple_parameters([0, 1, 2, 3, 4], st_callback=sent.__setitem__)
+    for i in range(2):
+        tuner.trial_end(i, True)
+    assert sent == {}
+    tuner.receive_trial_result(0, first, {'default': 0.5, 'architecture': {'edge': 'a'}})
+    assert [parameters['phase'] for parameters in sent.values()] == ['evaluate']
+    end = time.time() + 30
+    while len(sent) < 2:
+        assert time.time() < end
+        time.sleep(0.05)
+    assert sent[3] == second and tuner.selection.next() is None
+
+
 def test_what_the_assessor_stopped_is_left_out_at_once(monkeypatch):
     monkeypatch.setattr(assessor, 'STOPPED', set())
     tuner = DartsTuner(searches=1)
