@@ -3,6 +3,7 @@
 ========================  ==========================================================================
 :mod:`.task`              the task of one trial, and its parameters
 :mod:`.selection`         the protocol: which task comes next, which architecture is the best
+:mod:`.hyperparameters`   those with which the experiment searches
 :mod:`.tuner`             the protocol as a tuner of NNI
 :mod:`.assessor`          stops searches that have collapsed
 :mod:`.class_args`        the checks of their ``classArgs``

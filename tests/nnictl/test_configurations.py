@@ -96,22 +96,23 @@ def test_nni_accepts_the_first_schema(platform, key, nnis_configuration):
 
 def test_the_command_and_the_arguments_are_understood(monkeypatch):
     trial = pytest.importorskip('nni_darts_ext.trial', reason='no torch, or no NNI')
-    tuner, assessor = (pytest.importorskip(f'nni_darts_ext.nnictl.{kind}') for kind in ('tuner', 'assessor'))
+    tuner, assessor, hyperparameters = (pytest.importorskip(f'nni_darts_ext.nnictl.{module}')
+                                        for module in ('tuner', 'assessor', 'hyperparameters'))
     monkeypatch.syspath_prepend(str((EXAMPLES / NEW['trialCodeDirectory']).resolve()))
     args = trial.parser().parse_args(shlex.split(NEW['trialCommand'])[3:])
     assert args.space.__name__ == 'CellSpace' and len(list(args.data())) == 2
     tuner.DartsTunerValidator().validate_class_args(**NEW['tuner']['classArgs'])
     assessor.DartsAssessorValidator().validate_class_args(**NEW['assessor']['classArgs'])
     space = yaml.safe_load((EXAMPLES / NEW['searchSpaceFile']).read_text())
-    assert set(space) <= set(trial.VARIED) and len(list(tuner.combinations(space, 0))) == 2
+    assert set(space) <= set(trial.VARIED) and len(list(hyperparameters.combinations(space, 0))) == 2
 
 
 def test_the_methods_of_the_comparison_are_those_of_a_search_of_this_length():
     trial = pytest.importorskip('nni_darts_ext.trial', reason='no torch, or no NNI')
-    tuner = pytest.importorskip('nni_darts_ext.nnictl.tuner')
+    searched = pytest.importorskip('nni_darts_ext.nnictl.hyperparameters')
     from nni_darts_ext.methods import Methods, Shrinking, all_named
     space = yaml.safe_load((EXAMPLES / 'methods.json').read_text())
-    values = [hyperparameters['methods'] for hyperparameters in tuner.combinations(space, 0)]
+    values = [each['methods'] for each in searched.combinations(space, 0)]
     assert set(space) <= set(trial.VARIED) and '' in values and any(isinstance(value, list) for value in values)
     epochs = int(re.search(r'--search-epochs (\d+)', NEW['trialCommand']).group(1))
     for value in values:

@@ -20,9 +20,10 @@ from simulated_manager import Manager
 
 from nni_darts_ext.errors import ClassArgsError, SearchSpaceError
 from nni_darts_ext.nnictl import assessor
+from nni_darts_ext.nnictl.hyperparameters import combinations
 from nni_darts_ext.nnictl.selection import rank
 from nni_darts_ext.nnictl.task import Task, task_of
-from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator, combinations
+from nni_darts_ext.nnictl.tuner import DartsTuner, DartsTunerValidator
 
 
 def outcome_of(seed, architectures):
