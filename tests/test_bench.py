@@ -121,14 +121,15 @@ def test_the_candidates_alone_have_a_gradient_for_every_weight(problem):
     assert all(gradient is not None and gradient.isfinite().all() for gradient in weights)
 
 
-LAUNCHES = {('1', '2.8'): 2895, ('1', '3.0'): 3105, ('2', '2.8'): 2391, ('2', '3.0'): 2378}
-"""Of one step of ours, at most, with PyTorch 1.12 or 2.8 - 2.15, and by the version of NNI."""
+LAUNCHES = {'1.12': {'2.8': 2895, '3.0': 3105}, '2.8': {'2.8': 2423, '3.0': 2410}, '2.13': {'2.8': 2391, '3.0': 2378}}
+"""Of one step of ours, at most, by the versions of PyTorch, of which 2.13 stands for all later ones, and NNI."""
 
 
 def test_a_step_launches_no_more_than_it_did_and_waits_for_nothing(problem):
     import sides
     counted = sides.launching()['ours'].build(problem._replace(channels=4, candidates=7), torch.device('cpu'))()
-    assert sum(counted.launches.values()) <= LAUNCHES[torch.__version__.split('.')[0], nni.__version__], counted.launches
+    of_pytorch = LAUNCHES.get('.'.join(torch.__version__.split('.')[:2]), LAUNCHES['2.13'])
+    assert sum(counted.launches.values()) <= of_pytorch[nni.__version__], counted.launches
     assert counted.waits == 0
 
 
