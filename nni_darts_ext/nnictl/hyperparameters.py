@@ -5,9 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Any, Dict, Iterator, Mapping
 
-import numpy as np
-from nni import parameter_expressions
-
 from ..errors import SearchSpaceError
 from .task import Task
 
@@ -27,6 +24,9 @@ def combinations(search_space: Mapping[str, Any], seed: int) -> Iterator[Dict[st
     SearchSpaceError
         A name is reserved by the tuner, or NNI does not have a type.
     """
+    import numpy as np
+    from nni import parameter_expressions
+
     for name, spec in search_space.items():
         if name in Task._fields:
             raise SearchSpaceError(f'The search space varies {name!r}, a name that DartsTuner reserves. Rename it.')
