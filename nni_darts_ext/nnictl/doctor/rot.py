@@ -20,6 +20,7 @@ ON_DEMAND = frozenset({EVALUATOR, ASSESSOR})
 UNIFIED = 'lightning'
 """Lightning's other distribution, in which all its packages are one. It brings a copy of what ``pytorch_lightning`` has."""
 LIGHTNING_SINCE = (2, 7)
+"""The first NNI whose search imports Lightning."""
 COMPILED = ('pandas', 'scipy', 'scikit-learn', 'matplotlib', 'contourpy')
 """Packages that are compiled against numpy and do not work with a much older one."""
 
