@@ -1,6 +1,6 @@
 """Prints what took how long: the seconds of each environment, and the slowest tests of all: ``summary.py RESULTS.json...``.
 
-The results are what ``tox --result-json`` wrote, which it does at its end; those of the tests are in the temporary folders of the
+The results are what ``tox --result-json`` wrote, which it does at its end; those of the tests are in the folders of the
 environments, each of which writes them at its own end.
 """
 
@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 N_SLOWEST = 10
 
 seconds, tests, failed = {}, [], []
-for file in (Path(__file__).resolve().parents[1] / '.tox').glob('*/tmp/tests.xml'):
-    name = file.parts[-3]
+for file in (Path(__file__).resolve().parents[1] / '.tox').glob('*/tests.xml'):
+    name = file.parent.name
     try:
         suites = list(ElementTree.parse(file).iter('testsuite'))
     except ElementTree.ParseError:  # it was killed while it wrote
